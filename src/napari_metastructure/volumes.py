@@ -1,0 +1,142 @@
+"""Arrays of any kind and size: numpy, dask and zarr alike."""
+
+import numpy as np
+
+__all__ = ["as_array", "as_list", "is_lazy", "map_blocks", "moments", "planes"]
+
+
+def is_lazy(array):
+    """Whether the array is a dask array."""
+    return hasattr(array, "dask")
+
+
+def as_array(array):
+    """A numpy or dask array; other chunked arrays (zarr) become dask, the rest numpy."""
+    if is_lazy(array) or isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "chunks") and hasattr(array, "shape"):
+        from dask.array import from_array
+
+        return from_array(array)
+    return np.asarray(array)
+
+
+def map_blocks(function, array, *, depth=0, dtype=None, whole_axes=(), leading=()):
+    """Apply a function block by block: at once to numpy, lazily to dask.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(block, start)`` gets a numpy block, with its halo, and the index in the whole
+        array where the block begins; it returns an array of the block's shape, after the axes
+        given by `leading`.
+    array : array_like, numpy, dask or zarr
+    depth : int or sequence of int, optional
+        Halo in pixels per axis, cut off at the border of the array and trimmed from the result.
+    dtype : dtype, optional
+        Of the result; by default that of `array`.
+    whole_axes : sequence of int, optional
+        Axes that must not be cut.
+    leading : tuple of int, optional
+        Lengths of the axes that the function puts in front, such as a class axis.
+
+    Returns
+    -------
+    numpy.ndarray or dask.array.Array
+        Of the kind of `array` and of shape ``(*leading, *array.shape)``.
+    """
+    array = as_array(array)
+    dtype = np.dtype(array.dtype if dtype is None else dtype)
+    if not is_lazy(array):
+        return function(array, (0,) * array.ndim).astype(dtype, copy=False)
+    return _map_lazily(function, array, depth, dtype, whole_axes, leading)
+
+
+def _map_lazily(function, array, depth, dtype, whole_axes, leading):
+    import dask.array as da
+
+    array = array.rechunk(dict.fromkeys(whole_axes, -1))
+    depth = [
+        0 if len(sizes) == 1 else min(int(reach), length)
+        for reach, sizes, length in zip(
+            np.broadcast_to(depth, array.ndim), array.chunks, array.shape
+        )
+    ]
+    padded = array
+    if any(depth):
+        padded = da.overlap.overlap(array, dict(enumerate(depth)), boundary="none")
+    inner = [_without_halo(sizes, d) for sizes, d in zip(padded.chunks, depth)]
+    begins = [np.cumsum([0, *sizes]) for sizes in inner]
+    prefix = (slice(None),) * len(leading)
+
+    def on_block(block, block_info=None):
+        where = block_info[0]["chunk-location"]
+        first = [int(edges[i]) for edges, i in zip(begins, where)]
+        size = [sizes[i] for sizes, i in zip(inner, where)]
+        start = tuple(max(a - d, 0) for a, d in zip(first, depth))
+        trim = tuple(slice(a - s, a - s + n) for a, s, n in zip(first, start, size))
+        return function(block, start)[prefix + trim].astype(dtype, copy=False)
+
+    return da.map_blocks(
+        on_block,
+        padded,
+        dtype=dtype,
+        chunks=tuple((n,) for n in leading) + tuple(inner),
+        new_axis=list(range(len(leading))) or None,
+        meta=np.empty((0,) * (len(leading) + array.ndim), dtype),
+    )
+
+
+def _without_halo(sizes, depth):
+    last = len(sizes) - 1
+    return tuple(n - depth * ((i > 0) + (i < last)) for i, n in enumerate(sizes))
+
+
+def as_list(arrays):
+    """One array, or a sequence of arrays, as a list of arrays."""
+    if hasattr(arrays, "shape"):
+        return [as_array(arrays)]
+    return [as_array(array) for array in arrays]
+
+
+def planes(array, spatial_dims=2):
+    """The (y, x) planes, or with ``spatial_dims=3`` the (z, y, x) volumes, of an n-D array.
+
+    Parameters
+    ----------
+    array : array, n-D
+        The last `spatial_dims` axes are spatial; all before are iterated over.
+    spatial_dims : {2, 3}
+
+    Returns
+    -------
+    list of array
+        Views of the array, in order.
+
+    Raises
+    ------
+    ValueError
+        If the array has too few axes or no pixels.
+    """
+    if array.ndim < spatial_dims:
+        raise ValueError(
+            f"An array of shape {array.shape} has fewer than {spatial_dims} axes; "
+            f"give {'planes' if spatial_dims == 2 else 'volumes'} or stacks of them."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"An array of shape {array.shape} holds no pixels.")
+    return [array[index] for index in np.ndindex(array.shape[: array.ndim - spatial_dims])]
+
+
+def moments(image):
+    """Mean and standard deviation of an image (1 where it is constant), for the z-score.
+
+    Raises
+    ------
+    ValueError
+        If the image holds NaN or infinity.
+    """
+    mean, deviation = float(image.mean(dtype=float)), float(image.std(dtype=float))
+    if not np.isfinite(mean + deviation):
+        raise ValueError("The image holds NaN or infinity; replace these pixels first.")
+    return mean, deviation or 1.0
