@@ -13,14 +13,15 @@ of `ignore_label`, are left as they are. The same seed gives the same answer wha
 """
 
 import math
-import zlib
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, model_validator
 
+from napari_metastructure import _borders as borders
+from napari_metastructure import _draws as draws
 from napari_metastructure.parameters import Field, Parameters
-from napari_metastructure.volumes import as_array, is_lazy, map_blocks
+from napari_metastructure.volumes import check_labels, count_classes, map_blocks
 
 __all__ = [
     "PARAMETERS",
@@ -36,8 +37,6 @@ __all__ = [
     "skeletonize",
     "transition",
 ]
-
-TILE = 512  # side of the canonical tiles of random numbers; a change alters every seeded result
 
 
 # --------------------------------------------------------------------------- randomised labels
@@ -74,7 +73,7 @@ def sample(labels, fraction, *, classes=None, ignore_label=None, seed=None):
     -----
     Transition matrix of a binary mask: ``[[1, 0], [1 - fraction, fraction]]``.
     """
-    labels = _checked(labels)
+    labels = check_labels(labels)
     keep = np.float32(_share("fraction", fraction))
 
     def change(tile, u):
@@ -114,7 +113,7 @@ def flip(labels, ratio, *, num_classes=None, classes=None, ignore_label=None, se
     ValueError
         If `ratio` lies outside [0, 1], or a label is `num_classes` or more.
     """
-    labels = _checked(labels)
+    labels = check_labels(labels)
     ratio = _share("ratio", ratio)
     values = _values(labels, num_classes, ignore_label)
     others = values.size - 1
@@ -125,9 +124,10 @@ def flip(labels, ratio, *, num_classes=None, classes=None, ignore_label=None, se
 
     def choose(tile, u):
         # the draws below the ratio, stretched back to [0, 1), choose among the other classes
-        pick = np.minimum(u * np.float32(others / max(ratio, 1e-30)), others - 1).astype(np.intp)
-        pick += pick >= _index(tile, values)
-        return np.where(u < threshold, values[pick], tile)
+        pick = np.minimum(u * np.float32(others / max(ratio, 1e-30)), others - 1)
+        pick = pick.astype(tile.dtype)
+        pick += pick >= _numbers(tile, values)
+        return draws.choose(u < threshold, _classes(pick, values), tile)
 
     change = swap if others == 1 else choose
     return _redraw(labels, change, "flip", seed, _Fixed(ignore_label, classes))
@@ -158,13 +158,13 @@ def transition(labels, matrix, *, classes=None, ignore_label=None, seed=None):
         If the matrix is not square, a row does not sum to 1 within 1e-6, an entry is negative or
         not finite, or the labels have more classes than the matrix has rows.
     """
-    labels = _checked(labels)
+    labels = check_labels(labels)
     matrix = check_matrix(matrix)
     values = _matrix_values(labels, len(matrix), ignore_label)
-    tables = _alias_tables(matrix)
+    tables = draws.alias_tables(matrix)
 
     def change(tile, u):
-        return values[_draw(tables, _index(tile, values), u)]
+        return _classes(draws.draw(tables, _numbers(tile, values), u), values)
 
     return _redraw(labels, change, "transition", seed, _Fixed(ignore_label, classes))
 
@@ -193,15 +193,15 @@ def random_labels(shape, fractions, *, seed=None):
     """
     fractions = check_fractions(fractions)
     blank = np.zeros(shape, np.min_scalar_type(fractions.size - 1))
-    return _random(_checked(blank), fractions, np.arange(fractions.size), seed, _Fixed())
+    return _random(check_labels(blank), fractions, np.arange(fractions.size), seed, _Fixed())
 
 
 def _random(labels, fractions, values, seed, fixed):
-    tables = _alias_tables(fractions[None])
+    tables = draws.alias_tables(fractions[None])
     values = values.astype(labels.dtype)
 
     def change(tile, u):
-        return values[_draw(tables, 0, u)]
+        return _classes(draws.draw(tables, 0, u), values)
 
     return _redraw(labels, change, "random", seed, fixed)
 
@@ -238,11 +238,12 @@ def shift(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None, se
     ValueError
         If `radius` is negative, or the labels have fewer axes than `spatial_dims`.
     """
-    labels = _checked(labels, spatial_dims)
+    labels = check_labels(labels, spatial_dims)
     reach = int(_radius(radius))
+    side = 2 * reach + 1
     if reach == 0:
         return labels.copy()
-    entropy = _entropy(seed, "shift")
+    entropy = draws.entropy(seed, "shift")
     shape = labels.shape
     fixed = _Fixed(ignore_label, classes)
 
@@ -250,21 +251,20 @@ def shift(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None, se
         stay = fixed(block)
         moving = block != 0 if stay is None else (block != 0) & ~stay
         here = np.nonzero(moving)
-        cell = (_uniform(block.shape, start, shape, entropy)[here] * side**spatial_dims).astype(int)
-        cell = np.minimum(cell, side**spatial_dims - 1)
-        there = list(here)
+        u = draws.uniform(block.shape, start, shape, entropy)[here]
+        there, landed = list(here), True
         for axis in range(block.ndim - spatial_dims, block.ndim):
-            cell, step = np.divmod(cell, side)
-            target = np.clip(here[axis] + step + (start[axis] - reach), 0, shape[axis] - 1)
+            u *= side  # the whole part is the step along this axis, the rest serves the next one
+            step = np.minimum(u.astype(np.int32), side - 1)
+            u -= step
+            target = here[axis] + step + (start[axis] - reach)
+            np.clip(target, 0, shape[axis] - 1, out=target)
             there[axis] = target - start[axis]
-        landed = np.ones(here[0].size, bool)
-        for axis in range(block.ndim - spatial_dims, block.ndim):
             landed &= (there[axis] >= 0) & (there[axis] < block.shape[axis])
         out = np.zeros_like(block)
-        out[tuple(axis[landed] for axis in there)] = block[moving][landed]
+        out[tuple(axis[landed] for axis in there)] = block[here][landed]
         return _restore(out, block, stay)
 
-    side = 2 * reach + 1
     return map_blocks(move, labels, depth=_halo(labels, reach, spatial_dims))
 
 
@@ -298,7 +298,7 @@ def dilate(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
     --------
     skimage.segmentation.expand_labels : the same result for one plane
     """
-    labels = _checked(labels, spatial_dims)
+    labels = check_labels(labels, spatial_dims)
     radius = _radius(radius)
     fixed = _Fixed(ignore_label, classes)
     ignored = _Fixed(ignore_label)
@@ -306,7 +306,7 @@ def dilate(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
     def grow(block, start):
         stay = fixed(block)
         seeds = block if stay is None else np.where(stay, 0, block)
-        grown = _expand(seeds, radius, spatial_dims)
+        grown = borders.expand(seeds, radius, spatial_dims)
         out = np.where(block == 0, grown, block)
         return _restore(out, block, ignored(block))
 
@@ -341,7 +341,7 @@ def erode(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
     ValueError
         If `radius` is negative, or the labels have fewer axes than `spatial_dims`.
     """
-    labels = _checked(labels, spatial_dims)
+    labels = check_labels(labels, spatial_dims)
     radius = _radius(radius)
     fixed = _Fixed(ignore_label, classes)
     ignored = _Fixed(ignore_label)
@@ -351,8 +351,8 @@ def erode(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
         info = np.iinfo(block.dtype)
         lowest = block if unknown is None else np.where(unknown, info.max, block)
         highest = block if unknown is None else np.where(unknown, info.min, block)
-        lowest = _ball_filter(lowest, radius, np.minimum, spatial_dims)
-        highest = _ball_filter(highest, radius, np.maximum, spatial_dims)
+        lowest = borders.ball_filter(lowest, radius, np.minimum, spatial_dims)
+        highest = borders.ball_filter(highest, radius, np.maximum, spatial_dims)
         return _restore(block * (lowest == highest), block, fixed(block))
 
     return _on_integers(shrink, labels, depth=_halo(labels, math.ceil(radius), spatial_dims))
@@ -387,7 +387,7 @@ def skeletonize(labels, *, spatial_dims=2, classes=None, ignore_label=None):
     --------
     skimage.morphology.skeletonize : applied to each class by itself
     """
-    labels = _checked(labels, spatial_dims)
+    labels = check_labels(labels, spatial_dims)
     fixed = _Fixed(ignore_label, classes)
 
     def thin(block, start):
@@ -395,67 +395,11 @@ def skeletonize(labels, *, spatial_dims=2, classes=None, ignore_label=None):
         moving = block if stay is None else np.where(stay, 0, block)
         out = np.zeros_like(block)
         for index in np.ndindex(block.shape[:-spatial_dims]):
-            out[index] = _skeletons(moving[index])
+            out[index] = borders.skeletons(moving[index])
         return _restore(out, block, stay)
 
     whole = range(labels.ndim - spatial_dims, labels.ndim)
     return _on_integers(thin, labels, whole_axes=tuple(whole))
-
-
-def _skeletons(labels):
-    from scipy.ndimage import find_objects
-    from skimage.morphology import skeletonize as thin
-
-    out = np.zeros_like(labels)
-    names, numbers = np.unique(labels, return_inverse=True)
-    numbers = numbers.reshape(labels.shape) + (names[0] != 0)  # background is 0 in any case
-    for number, box in enumerate(find_objects(numbers), 1):
-        line = thin(numbers[box] == number)
-        out[box][line] = labels[box][line]
-    return out
-
-
-def _expand(seeds, radius, spatial_dims):
-    top = seeds.max(initial=0)
-    if ((seeds == 0) | (seeds == top)).all():
-        return _ball_filter(seeds, radius, np.maximum, spatial_dims)
-    from skimage.segmentation import expand_labels
-
-    grown = np.empty_like(seeds)
-    for index in np.ndindex(seeds.shape[:-spatial_dims]):
-        grown[index] = expand_labels(seeds[index], radius)
-    return grown
-
-
-def _ball_filter(array, radius, extreme, spatial_dims):
-    """Running minimum or maximum over a disk (ball); outside of the array nothing counts."""
-    square = math.floor(min(radius, max(array.shape, default=0)) ** 2 + 1e-9)
-    out = _disk_filter(array, square, extreme)
-    if spatial_dims == 3:
-        for step in range(1, math.isqrt(square) + 1):
-            _combine(out, _disk_filter(array, square - step * step, extreme), step, -3, extreme)
-    return out
-
-
-def _disk_filter(array, square, extreme):
-    # a disk is a pile of rows: the row is widened step by step while going to the centre
-    row, half = array.copy(), 0
-    out = array.copy()
-    for step in range(math.isqrt(square), -1, -1):
-        while (half + 1) ** 2 <= square - step * step:
-            half += 1
-            _combine(row, array, half, -1, extreme)
-        _combine(out, row, step, -2, extreme)
-    return out
-
-
-def _combine(out, array, step, axis, extreme):
-    """Take into `out` the array moved by `step` to either side along an axis."""
-    out, array = np.moveaxis(out, axis, 0), np.moveaxis(array, axis, 0)
-    size = max(len(out) - step, 0)
-    extreme(out[:size], array[len(out) - size :], out=out[:size])
-    if step:
-        extreme(out[len(out) - size :], array[:size], out=out[len(out) - size :])
 
 
 # --------------------------------------------------------------------------- one model for all
@@ -532,7 +476,7 @@ class NoiseSpec(Parameters):
             check_matrix(self.matrix)
         if self.fractions is not None:
             check_fractions(self.fractions)
-        _entropy(self.seed, self.kind)
+        draws.entropy(self.seed, self.kind)
         return self
 
     def summary(self):
@@ -576,7 +520,7 @@ def corrupt(labels, spec_or_kind, **params):
     ValueError
         If a parameter lies outside its range or does not fit the labels.
     """
-    labels = _checked(labels)
+    labels = check_labels(labels)
     steps = specs(spec_or_kind, **params)
     num_classes = None
     if len(steps) > 1 and any(step.kind == "flip" for step in steps):
@@ -609,7 +553,7 @@ def _step(labels, spec, position, num_classes):
 
 def _randomised(labels, fractions, classes, ignore_label, seed):
     if fractions is None:
-        values, counts = _present(labels, ignore_label)
+        values, counts = count_classes(labels, ignore_label)
         fractions = counts / max(counts.sum(), 1)
         if not counts.sum():
             return labels.copy()
@@ -619,98 +563,22 @@ def _randomised(labels, fractions, classes, ignore_label, seed):
     return _random(labels, fractions, values, seed, _Fixed(ignore_label, classes))
 
 
-# --------------------------------------------------------------------------- drawing
+# --------------------------------------------------------------------------- shared parts
 
 
 def _redraw(labels, change, kind, seed, fixed):
     """Apply ``change(tile, u)`` with uniform draws u, tile by tile."""
-    entropy = _entropy(seed, kind)
+    entropy = draws.entropy(seed, kind)
     shape = labels.shape
 
     def on_block(block, start):
         out = np.empty_like(block)
-        for where, u in _tiles(block.shape, start, shape, entropy):
+        for where, u in draws.tiles(block.shape, start, shape, entropy):
             tile = block[where]
             out[where] = _restore(change(tile, u), tile, fixed(tile))
         return out
 
     return map_blocks(on_block, labels)
-
-
-def _tiles(block_shape, start, shape, entropy):
-    """Yield the places in a block, and the uniform float32 numbers that belong there.
-
-    Numbers belong to fixed tiles of each plane of the whole array, so that they do not depend on
-    how it is cut into blocks.
-    """
-    rows, columns = (_cuts(start[a], block_shape[a], shape[a]) for a in (-2, -1))
-    for plane in np.ndindex(block_shape[:-2]):
-        key = tuple(int(i + s) for i, s in zip(plane, start))
-        for row, y, height, _ in rows:
-            for column, x, right, width in columns:
-                spawn = np.random.SeedSequence(entropy, spawn_key=(*key, row, column))
-                rng = np.random.Generator(np.random.PCG64(spawn))
-                u = rng.random((height.stop, width), dtype=np.float32)
-                yield (*plane, y, x), u[height, right]
-
-
-def _cuts(start, size, whole):
-    """Tiles that overlap [start, start + size): (number, part of block, part of tile, length)."""
-    cuts = []
-    for number in range(start // TILE, -(-(start + size) // TILE)):
-        low, high = number * TILE, min(number * TILE + TILE, whole)
-        first, last = max(low, start), min(high, start + size)
-        block, tile = slice(first - start, last - start), slice(first - low, last - low)
-        cuts.append((number, block, tile, high - low))
-    return cuts
-
-
-def _uniform(block_shape, start, shape, entropy):
-    out = np.empty(block_shape, np.float32)
-    for where, u in _tiles(block_shape, start, shape, entropy):
-        out[where] = u
-    return out
-
-
-def _entropy(seed, kind):
-    """Seed words for one operation; different kinds never share their numbers."""
-    if isinstance(seed, np.random.Generator):
-        seed = int(seed.integers(2**63))
-    elif seed is None:
-        seed = np.random.SeedSequence().entropy
-    words = np.atleast_1d(np.asarray(seed, object)).tolist()
-    if not all(isinstance(w, (int, np.integer)) and w >= 0 for w in words):
-        raise ValueError(f"seed must be a non-negative integer or a numpy Generator, not {seed!r}.")
-    return [int(w) for w in words] + [zlib.crc32(kind.encode())]
-
-
-def _alias_tables(matrix):
-    """Walker's tables: one uniform number draws from any row, at a cost free of the classes."""
-    size = matrix.shape[1]
-    accept = np.ones_like(matrix)
-    other = np.tile(np.arange(size), (len(matrix), 1))
-    for row, shares in enumerate(matrix * size / matrix.sum(1, keepdims=True)):
-        small = [i for i in range(size) if shares[i] < 1]
-        large = [i for i in range(size) if shares[i] >= 1]
-        while small and large:
-            low, high = small.pop(), large[-1]
-            accept[row, low], other[row, low] = shares[low], high
-            shares[high] -= 1 - shares[low]
-            if shares[high] < 1:
-                small.append(large.pop())
-    return accept.astype(np.float32).ravel(), other.ravel(), size
-
-
-def _draw(tables, row, u):
-    accept, other, size = tables
-    scaled = u * np.float32(size)
-    column = np.minimum(scaled.astype(np.intp), size - 1)
-    scaled -= column
-    cell = row * size + column
-    return np.where(scaled < accept[cell], column, other[cell])
-
-
-# --------------------------------------------------------------------------- labels and checks
 
 
 class _Fixed:
@@ -740,16 +608,21 @@ def _fits(value, dtype):
     return info.min <= value <= info.max
 
 
-def _index(tile, values):
+def _numbers(labels, values):
     """The number of each pixel's class among the sorted class values."""
+    return labels if values[-1] == values.size - 1 else np.searchsorted(values, labels)
+
+
+def _classes(numbers, values):
+    """The class values that belong to numbers: the reverse of `_numbers`."""
     if values[-1] == values.size - 1:
-        return np.clip(tile, 0, values.size - 1).astype(np.intp)
-    return np.minimum(np.searchsorted(values, tile), values.size - 1)
+        return numbers.astype(values.dtype, copy=False)
+    return values[numbers]
 
 
 def _values(labels, num_classes, ignore_label):
     """Sorted values of the classes, at least two, in the type of the labels."""
-    present = _present(labels, ignore_label)[0]
+    present = count_classes(labels, ignore_label)[0]
     if num_classes is None:
         values = np.union1d(present, [0])
         values = np.array([0, 1]) if values.size == 1 else values
@@ -760,7 +633,7 @@ def _values(labels, num_classes, ignore_label):
 
 
 def _matrix_values(labels, num_classes, ignore_label, strict=True):
-    present = _present(labels, ignore_label)[0]
+    present = count_classes(labels, ignore_label)[0]
     if num_classes == 2 and set(present.tolist()) <= {0, 255} and 255 in present:
         return _cast(np.array([0, 255]), labels.dtype)
     if strict:
@@ -781,37 +654,6 @@ def _cast(values, dtype):
     return values.astype(dtype)
 
 
-def _present(labels, ignore_label):
-    """Sorted class values of the labels, and how many pixels have each."""
-    if is_lazy(labels):
-        import dask
-
-        blocks = labels.to_delayed().ravel()
-        found = dask.compute(*[dask.delayed(_present)(block, ignore_label) for block in blocks])
-        values, where = np.unique(np.concatenate([f[0] for f in found]), return_inverse=True)
-        return values, np.bincount(where, np.concatenate([f[1] for f in found]), values.size)
-    values, counts = _count(labels)
-    known = ~np.isin(values, [-1] if ignore_label is None else [-1, ignore_label])
-    values, counts = values[known], counts[known]
-    if values.size and values[0] < 0:
-        raise ValueError(
-            f"Labels must not be negative, except -1 for pixels to ignore, not {values[0]}."
-        )
-    return values, counts
-
-
-def _count(labels):
-    top = labels.max(initial=0)
-    if top > 0:
-        ones = np.count_nonzero(labels == top)
-        zeros = labels.size - np.count_nonzero(labels)
-        if ones + zeros == labels.size:  # a binary mask, the usual case, without a sort
-            values, counts = np.array([0, int(top)]), np.array([zeros, ones])
-            return values[counts > 0], counts[counts > 0]
-    values, counts = np.unique(labels, return_counts=True)
-    return values.astype(object if values.dtype == np.uint64 else np.int64), counts
-
-
 def _on_integers(function, labels, **options):
     """`map_blocks`, with bool labels seen as uint8."""
 
@@ -825,19 +667,6 @@ def _on_integers(function, labels, **options):
 
 def _halo(labels, reach, spatial_dims):
     return (0,) * (labels.ndim - spatial_dims) + (reach,) * spatial_dims
-
-
-def _checked(labels, spatial_dims=2):
-    labels = as_array(labels)
-    if labels.dtype.kind not in "biu":
-        raise TypeError(
-            f"Labels must be integers or bool, not {labels.dtype}; convert them with astype first."
-        )
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 or 3, not {spatial_dims}.")
-    if labels.ndim < spatial_dims:
-        raise ValueError(f"Labels must have at least {spatial_dims} axes, not {labels.ndim}.")
-    return labels
 
 
 def _share(name, value):
