@@ -38,7 +38,7 @@ def expand(seeds, radius, spatial_dims):
 
 def ball_filter(array, radius, extreme, spatial_dims):
     """Running minimum or maximum over a disk (ball); outside of the array nothing counts."""
-    square = math.floor(min(radius, max(array.shape, default=0)) ** 2 + 1e-9)
+    square = math.floor(min(radius, sum(array.shape)) ** 2 + 1e-9)
     out = _disk_filter(array, square, extreme)
     if spatial_dims == 3:
         for step in range(1, math.isqrt(square) + 1):
