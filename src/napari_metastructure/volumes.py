@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["as_array", "as_list", "is_lazy", "map_blocks", "moments", "planes"]
+__all__ = ["as_array", "as_list", "is_lazy", "map_blocks", "moments", "planes", "round_up"]
 
 
 def is_lazy(array):
@@ -192,3 +192,8 @@ def _count(labels):
     else:
         values, counts = np.unique(labels, return_counts=True)
     return values.astype(np.int64), counts
+
+
+def round_up(side, multiple):
+    """The smallest multiple of `multiple` that is at least `side`."""
+    return -(-int(side) // multiple) * multiple

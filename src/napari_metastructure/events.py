@@ -1,0 +1,98 @@
+"""What a long job says while it runs, and what it can be told.
+
+A `Job` is an iterator of events; the last one is `Done`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Done", "Job", "Preview", "Progress", "Step", "Validated"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work outside the optimisation: `done` of `total` pieces of `activity`."""
+
+    activity: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimisation step: `step` counts from 1 to `total`."""
+
+    step: int
+    total: int
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Scores on the held-back pixels; `best` if these weights are the best so far."""
+
+    epoch: int
+    step: int
+    dice: float
+    auc: float
+    threshold: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Probability of the preview image at this point of the training."""
+
+    epoch: int
+    probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end: the model with its best weights, the course of the run and its record."""
+
+    model: Any
+    history: dict = field(default_factory=dict)
+    record: dict = field(default_factory=dict)
+    stopped: bool = False
+
+
+class Job:
+    """A long computation: iterate over it to run it and get its events.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(job)`` returns the generator of events; it looks at the job's attributes between
+        two events.
+
+    Attributes
+    ----------
+    stopping : bool
+        Whether `stop` was called.
+    preview : array or None
+        Plane (or volume) to show predictions of while the job runs; may be set at any time and
+        from any thread.
+    """
+
+    def __init__(self, work):
+        self.stopping = False
+        self.preview = None
+        self._events = work(self)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._events)
+
+    def stop(self):
+        """Ask for an early end: the next events are the last ones, up to `Done`."""
+        self.stopping = True
+
+    def close(self):
+        """End at once, without `Done`, and free what the job holds."""
+        self._events.close()

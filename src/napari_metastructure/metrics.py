@@ -1,0 +1,175 @@
+"""Agreement between a reference label and a prediction: Dice, IoU, accuracy, AUC.
+
+Everything follows from how many object and background pixels carry each
+predicted value, so that one pass over the pixels gives every threshold's score.
+"""
+
+import numpy as np
+
+__all__ = ["Tally", "evaluate"]
+
+
+def evaluate(reference, prediction, *, ignore_label=None):
+    """Score a mask, a label image or a probability map against a reference.
+
+    Parameters
+    ----------
+    reference : array of int or bool, any shape
+        True labels, 0 = background. Label -1 and `ignore_label` do not count.
+    prediction : array
+        Integers or booleans of the same shape are compared as labels. Floats are
+        probabilities: of the same shape for two classes, or with the class axis first
+        for more; they are scored at the best threshold over all pixels, or by
+        the most probable class.
+    ignore_label : int, optional
+        Another reference label that does not count.
+
+    Returns
+    -------
+    dict
+        ``dice, iou, accuracy, auc, threshold``. ``auc`` and ``threshold`` are nan where
+        they have no meaning (``auc`` of a mask is that of its single operating point).
+        With more than two classes ``dice`` and ``iou`` are means over the
+        foreground classes, and ``per_class`` maps each class to its own
+        ``{"dice", "iou"}``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match.
+    TypeError
+        If the reference holds floats.
+    """
+    reference, prediction = np.asarray(reference), np.asarray(prediction)
+    if not (np.issubdtype(reference.dtype, np.integer) or reference.dtype == bool):
+        raise TypeError(f"The reference should hold integer labels, not {reference.dtype}.")
+    is_probability = np.issubdtype(prediction.dtype, np.floating)
+    if is_probability and prediction.ndim == reference.ndim + 1:
+        prediction = prediction.argmax(0)
+        is_probability = False
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            f"The prediction's shape {prediction.shape} does not match the reference's "
+            f"{reference.shape}; compare layers of the same size."
+        )
+    counted = reference != -1
+    if ignore_label is not None:
+        counted &= reference != ignore_label
+    reference, prediction = reference[counted], prediction[counted]
+    if is_probability:
+        return _binary_scores(reference != 0, prediction)
+    classes = np.union1d(np.unique(reference), np.unique(prediction))
+    if np.count_nonzero(classes) <= 1:
+        return _mask_scores(reference != 0, prediction != 0)
+    return _label_scores(reference, prediction, classes[classes != 0])
+
+
+def _binary_scores(truth, probability):
+    values, index = np.unique(probability, return_inverse=True)
+    index = index.ravel()
+    positive = np.bincount(index[truth], minlength=len(values))
+    return _scores(values, positive, np.bincount(index, minlength=len(values)) - positive)
+
+
+def _mask_scores(truth, mask):
+    both, either = np.count_nonzero(truth & mask), np.count_nonzero(truth | mask)
+    positives, negatives = np.count_nonzero(truth), truth.size - np.count_nonzero(truth)
+    false_positives = np.count_nonzero(mask) - both
+    rates = _ratio(both, positives, np.nan), _ratio(false_positives, negatives, np.nan)
+    return {
+        "dice": _ratio(2 * both, both + either),
+        "iou": _ratio(both, either),
+        "accuracy": _ratio(np.count_nonzero(truth == mask), truth.size),
+        "auc": 0.5 + (rates[0] - rates[1]) / 2,
+        "threshold": float("nan"),
+    }
+
+
+def _label_scores(reference, prediction, classes):
+    per_class = {}
+    for label in classes.tolist():
+        scores = _mask_scores(reference == label, prediction == label)
+        per_class[label] = {"dice": scores["dice"], "iou": scores["iou"]}
+    return {
+        "dice": float(np.mean([scores["dice"] for scores in per_class.values()])),
+        "iou": float(np.mean([scores["iou"] for scores in per_class.values()])),
+        "accuracy": _ratio(np.count_nonzero(reference == prediction), reference.size),
+        "auc": float("nan"),
+        "threshold": float("nan"),
+        "per_class": per_class,
+    }
+
+
+class Tally:
+    """Counts of object and background pixels per probability, filled batch by batch.
+
+    Scores over all pixels of many images without keeping the images.
+
+    Parameters
+    ----------
+    bins : int
+        Probabilities are rounded to ``1 / (bins - 1)``.
+    """
+
+    def __init__(self, bins=4097):
+        self.values = np.linspace(0, 1, bins)
+        self._positive = np.zeros(bins, np.int64)
+        self._negative = np.zeros(bins, np.int64)
+
+    def add(self, truth, probability):
+        """Count the pixels of a boolean `truth` and a `probability` of the same shape."""
+        index = np.rint(probability * (len(self.values) - 1)).astype(np.intp)
+        self._positive += np.bincount(index[truth], minlength=len(self.values))
+        self._negative += np.bincount(index[~truth], minlength=len(self.values))
+
+    def scores(self):
+        """The same dict as `evaluate`, at the best threshold over all pixels."""
+        return _scores(self.values, self._positive, self._negative)
+
+    def at(self, threshold):
+        """Dice when pixels with a probability above the threshold are object."""
+        object_ = self.values > threshold
+        both = self._positive[object_].sum()
+        return _ratio(2 * both, self._positive.sum() + both + self._negative[object_].sum())
+
+    def turned(self):
+        """The tally of the inverted probabilities, 1 - p."""
+        other = Tally(len(self.values))
+        other._positive, other._negative = self._positive[::-1], self._negative[::-1]
+        return other
+
+    @property
+    def histogram(self):
+        """Number of pixels per probability value."""
+        return self._positive + self._negative
+
+
+def _scores(values, positive, negative):
+    """Scores at the threshold of best Dice; object is what lies above the threshold."""
+    total, positives, negatives = (
+        positive.sum() + negative.sum(),
+        positive.sum(),
+        negative.sum(),
+    )
+    # cumulated from the highest value down: object pixels found, background pixels taken in
+    hits = np.cumsum(positive[::-1])[::-1]
+    alarms = np.cumsum(negative[::-1])[::-1]
+    dice = np.divide(
+        2 * hits, positives + hits + alarms, out=np.zeros(len(values)), where=hits + alarms > 0
+    )
+    best = int(np.argmax(dice))
+    below = values[best - 1] if best else np.nextafter(values[0], -1)
+    # chance that an object pixel has the higher value, ties counting half
+    pairs = np.sum(positive * (negatives - alarms + negative / 2.0))
+    return {
+        "dice": float(dice[best]),
+        "iou": float(dice[best] / (2 - dice[best])),
+        "accuracy": _ratio(hits[best] + negatives - alarms[best], total),
+        "auc": _ratio(pairs, float(positives) * float(negatives), np.nan),
+        "threshold": float((below + values[best]) / 2),
+    }
+
+
+def _ratio(part, whole, empty=1.0):
+    """The quotient, or `empty` when there is nothing to count."""
+    return float(part / whole) if whole else float(empty)

@@ -1,0 +1,247 @@
+"""A trained network with all it takes to use it again: predict, segment, save, load."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastructure.devices import pick_device
+from napari_metastructure.networks import build
+from napari_metastructure.prediction import predict_tiles
+from napari_metastructure.volumes import as_array, moments, planes
+
+__all__ = ["SegmentationModel", "load_model", "versions"]
+
+_FORMAT = "napari-metastructure model"
+_FORMAT_VERSION = 1
+
+
+class SegmentationModel:
+    """A segmentation network, its classes and its decision rule.
+
+    Parameters
+    ----------
+    architecture : dict
+        Arguments of `networks.build`: network, spatial_dims, in_channels, out_channels,
+        channels, depth.
+    classes : sequence of int
+        Label values in the order of the network's classes, background first.
+    seed : int, optional
+        Seed of the first weights.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+    threshold : float
+        For two classes, a pixel is object if its probability lies above.
+    threshold_source : str
+        Where the threshold came from.
+    inverted : bool
+        Whether the network learnt the inverted mask (labels flipped above 50 %), so that its
+        output is turned over.
+    transition : list of list of float or None
+        Noise transition matrix of the training labels, undone before the most probable of
+        more than two classes is taken.
+    record : dict
+        How the model came about.
+    """
+
+    def __init__(self, architecture, classes, *, seed=None):
+        self.architecture = dict(architecture)
+        self.classes = [int(label) for label in classes]
+        self.network = build(**self.architecture, seed=seed)
+        self.threshold = 0.5
+        self.threshold_source = "default"
+        self.inverted = False
+        self.transition = None
+        self.flips = False
+        self.record = {}
+
+    @property
+    def spatial_dims(self):
+        return self.architecture["spatial_dims"]
+
+    @property
+    def multiple(self):
+        """What the sides of the network's input are multiples of, in pixels."""
+        return 2 ** (self.architecture["depth"] - 1)
+
+    @property
+    def device(self):
+        return next(self.network.parameters()).device
+
+    def to(self, device):
+        """Move the network to a device, by name or torch.device; returns the model."""
+        self.network.to(pick_device(device) if isinstance(device, str) else device)
+        return self
+
+    def predict(self, image, **tiling):
+        """Probabilities of an image or a stack of any size.
+
+        Parameters
+        ----------
+        image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
+            Each plane (or volume) is normalised by its own mean and deviation.
+        **tiling
+            ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
+
+        Returns
+        -------
+        array of float32
+            For two classes the probability of the object, of the image's shape; for more, one map
+            per class along a first axis.
+
+        Raises
+        ------
+        ValueError
+            If the image has too few axes, is empty or holds NaN or infinity.
+        """
+        job = self.predicting(image, **tiling)
+        while True:
+            try:
+                next(job)
+            except StopIteration as end:
+                return end.value
+
+    def predicting(self, image, **tiling):
+        """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
+        image = as_array(image)
+        parts = planes(image, self.spatial_dims)
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            results = []
+            for number, part in enumerate(parts):
+                mean, deviation = moments(part)
+                normalised = (np.asarray(part, dtype=np.float32) - mean) / deviation
+                tiles = predict_tiles(
+                    self.network, normalised, multiple=self.multiple, flips=self.flips, **tiling
+                )
+                results.append((yield from _numbered(number, tiles)))
+        finally:
+            self.network.train(was_training)
+        stacked = np.stack(results, axis=1)
+        stacked = stacked.reshape(stacked.shape[0], *image.shape)
+        if stacked.shape[0] > 1:
+            return stacked
+        return 1 - stacked[0] if self.inverted else stacked[0]
+
+    def segment(self, image, **tiling):
+        """Labels of an image or a stack: `predict`, then `decide`."""
+        return self.decide(self.predict(image, **tiling))
+
+    def decide(self, probabilities, threshold=None):
+        """Labels of the probabilities that `predict` returned.
+
+        Parameters
+        ----------
+        probabilities : array of float
+        threshold : float, optional
+            Another threshold than the model's own (two classes).
+
+        Returns
+        -------
+        array of int
+            Values of `classes`, in the smallest unsigned type that holds them.
+        """
+        classes = np.array(self.classes)
+        classes = classes.astype(np.min_scalar_type(int(classes.max())))
+        if len(classes) == 2:
+            threshold = self.threshold if threshold is None else threshold
+            return classes[(probabilities > threshold).astype(np.intp)]
+        if self.transition is not None:
+            undo = np.linalg.pinv(np.array(self.transition)).T
+            probabilities = np.tensordot(undo, probabilities, axes=1)
+        return classes[probabilities.argmax(0)]
+
+    def save(self, path):
+        """Write the model to one ``.safetensors`` file: weights, and a JSON header.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        part = "plane" if self.spatial_dims == 2 else "volume"
+        header = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "normalisation": f"z-score per {part}",
+            "threshold": self.threshold,
+            "threshold_source": self.threshold_source,
+            "inverted": self.inverted,
+            "transition": self.transition,
+            "flips": self.flips,
+            "record": self.record,
+            "versions": versions(),
+        }
+        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
+
+
+def _numbered(number, tiles):
+    """Pass on the progress of the tiles of one plane with the plane's number."""
+    while True:
+        try:
+            done, total = next(tiles)
+        except StopIteration as end:
+            return end.value
+        yield number, done, total
+
+
+def versions():
+    """Versions of the packages a result depends on."""
+    names = ("napari-metastructure", "torch", "monai", "numpy", "scikit-image")
+    return {name: version(name) for name in names}
+
+
+def load_model(path, device="auto"):
+    """Read a model that `SegmentationModel.save` wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path
+    device : str
+        Where to put the network: "auto", "cpu", "cuda:0", "mps".
+
+    Returns
+    -------
+    SegmentationModel
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, is no model of this plugin or comes from a later version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("napari_metastructure", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"{path.name} is damaged or no safetensors file ({error}).") from None
+    if header.get("format") != _FORMAT:
+        raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
+    if header["format_version"] > _FORMAT_VERSION:
+        raise ValueError(f"{path.name} was saved by a later napari-metastructure; please upgrade.")
+    try:
+        model = SegmentationModel(header["architecture"], header["classes"])
+        model.network.load_state_dict(weights)
+        for name in ("threshold", "threshold_source", "inverted", "transition", "flips", "record"):
+            setattr(model, name, header[name])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path.name} is damaged: its parts do not fit ({reason}).") from None
+    model.network.eval()
+    return model.to(device)

@@ -1,0 +1,87 @@
+"""A registry of MONAI networks, built from a name, a width and a depth.
+
+Every network uses batch normalisation: in evaluation mode it acts on each pixel
+by itself, so that tiled and whole-image predictions agree.
+"""
+
+__all__ = ["NETWORKS", "build"]
+
+
+def _unet(spatial_dims, in_channels, out_channels, widths):
+    from monai.networks.nets import DynUNet
+
+    steps = [2] * (len(widths) - 1)
+    return DynUNet(
+        spatial_dims,
+        in_channels,
+        out_channels,
+        kernel_size=[3] * len(widths),
+        strides=[1, *steps],
+        upsample_kernel_size=steps,
+        filters=widths,
+        norm_name="BATCH",
+    )
+
+
+def _attention_unet(spatial_dims, in_channels, out_channels, widths):
+    from monai.networks.nets import AttentionUnet
+
+    steps = [2] * (len(widths) - 1)
+    return AttentionUnet(spatial_dims, in_channels, out_channels, widths, steps)
+
+
+def _segresnet(spatial_dims, in_channels, out_channels, widths):
+    from monai.networks.nets import SegResNet
+
+    return SegResNet(
+        spatial_dims,
+        init_filters=widths[0],
+        in_channels=in_channels,
+        out_channels=out_channels,
+        norm="BATCH",
+        blocks_down=(1,) + (2,) * (len(widths) - 1),
+        blocks_up=(1,) * (len(widths) - 1),
+    )
+
+
+NETWORKS = {"unet": _unet, "attention_unet": _attention_unet, "segresnet": _segresnet}
+
+
+def build(
+    network, *, spatial_dims=2, in_channels=1, out_channels=1, channels=16, depth=4, seed=None
+):
+    """Build a network that maps an image to one logit map per output channel.
+
+    Parameters
+    ----------
+    network : {"unet", "attention_unet", "segresnet"}
+        Architecture; all of them are MONAI's.
+    spatial_dims : {2, 3}
+        Planes or volumes.
+    in_channels, out_channels : int
+        Image channels; logit maps (1 for two classes, else one per class).
+    channels : int
+        Width of the first level; it doubles at each further level.
+    depth : int
+        Number of levels. Image sides must be multiples of ``2 ** (depth - 1)``.
+    seed : int, optional
+        Seed of the random weights. The global random state is left alone.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        If there is no network of that name.
+    """
+    import torch
+
+    if network not in NETWORKS:
+        raise ValueError(f"There is no network {network!r}; there are: {', '.join(NETWORKS)}.")
+    widths = [channels * 2**level for level in range(depth)]
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return NETWORKS[network](spatial_dims, in_channels, out_channels, widths)

@@ -1,0 +1,211 @@
+"""Images, their labels, and random training patches cut straight from them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from napari_metastructure.losses import IGNORE
+from napari_metastructure.volumes import as_list, moments, planes, round_up
+
+__all__ = ["Items", "PatchSampler"]
+
+
+@dataclass
+class Items:
+    """Planes (or volumes), one per entry, with what brings each to zero mean, unit deviation.
+
+    Slicing an entry is all that touches the pixels, so arrays may be lazy.
+    """
+
+    images: list
+    labels: list
+    moments: list = field(default_factory=list)
+
+    @classmethod
+    def of(cls, images, labels=None, spatial_dims=2):
+        """Split images, and labels that match, into planes or volumes.
+
+        Raises
+        ------
+        TypeError
+            If the images are not real numbers or the labels not integers.
+        ValueError
+            If images and labels differ in number or shape, or an image is empty,
+            has too few axes or holds NaN or infinity.
+        """
+        images = as_list(images)
+        labels = [None] * len(images) if labels is None else as_list(labels)
+        if not images:
+            raise ValueError("There is no image; give at least one.")
+        if len(images) != len(labels):
+            raise ValueError(
+                f"There are {len(images)} images but {len(labels)} label arrays; "
+                "give one label array per image."
+            )
+        items = cls([], [])
+        for number, (image, label) in enumerate(zip(images, labels)):
+            _check(number, image, label)
+            items.images += planes(image, spatial_dims)
+            items.labels += [None] if label is None else planes(label, spatial_dims)
+        items.moments = [moments(image) for image in items.images]
+        return items
+
+    def __len__(self):
+        return len(self.images)
+
+    def image(self, index, where=...):
+        """The normalised pixels of one entry, float32."""
+        mean, deviation = self.moments[index]
+        return (np.asarray(self.images[index][where], dtype=np.float32) - mean) / deviation
+
+    def split(self, fraction):
+        """Training and held-back items: the last entries, or the end of each if there are few.
+
+        Neighbours in a stack or in file order often share pixels, so the held-back part is
+        one block, never drawn at random.
+        """
+        if fraction == 0:
+            return self, Items([], [])
+        if len(self) >= 4:
+            cut = len(self) - max(1, round(fraction * len(self)))
+            return self._take(slice(cut)), self._take(slice(cut, None))
+        training, held_back = Items([], [], self.moments), Items([], [], self.moments)
+        for image, label in zip(self.images, self.labels):
+            axis = int(np.argmax(image.shape))
+            cut = image.shape[axis] - max(1, round(fraction * image.shape[axis]))
+            first = (slice(None),) * axis + (slice(cut),)
+            last = (slice(None),) * axis + (slice(cut, None),)
+            for part, where in ((training, first), (held_back, last)):
+                part.images.append(image[where])
+                part.labels.append(label[where])
+        return training, held_back
+
+    def _take(self, which):
+        return Items(self.images[which], self.labels[which], self.moments[which])
+
+
+def _check(number, image, label):
+    if not (np.issubdtype(image.dtype, np.number) or image.dtype == bool):
+        raise TypeError(f"Image {number} should hold real numbers, not {image.dtype}.")
+    if np.issubdtype(image.dtype, np.complexfloating):
+        raise TypeError(f"Image {number} is complex; give its magnitude or one of its parts.")
+    if label is None:
+        return
+    if not (np.issubdtype(label.dtype, np.integer) or label.dtype == bool):
+        raise TypeError(
+            f"Label array {number} should hold integers, not {label.dtype}; "
+            "convert it to a Labels layer first."
+        )
+    if image.shape != label.shape:
+        raise ValueError(
+            f"Image {number} has shape {image.shape} but its labels have {label.shape}; "
+            "they should be the same."
+        )
+
+
+class PatchSampler:
+    """Random patches with flips and quarter turns, normalised, straight from the arrays.
+
+    Parameters
+    ----------
+    items : Items
+        Where the patches come from, each pixel with the same chance.
+    classes : sequence of int
+        Label values in ascending order; a target holds their indices.
+    patch_size : int
+        Side of a patch in pixels, a multiple of `multiple`. Sides of smaller images are
+        filled up to a multiple of `multiple` by reflection, and left out of the loss.
+    batch_size : int
+        Patches per batch.
+    foreground : float, [0, 1]
+        Share of the patches that must hold a pixel of a foreground class, where
+        ten tries find one.
+    ignore_label : int, optional
+        A label, besides -1, that becomes `losses.IGNORE`.
+    seed : int or numpy.random.Generator, optional
+        Seed of the drawing.
+    """
+
+    _TRIES = 10
+
+    def __init__(
+        self,
+        items,
+        classes,
+        *,
+        patch_size=128,
+        batch_size=8,
+        multiple=8,
+        foreground=0.5,
+        ignore_label=None,
+        seed=None,
+    ):
+        self.items = items
+        self.classes = np.asarray(classes)
+        self.batch_size = batch_size
+        self.foreground = foreground
+        self.ignore_label = ignore_label
+        self.rng = np.random.default_rng(seed)
+        largest = np.max([image.shape for image in items.images], axis=0)
+        self.shape = tuple(min(patch_size, round_up(side, multiple)) for side in largest)
+        sizes = np.array([np.prod(image.shape) for image in items.images], dtype=float)
+        self._chances = sizes / sizes.sum()
+        self.batches_per_epoch = max(
+            1, round(sizes.sum() / np.prod(self.shape, dtype=float) / batch_size)
+        )
+
+    def batch(self):
+        """One batch: images (batch, 1, *patch) float32 and targets (batch, *patch) int64."""
+        images = np.empty((self.batch_size, 1, *self.shape), np.float32)
+        targets = np.empty((self.batch_size, *self.shape), np.int64)
+        for slot in range(self.batch_size):
+            index, where, label = self._draw()
+            turn = self._turn()
+            images[slot, 0] = turn(_fill(self.items.image(index, where), self.shape, "reflect"))
+            targets[slot] = turn(_fill(self._target(label), self.shape, "constant"))
+        return images, targets
+
+    def _draw(self):
+        """An entry, a place in it and the labels there, on the foreground if that is asked for."""
+        wanted = self.rng.random() < self.foreground
+        for _ in range(self._TRIES):
+            index = self.rng.choice(len(self.items), p=self._chances)
+            label_array = self.items.labels[index]
+            starts = [
+                self.rng.integers(max(side - size, 0) + 1)
+                for side, size in zip(label_array.shape, self.shape)
+            ]
+            where = tuple(slice(start, start + size) for start, size in zip(starts, self.shape))
+            label = np.asarray(label_array[where])
+            if not wanted or (label > 0).any():
+                break
+        return index, where, label
+
+    def _target(self, label):
+        """Class indices of label values."""
+        left_out = label == -1
+        if self.ignore_label is not None:
+            left_out |= label == self.ignore_label
+        target = np.searchsorted(self.classes, label)
+        target[left_out] = IGNORE
+        return target
+
+    def _turn(self):
+        """A random element of the square's symmetry in (y, x), and a flip of z."""
+        quarters = self.rng.integers(4) if self.shape[-1] == self.shape[-2] else 0
+        flipped = [axis for axis in range(-len(self.shape), 0) if self.rng.integers(2)]
+
+        def turn(patch):
+            return np.flip(np.rot90(patch, quarters, axes=(-2, -1)), flipped)
+
+        return turn
+
+
+def _fill(patch, shape, mode):
+    """Pad at the end of each axis: images by reflection, targets by `IGNORE`."""
+    if patch.shape == shape:
+        return patch
+    missing = [(0, size - side) for side, size in zip(patch.shape, shape)]
+    if mode == "constant":
+        return np.pad(patch, missing, constant_values=IGNORE)
+    return np.pad(patch, missing, mode="symmetric")

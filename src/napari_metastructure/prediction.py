@@ -1,0 +1,82 @@
+"""Tiled prediction: any image size, one batch of tiles at a time."""
+
+import math
+
+import numpy as np
+import torch
+
+from napari_metastructure.devices import autocast
+from napari_metastructure.volumes import round_up
+
+__all__ = ["predict_tiles"]
+
+
+def predict_tiles(network, image, *, multiple, tile=256, overlap=0.25, batch_size=4, flips=False):
+    """Predict one plane or volume tile by tile, blending tiles by a Gaussian weight.
+
+    A generator, so that the caller can show progress and stop between batches of tiles.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode, on the device to use.
+    image : array of float, (y, x) or (z, y, x)
+        Normalised pixels. Sides are filled up by reflection to a multiple of `multiple`.
+    multiple : int
+        What the network needs the sides of its input to be multiples of. Tiles begin at
+        such multiples too, so that they see the same grid as the whole image would.
+    tile : int
+        Side of a tile in pixels, rounded up to a multiple of `multiple`.
+    overlap : float, [0, 1)
+        Share of a tile's side that neighbours have in common.
+    batch_size : int
+        Tiles predicted at once.
+    flips : bool
+        Average over the mirror images of each tile (the last two axes).
+
+    Yields
+    ------
+    tuple of int
+        (tiles done, tiles in all).
+
+    Returns
+    -------
+    array of float32, (channels, *image.shape)
+        Probabilities: of the object for one channel, of each class for more.
+    """
+    from monai.data.utils import compute_importance_map, dense_patch_slices
+
+    device = next(network.parameters()).device
+    padded = [round_up(side, multiple) for side in image.shape]
+    tile_shape = [min(side, round_up(tile, multiple)) for side in padded]
+    filled = np.pad(image, [(0, p - s) for p, s in zip(padded, image.shape)], mode="symmetric")
+    interval = [round_up(math.ceil(side * (1 - overlap)), multiple) for side in tile_shape]
+    interval = [min(pair) for pair in zip(interval, tile_shape)]
+    places = dense_patch_slices(padded, tile_shape, interval)
+    weight = compute_importance_map(tuple(tile_shape), mode="gaussian").numpy()
+    total, weights = None, np.zeros(padded, np.float32)
+    for start in range(0, len(places), batch_size):
+        batch = places[start : start + batch_size]
+        tiles = torch.from_numpy(np.stack([filled[where] for where in batch])[:, None])
+        probabilities = _probabilities(network, tiles.to(device), flips).cpu().numpy()
+        if total is None:
+            total = np.zeros((probabilities.shape[1], *padded), np.float32)
+        for where, probability in zip(batch, probabilities):
+            total[(slice(None), *where)] += probability * weight
+            weights[where] += weight
+        yield min(start + batch_size, len(places)), len(places)
+    total /= weights
+    return total[(slice(None), *(slice(side) for side in image.shape))]
+
+
+def _probabilities(network, tiles, flips):
+    mirrors = [(), (-1,), (-2,), (-2, -1)] if flips else [()]
+    memory_format = torch.channels_last if tiles.ndim == 4 else torch.channels_last_3d
+    tiles = tiles.contiguous(memory_format=memory_format)
+    total = 0
+    with torch.inference_mode(), autocast(tiles.device):
+        for axes in mirrors:
+            logits = network(tiles.flip(axes)).float()
+            p = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+            total = total + p.flip(axes)
+    return total / len(mirrors)
