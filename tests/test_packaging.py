@@ -1,0 +1,247 @@
+"""What the package promises as a whole: its storeys, a light import, its metadata, its manifest."""
+
+import ast
+import configparser
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+NAME = "napari_metastructure"
+PACKAGE = Path(importlib.util.find_spec(NAME).origin).parent
+ROOT = Path(__file__).parents[1]
+MANIFEST = PACKAGE / "napari.yaml"
+
+# A module imports only from its own storey and those below. A new one must be placed here.
+STOREYS = {
+    "science": {
+        *("_borders", "_draws", "density", "extraction", "metrics"),
+        *("noise", "parameters", "transition", "volumes"),
+    },
+    "learning": {
+        *("devices", "events", "igtt", "losses", "model", "networks"),
+        *("patches", "prediction", "pseudolabels", "sweep", "training"),
+    },
+    "face": {"__main__", "cli", "demo", "layers", "samples", "widgets"},
+}
+QT_BINDINGS = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
+GUI = QT_BINDINGS | {"magicgui", "napari", "pyqtgraph", "qtpy", "superqt", "vispy"}
+TORCH = {"monai", "safetensors", "torch", "torchvision"}
+BARRED = {"science": GUI | TORCH, "learning": GUI, "face": set()}
+
+
+def modules():
+    """The name of each module inside the package: "noise", "widgets", "widgets.corrupt"."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        if name not in {"__init__", "_version"}:
+            yield name
+
+
+def path_of(module):
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(path):
+    """The full name of all that a file imports, inside functions too."""
+    parent = ".".join([NAME, *path.relative_to(PACKAGE).parent.parts])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            source = importlib.util.resolve_name(source, parent)
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def storey_of(module):
+    top = module.split(".")[0]
+    return next((storey for storey, names in STOREYS.items() if top in names), None)
+
+
+def trespasses(path, storey):
+    """The imports of a file that its storey may not have."""
+    order = list(STOREYS)
+    reach = order[: order.index(storey) + 1]
+    for name in imports(path):
+        top, _, inner = name.partition(".")
+        too_high = top == NAME and storey != "face" and storey_of(inner) not in reach
+        if too_high or top in BARRED[storey]:
+            yield name
+
+
+def run_python(code):
+    """What the code prints in a fresh interpreter, read as JSON."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def loaded_after(statement, names):
+    """Which of the named packages a statement loads in a fresh interpreter."""
+    return run_python(
+        f"import json, sys\n{statement}\nprint(json.dumps(sorted({names!r} & sys.modules.keys())))"
+    )
+
+
+@pytest.mark.parametrize("module", modules())
+def test_storeys(module):
+    storey = storey_of(module)
+    assert storey, f"{module} has no place yet: add it to STOREYS in {Path(__file__).name}"
+    assert list(trespasses(path_of(module), storey)) == []
+
+
+def test_package_itself_imports_only_its_version():
+    own = {name for name in imports(PACKAGE / "__init__.py") if name.startswith(NAME)}
+    assert own == {f"{NAME}._version.version"}
+
+
+@pytest.mark.parametrize(
+    ("storey", "line", "fits"),
+    [
+        ("science", "import numpy as np", True),
+        ("science", "from .parameters import Field", True),
+        ("science", f"from {NAME} import noise", True),
+        ("science", "def f():\n    import torch.nn", False),
+        ("science", f"from {NAME}.losses import dice", False),
+        ("science", f"import {NAME} as nms", False),
+        ("learning", "from torch import nn", True),
+        ("learning", f"from {NAME} import noise, layers", False),
+        ("learning", f"from {NAME} import train", False),
+        ("learning", "def f():\n    from qtpy.QtCore import Qt", False),
+        ("face", "from . import widgets\nimport napari, torch", True),
+    ],
+)
+def test_storeys_test_finds_trespassers(storey, line, fits, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    file = tmp_path / "module.py"
+    file.write_text(line)
+    assert (list(trespasses(file, storey)) == []) is fits
+
+
+def test_import_is_light():
+    assert loaded_after(f"import {NAME}", GUI | TORCH) == []
+
+
+@pytest.mark.skipif(not path_of("cli").exists(), reason="there is no cli.py yet")
+def test_command_line_starts_without_qt():
+    assert loaded_after(f"import {NAME}.cli", GUI) == []
+
+
+def test_import_takes_less_than_50_ms_beyond_numpy():
+    code = f"""
+import numpy, time
+start = time.perf_counter()
+import {NAME}
+print(time.perf_counter() - start)"""
+    # a busy machine may stall a run, not ten of them
+    assert any(run_python(code) < 0.05 for _ in range(10))
+
+
+def test_dependencies_leave_the_choice_of_napari_and_qt():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {r.name: r for r in map(Requirement, project["dependencies"])}
+    assert not {name.lower() for name in QT_BINDINGS} & {name.lower() for name in required}
+    assert not any("pyqt" in extra or "pyside" in extra for extra in required["napari"].extras)
+    assert not {"all", "pyqt", "pyside"} & required["napari"].extras
+    assert {s.operator for s in required["napari"].specifier} <= {">", ">=", "!="}
+    assert "napari[all]" in project["optional-dependencies"]["all"]
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_ruff_has_one_version():
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert tox["testenv:lint"]["deps"] == "ruff==" + re.search(r"rev: v(\S+)", hooks)[1]
+
+
+@pytest.fixture
+def manifest():
+    if not MANIFEST.exists():
+        pytest.skip("there is no napari.yaml yet")
+    from npe2 import PluginManifest
+
+    return PluginManifest.from_file(MANIFEST)
+
+
+def test_manifest_is_valid_and_every_command_resolves(manifest):
+    from npe2.manifest.utils import import_python_name
+
+    assert manifest.name == "napari-metastructure"
+    assert manifest.display_name
+    assert manifest.categories
+    for command in manifest.contributions.commands:
+        assert callable(import_python_name(command.python_name)), command.id
+
+
+def test_manifest_commands_are_used_and_known(manifest):
+    contributions = manifest.contributions
+    known = {command.id for command in contributions.commands}
+    used = {item.command for item in [*contributions.widgets, *contributions.sample_data]}
+    assert used <= known
+
+
+def test_each_widget_is_in_a_menu(manifest):
+    listed = {
+        getattr(item, "command", None)
+        for items in manifest.contributions.menus.values()
+        for item in items
+    }
+    assert {widget.command for widget in manifest.contributions.widgets} <= listed
+
+
+def test_opening_a_widget_does_not_wait_for_torch(manifest):
+    commands = {command.id: command.python_name for command in manifest.contributions.commands}
+    opened = {commands[widget.command].split(":")[0] for widget in manifest.contributions.widgets}
+    assert loaded_after("\n".join(f"import {module}" for module in sorted(opened)), TORCH) == []
+
+
+@pytest.fixture
+def system_packages(monkeypatch):
+    script = ROOT / "tools" / "system_packages.py"
+    spec = importlib.util.spec_from_file_location("system_packages", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(module, "missing", lambda: {"libEGL.so.1": "libegl1", "Xvfb": "xvfb"})
+    monkeypatch.setattr(module.shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
+    return module
+
+
+def test_missing_system_packages_are_named_in_one_line(system_packages, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+    with pytest.raises(SystemExit, match=r"sudo apt-get install -y libegl1 xvfb$") as stop:
+        system_packages.main()
+    assert "\n" not in stop.value.code
+
+
+def test_missing_system_libraries_are_named_where_there_is_no_apt(system_packages, monkeypatch):
+    monkeypatch.setattr(system_packages.shutil, "which", lambda program: None)
+    with pytest.raises(SystemExit, match=r"need libEGL\.so\.1, Xvfb") as stop:
+        system_packages.main()
+    assert "\n" not in stop.value.code
+
+
+def test_root_gets_the_missing_system_packages(system_packages, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setattr(system_packages, "install", lambda packages: asked.append(packages) or True)
+    system_packages.main()
+    assert asked == [["libegl1", "xvfb"]]
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_system_packages_are_left_alone_elsewhere(system_packages, monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(system_packages, "install", lambda packages: pytest.fail("installed"))
+    system_packages.main()
