@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Done", "Job", "Preview", "Progress", "Step", "Validated"]
+__all__ = ["Done", "Job", "Preview", "Progress", "Result", "Step", "Validated"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,19 @@ class Validated:
 
 @dataclass(frozen=True)
 class Preview:
-    """Probability of the preview image at this point of the training."""
+    """Probability of the preview image (`Job.preview`) at this point of the training."""
 
     epoch: int
     probability: np.ndarray
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a job that computes arrays; `stopped` if it was ended early."""
+
+    value: Any
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

@@ -454,11 +454,11 @@ class _Previews:
         self._next = time.perf_counter()
 
     def if_due(self, epoch):
-        started = time.perf_counter()
-        if self.job.preview is None or started < self._next:
+        started, image = time.perf_counter(), self.job.preview
+        if image is None or started < self._next:
             return
         probability = None
-        prediction = self.model.predicting(self.job.preview)
+        prediction = self.model.predicting(image)
         while probability is None and not self.job.stopping:
             try:
                 next(prediction)
@@ -468,4 +468,4 @@ class _Previews:
         now = time.perf_counter()
         self._next = now + max(_SECONDS_BETWEEN_PREVIEWS, 10 * (now - started))
         if probability is not None:
-            yield Preview(epoch, probability)
+            yield Preview(epoch, probability, image)
