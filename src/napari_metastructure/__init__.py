@@ -24,7 +24,7 @@ _MODULES = {
 _NAMES = {
     "NoiseSpec": "noise",
     "corrupt": "noise",
-    "TrainingConfig": "training",
+    "TrainingConfig": "configs",
     "fit": "training",
     "train": "training",
     "SegmentationModel": "model",

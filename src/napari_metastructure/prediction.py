@@ -6,9 +6,44 @@ import numpy as np
 import torch
 
 from napari_metastructure.devices import autocast
+from napari_metastructure.events import Job, Progress, Result
 from napari_metastructure.volumes import round_up
 
-__all__ = ["predict_tiles"]
+__all__ = ["predict", "predict_tiles"]
+
+
+def predict(model, image, **tiling):
+    """Apply a model as a job that can be watched and stopped.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+    image : array of real numbers
+        As for `SegmentationModel.predict`.
+    **tiling
+        ``tile, overlap, batch_size`` of `predict_tiles`.
+
+    Returns
+    -------
+    Job
+        An iterator of `Progress` and at last a `Result` with the probabilities.
+    """
+
+    def work(job):
+        prediction = model.predicting(image, **tiling)
+        total = int(np.prod(image.shape[: image.ndim - model.spatial_dims]))
+        while True:
+            try:
+                plane, done, tiles = next(prediction)
+            except StopIteration as end:
+                yield Result(end.value)
+                return
+            yield Progress("predicting", plane * tiles + done, total * tiles)
+            if job.stopping:
+                yield Result(None, stopped=True)
+                return
+
+    return Job(work)
 
 
 def predict_tiles(network, image, *, multiple, tile=256, overlap=0.25, batch_size=4, flips=False):

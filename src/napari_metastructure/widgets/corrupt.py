@@ -1,0 +1,250 @@
+"""Dock widget: corrupt a labels layer, with a live preview."""
+
+import numpy as np
+from magicgui.widgets import ComboBox
+from napari.layers import Labels
+from qtpy.QtCore import QTimer
+
+from napari_metastructure.events import Job, Progress, Result
+from napari_metastructure.layers import RECORD, noise_of, place, place_plane, plane_index, snapshot
+from napari_metastructure.noise import PARAMETERS, NoiseSpec, corrupt
+from napari_metastructure.widgets.dock import Dock, form_of, note, say
+from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.run_panel import RunPanel
+
+__all__ = ["CorruptLabels"]
+
+_FIELDS = ("kind", "fraction", "ratio", "radius", "spatial_dims", "seed")
+_KINDS = ("sample", "flip", "shift", "dilate", "erode", "skeletonize", "random")
+_LARGEST_PREVIEW = 4096 * 4096
+_ALL = "all"
+
+
+class CorruptLabels(Dock):
+    """Make a noisy copy of a labels layer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer):
+        super().__init__(napari_viewer)
+        self.labels = self.choose_layer(
+            "Labels", lambda layer: isinstance(layer, Labels), tooltip="The clean labels."
+        )
+        self.form = Form(NoiseSpec, _FIELDS)
+        self.form.kind.choices = _KINDS
+        self.only_class = ComboBox(
+            name="only_class",
+            label="Class",
+            choices=[_ALL],
+            tooltip="Change only the pixels of this class.",
+        )
+        self.scope = ComboBox(
+            name="scope",
+            label="Planes",
+            choices=["whole stack", "this plane"],
+            tooltip="Other planes stay as they are.",
+        )
+        self.form.seed.value = 0
+        self.form.extend([self.only_class, self.scope])
+        self.add(form_of(self.labels))
+        self.add(self.form)
+        self.changed = self.add(note())
+        self.panel = self.add(RunPanel("Corrupt"))
+
+        self._preview = None
+        self._timer = QTimer(self, interval=150, singleShot=True)
+        self._timer.timeout.connect(self._show_preview)
+        self.labels.changed.connect(self._on_layer)
+        self.form.changed.connect(self._on_form)
+        self.panel.clicked.connect(self.run)
+        self.panel.event.connect(self._on_event)
+        self.viewer.dims.events.current_step.connect(self._preview_later)
+        self.reset_choices()
+        self._on_layer()
+        self._on_form()
+
+    # ------------------------------------------------------------------ parameters
+
+    def spec(self):
+        """The `NoiseSpec` that the form shows."""
+        values = self.form.values()
+        if self.only_class.enabled and self.only_class.value != _ALL:
+            values["classes"] = (int(self.only_class.value),)
+        return NoiseSpec(**values)
+
+    def reset_choices(self, event=None):
+        super().reset_choices(event)
+        self._check()
+
+    def _on_layer(self):
+        layer = self.labels.value
+        classes = [] if layer is None else _classes(layer.data)
+        self.only_class.choices = [_ALL, *map(str, classes)]
+        self._check()
+        self._preview_later()
+
+    def _on_form(self):
+        kind = self.form.kind.value
+        stack = self.labels.value is not None and self.labels.value.ndim > 2
+        shown = {"kind", *PARAMETERS[kind], "scope"} if stack else {"kind", *PARAMETERS[kind]}
+        if not stack:
+            shown.discard("spatial_dims")
+        if "classes" in PARAMETERS[kind]:
+            shown.add("only_class")
+        self.form.show_only(shown)
+        self._preview_later()
+
+    def _check(self):
+        """Say why nothing can be run, if so."""
+        layer = self.labels.value
+        problem = None
+        if layer is None:
+            problem = "Add a Labels layer to corrupt."
+        elif layer.multiscale:
+            problem = "Multiscale labels cannot be corrupted; use one of their levels."
+        self.panel.set_problem(problem)
+        return problem is None
+
+    # ------------------------------------------------------------------ preview
+
+    def _preview_later(self, event=None):
+        if self.isVisible() and not self.panel.running:
+            self._timer.start()
+
+    def _show_preview(self):
+        layer = self.labels.value
+        if not self._check() or layer is self._preview:
+            return
+        index = plane_index(layer, self.viewer)
+        clean = np.asarray(layer.data[index])
+        if clean.size > _LARGEST_PREVIEW:
+            say(self.changed, "The plane is too large for a live preview.")
+            return
+        try:
+            noisy = _on_plane(layer.data, index, self.spec())
+        except ValueError as error:
+            say(self.changed, str(error))
+            return
+        say(self.changed, f"Preview: {_share_changed(clean, noisy)} of the plane's pixels changed.")
+        self._place_preview(layer, index, noisy)
+
+    def _place_preview(self, layer, index, noisy):
+        data = noisy.reshape((1,) * len(index) + noisy.shape)
+        if self._preview not in self.viewer.layers:
+            active = self.viewer.layers.selection.active
+            self._preview = self.viewer.add_labels(
+                data, name="corruption preview", **place_plane(layer, index)
+            )
+            self._preview.editable = False
+            self.viewer.layers.selection.active = active
+            return
+        self._preview.data = data
+        for name, value in place_plane(layer, index).items():
+            setattr(self._preview, name, value)
+
+    def _remove_preview(self):
+        self._timer.stop()
+        if self._preview in self.viewer.layers:
+            self.viewer.layers.remove(self._preview)
+        self._preview = None
+
+    def showEvent(self, event):
+        super().showEvent(event)
+        self._preview_later()
+
+    def hideEvent(self, event):
+        super().hideEvent(event)
+        self._remove_preview()
+
+    def closed(self):
+        self.panel.abandon()
+        self._remove_preview()
+
+    # ------------------------------------------------------------------ run
+
+    def run(self):
+        """Corrupt the labels in the background; the result is a new layer."""
+        layer, spec = self.labels.value, self.spec()
+        index = plane_index(layer, self.viewer) if self.scope.value == "this plane" else None
+        if spec.seed is None and "seed" in PARAMETERS[spec.kind]:
+            spec = spec.model_copy(update={"seed": int(np.random.default_rng().integers(2**31))})
+        self._pending = {
+            "spec": spec,
+            "source": layer.name,
+            "whole": index is None,
+            "before": noise_of(layer) or [],
+            "place": place(layer),
+        }
+        self._remove_preview()
+        data = snapshot(layer)
+        self.panel.start(Job(lambda job: _corrupting(job, data, spec, index)), "Corruption")
+
+    def _on_event(self, event):
+        if not isinstance(event, Result) or event.stopped:
+            return
+        noisy, share = event.value
+        pending, spec = self._pending, self._pending["spec"]
+        record = {
+            "operation": "corrupt",
+            "source": pending["source"],
+            "noise": [*pending["before"], spec.model_dump(mode="json")],
+            "whole": pending["whole"],
+            "changed": share,
+        }
+        self.viewer.add_labels(
+            noisy,
+            name=f"{pending['source']} {spec.summary()}",
+            metadata={RECORD: record},
+            **pending["place"],
+        )
+        say(self.changed, f"{share:.1%} of the pixels changed.")
+
+
+def _classes(data):
+    """Foreground classes of a labels array, few enough to choose from."""
+    values = np.unique(np.asarray(data)) if np.size(data) <= 2**27 else np.array([1])
+    values = values[values > 0]
+    return values.tolist() if len(values) <= 32 else []
+
+
+def _share_changed(clean, noisy):
+    return f"{np.count_nonzero(clean != noisy) / max(clean.size, 1):.1%}"
+
+
+def _lazy(data):
+    """The stack as a dask array of planes."""
+    import dask.array as da
+
+    if hasattr(data, "dask"):
+        return data
+    return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
+
+
+def _on_plane(data, index, spec):
+    """The corrupted plane, pixel for pixel as in the corrupted stack."""
+    if spec.spatial_dims == 3 or np.size(data) > _LARGEST_PREVIEW * 4:
+        return corrupt(np.asarray(data[index]), spec.model_copy(update={"spatial_dims": 2}))
+    return np.asarray(corrupt(_lazy(data), spec)[index].compute(scheduler="synchronous"))
+
+
+def _corrupting(job, data, spec, index):
+    """Corrupt a stack plane by plane, or one plane of it; the result and the share changed."""
+    yield Progress("corrupting", 0, 1)
+    noisy = np.array(data) if index is not None else np.empty(data.shape, data.dtype)
+    if data.ndim == 2 or spec.spatial_dims == 3:
+        parts, corrupted = [()], corrupt(np.asarray(data), spec)
+    else:
+        parts = [index] if index is not None else list(np.ndindex(data.shape[:-2]))
+        corrupted = corrupt(_lazy(data), spec)
+    changed = 0
+    for done, part in enumerate(parts, start=1):
+        if job.stopping:
+            yield Result(None, stopped=True)
+            return
+        noisy[part] = np.asarray(corrupted[part])
+        changed += np.count_nonzero(noisy[part] != np.asarray(data[part]))
+        yield Progress("corrupting", done, len(parts))
+    yield Result((noisy, changed / noisy.size))
