@@ -74,7 +74,7 @@ def sample(labels, fraction, *, classes=None, ignore_label=None, seed=None):
     Transition matrix of a binary mask: ``[[1, 0], [1 - fraction, fraction]]``.
     """
     labels = check_labels(labels)
-    keep = np.float32(_share("fraction", fraction))
+    keep = np.float32(check_share("fraction", fraction))
 
     def change(tile, u):
         return tile * (u < keep)
@@ -114,7 +114,7 @@ def flip(labels, ratio, *, num_classes=None, classes=None, ignore_label=None, se
         If `ratio` lies outside [0, 1], or a label is `num_classes` or more.
     """
     labels = check_labels(labels)
-    ratio = _share("ratio", ratio)
+    ratio = check_share("ratio", ratio)
     values = _values(labels, num_classes, ignore_label)
     others = values.size - 1
     threshold = np.float32(ratio)
@@ -239,7 +239,7 @@ def shift(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None, se
         If `radius` is negative, or the labels have fewer axes than `spatial_dims`.
     """
     labels = check_labels(labels, spatial_dims)
-    reach = int(_radius(radius))
+    reach = int(check_radius(radius))
     side = 2 * reach + 1
     if reach == 0:
         return labels.copy()
@@ -299,7 +299,7 @@ def dilate(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
     skimage.segmentation.expand_labels : the same result for one plane
     """
     labels = check_labels(labels, spatial_dims)
-    radius = _radius(radius)
+    radius = check_radius(radius)
     fixed = _Fixed(ignore_label, classes)
     ignored = _Fixed(ignore_label)
 
@@ -342,7 +342,7 @@ def erode(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
         If `radius` is negative, or the labels have fewer axes than `spatial_dims`.
     """
     labels = check_labels(labels, spatial_dims)
-    radius = _radius(radius)
+    radius = check_radius(radius)
     fixed = _Fixed(ignore_label, classes)
     ignored = _Fixed(ignore_label)
 
@@ -669,15 +669,15 @@ def _halo(labels, reach, spatial_dims):
     return (0,) * (labels.ndim - spatial_dims) + (reach,) * spatial_dims
 
 
-def _share(name, value):
+def check_share(name, value):
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
     return float(value)
 
 
-def _radius(radius):
+def check_radius(radius, name="radius"):
     if not 0 <= radius < math.inf:
-        raise ValueError(f"radius must be a non-negative number of pixels, not {radius}.")
+        raise ValueError(f"{name} must be a non-negative number of pixels, not {radius}.")
     return float(radius)
 
 
@@ -700,7 +700,7 @@ def check_matrix(matrix):
 def check_fractions(fractions):
     """Shares of the classes as a float array, or a ValueError that says what is wrong."""
     if np.ndim(fractions) == 0:
-        share = _share("fractions", fractions)
+        share = check_share("fractions", fractions)
         return np.array([1 - share, share])
     fractions = np.array(fractions, float)
     if fractions.ndim != 1 or not (fractions >= 0).all():
