@@ -22,8 +22,8 @@ def opened(sample):
     return layers, time.process_time() - start
 
 
-# Dice of the threshold over all fields. Real images, measured: ER 0.65 (Otsu) and 0.79 (Li),
-# mitochondria 0.67 and 0.62, nuclei 0.94 (Otsu).
+# Foreground, Otsu's and Li's Dice over all fields. The same on real images of 256 x 256, measured:
+# ER 0.26, 0.63, 0.79; mitochondria 0.10, 0.73, 0.66; nuclei 0.16, 0.92, 0.92.
 DIFFICULTY = [
     (samples.er, (0.15, 0.40), (0.55, 0.72), (0.70, 0.84)),
     (samples.mitochondria, (0.05, 0.16), (0.65, 0.82), (0.58, 0.78)),
