@@ -2,28 +2,44 @@
 
 All losses take ``logits`` (batch, channels, *space), with one channel for two
 classes and one per class otherwise, and ``target`` (batch, *space), class
-indices with `IGNORE` where a pixel does not count. They return a scalar.
+indices with `IGNORE` where a pixel does not count. They return a scalar. With one
+channel, `bce` and the DMI losses take soft targets too, floats from 0 to 1.
 """
+
+import math
 
 import torch
 from torch.nn import functional as F
 
-__all__ = ["IGNORE", "LOSSES", "bce", "bce_dice", "dice", "iou"]
+__all__ = [
+    "IGNORE",
+    "LOSSES",
+    "UNSUPERVISED_LOSSES",
+    "bce",
+    "bce_dice",
+    "dice",
+    "dmi",
+    "dmi_iou",
+    "iou",
+    "signed_dmi",
+    "signed_dmi_iou",
+]
 
 IGNORE = -1
 _SMOOTH = 1e-5
+_LEAST_DETERMINANT = 1e-3
 
 
 def bce(logits, target):
     """Cross entropy: binary for one channel, categorical for more."""
+    logits, valid = logits.float(), target != IGNORE
     if logits.shape[1] > 1:
         total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
-        return total / (target != IGNORE).sum().clamp(min=1)
-    valid = (target != IGNORE).to(logits.dtype)
-    loss = F.binary_cross_entropy_with_logits(
-        logits[:, 0], target.clamp(min=0).to(logits.dtype), weight=valid, reduction="sum"
-    )
-    return loss / valid.sum().clamp(min=1)
+    else:
+        total = F.binary_cross_entropy_with_logits(
+            logits[:, 0], (target == 1).float(), weight=valid.float(), reduction="sum"
+        )
+    return total / valid.sum().clamp(min=1)
 
 
 def dice(logits, target):
@@ -46,7 +62,53 @@ def bce_dice(logits, target):
     return bce(logits, target) + dice(logits, target)
 
 
+def dmi(logits, target):
+    """Determinant-based mutual information, -log(abs(det Q) + 1e-3), mean over the images.
+
+    Blind to the sign: a prediction and its inverse score the same (Xu et al. 2019, arXiv
+    1909.03388; Luo et al. 2022, arXiv 2103.11594, L_DMI). One channel only.
+    """
+    return -(_determinants(logits, target).abs() + _LEAST_DETERMINANT).log().mean()
+
+
+def signed_dmi(logits, target):
+    """DMI that tells a prediction from its inverse: -log(det Q), mean over the images.
+
+    Below 1e-3 the logarithm goes on as its tangent, so an inverted prediction has a gradient that
+    turns it over. One channel only.
+    """
+    ratio = _determinants(logits, target) / _LEAST_DETERMINANT
+    loss = torch.where(ratio > 1, -ratio.clamp(min=1).log(), 1 - ratio)
+    return loss.mean() - math.log(_LEAST_DETERMINANT)
+
+
+def dmi_iou(logits, target):
+    """L_DMI + L_IoU, the published loss of iGTT."""
+    return dmi(logits, target) + iou(logits, target)
+
+
+def signed_dmi_iou(logits, target):
+    """Signed DMI plus soft IoU."""
+    return signed_dmi(logits, target) + iou(logits, target)
+
+
 LOSSES = {"bce": bce, "dice": dice, "iou": iou, "bce+dice": bce_dice}
+UNSUPERVISED_LOSSES = {
+    "bce": bce,
+    "dmi": dmi,
+    "signed_dmi": signed_dmi,
+    "dmi+iou": dmi_iou,
+    "signed_dmi+iou": signed_dmi_iou,
+}
+
+
+def _determinants(logits, target):
+    """det Q per image: the covariance of probability and target over the pixels that count."""
+    valid = (target != IGNORE).float().flatten(1)
+    p, y = logits.float().sigmoid().flatten(1), target.clamp(min=0).float().flatten(1)
+    count = valid.sum(1).clamp(min=1)
+    both = (p * y * valid).sum(1) / count
+    return both - (p * valid).sum(1) / count * ((y * valid).sum(1) / count)
 
 
 def _probabilities_and_truth(logits, target):

@@ -8,6 +8,8 @@ import numpy as np
 
 __all__ = ["Tally", "evaluate"]
 
+_NAMES = ("dice", "iou", "accuracy", "auc", "threshold")
+
 
 def evaluate(reference, prediction, *, ignore_label=None):
     """Score a mask, a label image or a probability map against a reference.
@@ -17,18 +19,18 @@ def evaluate(reference, prediction, *, ignore_label=None):
     reference : array of int or bool, any shape
         True labels, 0 = background. Label -1 and `ignore_label` do not count.
     prediction : array
-        Integers or booleans of the same shape are compared as labels. Floats are
-        probabilities: of the same shape for two classes, or with the class axis first
-        for more; they are scored at the best threshold over all pixels, or by
-        the most probable class.
+        Integers or booleans of the same shape are compared as labels; masks may differ
+        in their object value, 1 or 255. Floats are probabilities: of the same shape for two
+        classes, scored at the best threshold over all pixels, or with the class axis first
+        for more, scored by the most probable class.
     ignore_label : int, optional
         Another reference label that does not count.
 
     Returns
     -------
     dict
-        ``dice, iou, accuracy, auc, threshold``. ``auc`` and ``threshold`` are nan where
-        they have no meaning (``auc`` of a mask is that of its single operating point).
+        ``dice, iou, accuracy, auc, threshold``, nan where they have no meaning (``auc`` of a
+        mask is that of its single operating point). Object is what lies above the threshold.
         With more than two classes ``dice`` and ``iou`` are means over the
         foreground classes, and ``per_class`` maps each class to its own
         ``{"dice", "iou"}``.
@@ -58,20 +60,22 @@ def evaluate(reference, prediction, *, ignore_label=None):
     reference, prediction = reference[counted], prediction[counted]
     if is_probability:
         return _binary_scores(reference != 0, prediction)
-    classes = np.union1d(np.unique(reference), np.unique(prediction))
-    if np.count_nonzero(classes) <= 1:
+    objects = [set(np.unique(labels).tolist()) - {0} for labels in (reference, prediction)]
+    classes = set.union(*objects)
+    if len(classes) <= 1 or (classes == {1, 255} and max(map(len, objects)) == 1):
         return _mask_scores(reference != 0, prediction != 0)
-    return _label_scores(reference, prediction, classes[classes != 0])
+    return _label_scores(reference, prediction, sorted(classes))
 
 
 def _binary_scores(truth, probability):
     values, index = np.unique(probability, return_inverse=True)
-    index = index.ravel()
     positive = np.bincount(index[truth], minlength=len(values))
     return _scores(values, positive, np.bincount(index, minlength=len(values)) - positive)
 
 
 def _mask_scores(truth, mask):
+    if not truth.size:
+        return dict.fromkeys(_NAMES, float("nan"))
     both, either = np.count_nonzero(truth & mask), np.count_nonzero(truth | mask)
     positives, negatives = np.count_nonzero(truth), truth.size - np.count_nonzero(truth)
     false_positives = np.count_nonzero(mask) - both
@@ -87,7 +91,7 @@ def _mask_scores(truth, mask):
 
 def _label_scores(reference, prediction, classes):
     per_class = {}
-    for label in classes.tolist():
+    for label in classes:
         scores = _mask_scores(reference == label, prediction == label)
         per_class[label] = {"dice": scores["dice"], "iou": scores["iou"]}
     return {
@@ -146,27 +150,26 @@ class Tally:
 
 def _scores(values, positive, negative):
     """Scores at the threshold of best Dice; object is what lies above the threshold."""
-    total, positives, negatives = (
-        positive.sum() + negative.sum(),
-        positive.sum(),
-        negative.sum(),
-    )
-    # cumulated from the highest value down: object pixels found, background pixels taken in
-    hits = np.cumsum(positive[::-1])[::-1]
-    alarms = np.cumsum(negative[::-1])[::-1]
-    dice = np.divide(
-        2 * hits, positives + hits + alarms, out=np.zeros(len(values)), where=hits + alarms > 0
-    )
+    seen = positive + negative > 0
+    values, positive, negative = values[seen], positive[seen], negative[seen]
+    positives, negatives = positive.sum(), negative.sum()
+    if not len(values):
+        return dict.fromkeys(_NAMES, float("nan"))
+    # object pixels found and background pixels taken in, from each value up; at last none
+    hits = np.append(np.cumsum(positive[::-1])[::-1], 0)
+    alarms = np.append(np.cumsum(negative[::-1])[::-1], 0)
+    chosen = positives + hits + alarms
+    dice = np.divide(2 * hits, chosen, out=np.ones(len(chosen)), where=chosen > 0)
     best = int(np.argmax(dice))
-    below = values[best - 1] if best else np.nextafter(values[0], -1)
+    borders = np.concatenate([[np.nextafter(values[0], -1)], values, values[-1:]])
     # chance that an object pixel has the higher value, ties counting half
-    pairs = np.sum(positive * (negatives - alarms + negative / 2.0))
+    pairs = np.sum(positive * (negatives - alarms[:-1] + negative / 2.0))
     return {
         "dice": float(dice[best]),
         "iou": float(dice[best] / (2 - dice[best])),
-        "accuracy": _ratio(hits[best] + negatives - alarms[best], total),
+        "accuracy": _ratio(hits[best] + negatives - alarms[best], positives + negatives),
         "auc": _ratio(pairs, float(positives) * float(negatives), np.nan),
-        "threshold": float((below + values[best]) / 2),
+        "threshold": float((borders[best] + borders[best + 1]) / 2),
     }
 
 

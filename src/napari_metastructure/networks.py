@@ -27,7 +27,20 @@ def _attention_unet(spatial_dims, in_channels, out_channels, widths):
     from monai.networks.nets import AttentionUnet
 
     steps = [2] * (len(widths) - 1)
-    return AttentionUnet(spatial_dims, in_channels, out_channels, widths, steps)
+    network = AttentionUnet(spatial_dims, in_channels, out_channels, widths, steps)
+    _use_batch_normalisation(network)
+    return network
+
+
+def _use_batch_normalisation(network):
+    """In place of instance normalisation, which MONAI hard-codes in some layers."""
+    from torch import nn
+
+    batch = {nn.InstanceNorm2d: nn.BatchNorm2d, nn.InstanceNorm3d: nn.BatchNorm3d}
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) in batch:
+                setattr(module, name, batch[type(child)](child.num_features))
 
 
 def _segresnet(spatial_dims, in_channels, out_channels, widths):
@@ -61,9 +74,9 @@ def build(
     in_channels, out_channels : int
         Image channels; logit maps (1 for two classes, else one per class).
     channels : int
-        Width of the first level; it doubles at each further level.
+        Width of the first level, at least 2; it doubles at each further level.
     depth : int
-        Number of levels. Image sides must be multiples of ``2 ** (depth - 1)``.
+        Number of levels, at least 3. Image sides must be multiples of ``2 ** (depth - 1)``.
     seed : int, optional
         Seed of the random weights. The global random state is left alone.
 
@@ -83,5 +96,5 @@ def build(
     widths = [channels * 2**level for level in range(depth)]
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
         return NETWORKS[network](spatial_dims, in_channels, out_channels, widths)
