@@ -115,7 +115,7 @@ def flip(labels, ratio, *, num_classes=None, classes=None, ignore_label=None, se
     """
     labels = check_labels(labels)
     ratio = check_share("ratio", ratio)
-    values = _values(labels, num_classes, ignore_label)
+    values = class_values(labels, num_classes, ignore_label)
     others = values.size - 1
     threshold = np.float32(ratio)
 
@@ -160,7 +160,7 @@ def transition(labels, matrix, *, classes=None, ignore_label=None, seed=None):
     """
     labels = check_labels(labels)
     matrix = check_matrix(matrix)
-    values = _matrix_values(labels, len(matrix), ignore_label)
+    values = matrix_classes(labels, len(matrix), ignore_label)
     tables = draws.alias_tables(matrix)
 
     def change(tile, u):
@@ -524,7 +524,7 @@ def corrupt(labels, spec_or_kind, **params):
     steps = specs(spec_or_kind, **params)
     num_classes = None
     if len(steps) > 1 and any(step.kind == "flip" for step in steps):
-        values = _values(labels, None, steps[0].ignore_label)
+        values = class_values(labels, None, steps[0].ignore_label)
         num_classes = len(values) if values[-1] == len(values) - 1 else None
     for position, step in enumerate(steps):
         labels = _step(labels, step, position, num_classes)
@@ -559,7 +559,7 @@ def _randomised(labels, fractions, classes, ignore_label, seed):
             return labels.copy()
     else:
         fractions = check_fractions(fractions)
-        values = _matrix_values(labels, fractions.size, ignore_label, strict=False)
+        values = matrix_classes(labels, fractions.size, ignore_label, strict=False)
     return _random(labels, fractions, values, seed, _Fixed(ignore_label, classes))
 
 
@@ -589,7 +589,7 @@ class _Fixed:
         self.classes = None if classes is None else np.atleast_1d(np.asarray(classes, int))
 
     def __call__(self, labels):
-        fixed = [labels == value for value in self.ignored if _fits(value, labels.dtype)]
+        fixed = [labels == value for value in self.ignored if fits(value, labels.dtype)]
         if self.classes is not None:
             fixed.append(~np.isin(labels, self.classes))
         return np.logical_or.reduce(fixed) if fixed else None
@@ -601,7 +601,7 @@ def _restore(out, labels, fixed):
     return out
 
 
-def _fits(value, dtype):
+def fits(value, dtype):
     if dtype.kind == "b":
         return value in (0, 1)
     info = np.iinfo(dtype)
@@ -620,7 +620,7 @@ def _classes(numbers, values):
     return values[numbers]
 
 
-def _values(labels, num_classes, ignore_label):
+def class_values(labels, num_classes, ignore_label):
     """Sorted values of the classes, at least two, in the type of the labels."""
     present = count_classes(labels, ignore_label)[0]
     if num_classes is None:
@@ -632,7 +632,7 @@ def _values(labels, num_classes, ignore_label):
     return _cast(values, labels.dtype)
 
 
-def _matrix_values(labels, num_classes, ignore_label, strict=True):
+def matrix_classes(labels, num_classes, ignore_label, strict=True):
     present = count_classes(labels, ignore_label)[0]
     if num_classes == 2 and set(present.tolist()) <= {0, 255} and 255 in present:
         return _cast(np.array([0, 255]), labels.dtype)
@@ -649,7 +649,7 @@ def _check_top(present, num_classes, text):
 
 
 def _cast(values, dtype):
-    if not _fits(int(values[-1]), dtype):
+    if not fits(int(values[-1]), dtype):
         raise ValueError(f"Labels of type {dtype} cannot hold class {values[-1]}.")
     return values.astype(dtype)
 
