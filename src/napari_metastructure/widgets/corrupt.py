@@ -8,7 +8,7 @@ from qtpy.QtCore import QTimer
 from napari_metastructure.events import Job, Progress, Result
 from napari_metastructure.layers import RECORD, noise_of, place, place_plane, plane_index, snapshot
 from napari_metastructure.noise import PARAMETERS, NoiseSpec, corrupt
-from napari_metastructure.widgets.dock import Dock, form_of, note, say
+from napari_metastructure.widgets.dock import Dock, note, say
 from napari_metastructure.widgets.form import Form
 from napari_metastructure.widgets.run_panel import RunPanel
 
@@ -31,10 +31,8 @@ class CorruptLabels(Dock):
     def __init__(self, napari_viewer):
         super().__init__(napari_viewer)
         self.labels = self.choose_layer(
-            "Labels", lambda layer: isinstance(layer, Labels), tooltip="The clean labels."
+            "labels", "Labels", lambda layer: isinstance(layer, Labels), tooltip="The clean labels."
         )
-        self.form = Form(NoiseSpec, _FIELDS)
-        self.form.kind.choices = _KINDS
         self.only_class = ComboBox(
             name="only_class",
             label="Class",
@@ -47,31 +45,30 @@ class CorruptLabels(Dock):
             choices=["whole stack", "this plane"],
             tooltip="Other planes stay as they are.",
         )
-        self.form.seed.value = 0
-        self.form.extend([self.only_class, self.scope])
-        self.add(form_of(self.labels))
-        self.add(self.form)
+        self.form = self.add(Form())
+        self.form.add(self.labels).add_fields(NoiseSpec, _FIELDS).add(self.only_class, self.scope)
+        self.form["kind"].choices = _KINDS
+        self.form["seed"].value = "0"
         self.changed = self.add(note())
         self.panel = self.add(RunPanel("Corrupt"))
 
-        self._preview = None
+        self._preview = self._hidden = None
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
         self.labels.changed.connect(self._on_layer)
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
-        self.panel.event.connect(self._on_event)
+        self.panel.yielded.connect(self._on_event)
         self.viewer.dims.events.current_step.connect(self._preview_later)
         self.reset_choices()
         self._on_layer()
-        self._on_form()
 
     # ------------------------------------------------------------------ parameters
 
     def spec(self):
         """The `NoiseSpec` that the form shows."""
         values = self.form.values()
-        if self.only_class.enabled and self.only_class.value != _ALL:
+        if self.form.is_shown("only_class") and self.only_class.value != _ALL:
             values["classes"] = (int(self.only_class.value),)
         return NoiseSpec(**values)
 
@@ -84,15 +81,16 @@ class CorruptLabels(Dock):
         classes = [] if layer is None else _classes(layer.data)
         self.only_class.choices = [_ALL, *map(str, classes)]
         self._check()
-        self._preview_later()
+        self._on_form()
 
     def _on_form(self):
-        kind = self.form.kind.value
-        stack = self.labels.value is not None and self.labels.value.ndim > 2
-        shown = {"kind", *PARAMETERS[kind], "scope"} if stack else {"kind", *PARAMETERS[kind]}
-        if not stack:
+        kind = self.form["kind"].value
+        shown = {"labels", "kind", *PARAMETERS[kind]}
+        if self.labels.value is not None and self.labels.value.ndim > 2:
+            shown.add("scope")
+        else:
             shown.discard("spatial_dims")
-        if "classes" in PARAMETERS[kind]:
+        if "classes" in PARAMETERS[kind] and len(self.only_class.choices) > 2:
             shown.add("only_class")
         self.form.show_only(shown)
         self._preview_later()
@@ -139,6 +137,8 @@ class CorruptLabels(Dock):
                 data, name="corruption preview", **place_plane(layer, index)
             )
             self._preview.editable = False
+            self._hidden = layer if layer.visible else None
+            layer.visible = False
             self.viewer.layers.selection.active = active
             return
         self._preview.data = data
@@ -149,7 +149,9 @@ class CorruptLabels(Dock):
         self._timer.stop()
         if self._preview in self.viewer.layers:
             self.viewer.layers.remove(self._preview)
-        self._preview = None
+        if self._hidden is not None:
+            self._hidden.visible = True
+        self._preview = self._hidden = None
 
     def showEvent(self, event):
         super().showEvent(event)
@@ -177,6 +179,7 @@ class CorruptLabels(Dock):
             "whole": index is None,
             "before": noise_of(layer) or [],
             "place": place(layer),
+            "layer": layer,
         }
         self._remove_preview()
         data = snapshot(layer)
@@ -200,6 +203,7 @@ class CorruptLabels(Dock):
             metadata={RECORD: record},
             **pending["place"],
         )
+        pending["layer"].visible = False
         say(self.changed, f"{share:.1%} of the pixels changed.")
 
 
@@ -245,6 +249,6 @@ def _corrupting(job, data, spec, index):
             yield Result(None, stopped=True)
             return
         noisy[part] = np.asarray(corrupted[part])
-        changed += np.count_nonzero(noisy[part] != np.asarray(data[part]))
+        changed += int(np.count_nonzero(noisy[part] != np.asarray(data[part])))
         yield Progress("corrupting", done, len(parts))
     yield Result((noisy, changed / noisy.size))

@@ -1,13 +1,26 @@
 """What all our dock widgets share: scrolling, layer choices, and cleaning up when closed."""
 
-from magicgui.widgets import ComboBox, Container
+from magicgui.widgets import ComboBox
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-__all__ = ["Dock", "layer_choice", "note", "section"]
+__all__ = ["Dock", "note", "say", "section"]
 
 NO_LAYER = "(none)"
+_NARROWEST = 320
+
+
+class _Column(QScrollArea):
+    """Scrolls up and down only, and is always as wide as its content."""
+
+    def minimumSizeHint(self):
+        hint = super().minimumSizeHint()
+        needed = (
+            self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        )
+        hint.setWidth(max(needed, _NARROWEST))
+        return hint
 
 
 class Dock(QWidget):
@@ -26,7 +39,7 @@ class Dock(QWidget):
         self.column = QVBoxLayout(column)
         self.column.setContentsMargins(6, 6, 6, 6)
         self.column.setAlignment(Qt.AlignmentFlag.AlignTop)
-        scroll = QScrollArea()
+        scroll = _Column()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -34,16 +47,20 @@ class Dock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self.setMinimumWidth(340)
 
     def add(self, widget):
         """Append a Qt or magicgui widget to the column."""
         self.column.addWidget(getattr(widget, "native", widget))
         return widget
 
-    def choose_layer(self, label, accepts, *, tooltip="", optional=False):
+    def choose_layer(self, name, label, accepts, *, tooltip="", optional=False):
         """A combo box of the viewer's layers for which ``accepts(layer)`` holds."""
-        box = layer_choice(self.viewer, label, accepts, tooltip=tooltip, optional=optional)
+
+        def layers(_box):
+            found = [(layer.name, layer) for layer in self.viewer.layers if accepts(layer)]
+            return [(NO_LAYER, None), *found] if optional else found
+
+        box = ComboBox(name=name, label=label, choices=layers, tooltip=tooltip, nullable=optional)
         self._choices.append(box)
         return box
 
@@ -60,23 +77,6 @@ class Dock(QWidget):
 
     def closed(self):
         """Called when the dock was closed; nothing to clean up by default."""
-
-
-def layer_choice(viewer, label, accepts, *, tooltip="", optional=False):
-    """A combo box whose choices are the layers of a viewer."""
-
-    def layers(_widget):
-        found = [(layer.name, layer) for layer in viewer.layers if accepts(layer)]
-        return [(NO_LAYER, None), *found] if optional else found
-
-    return ComboBox(label=label, choices=layers, tooltip=tooltip, nullable=optional)
-
-
-def form_of(*widgets):
-    """A labelled column of magicgui widgets without margins."""
-    container = Container(widgets=list(widgets), labels=True)
-    container.margins = (0, 0, 0, 0)
-    return container
 
 
 def note():

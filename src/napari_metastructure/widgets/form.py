@@ -5,41 +5,76 @@ import sys
 import types
 from typing import Literal, Union, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FloatSlider, FloatSpinBox, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FloatSlider, FloatSpinBox, LineEdit, SpinBox
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFormLayout, QWidget
 
 __all__ = ["Form", "device_choices"]
 
 _LARGEST = 1_000_000
 
 
-class Form(Container):
-    """Widgets for the fields of a parameter model; titles, tooltips and bounds come from it.
+class Form(QWidget):
+    """Rows of magicgui widgets, among them those made from the fields of a parameter model.
 
-    Parameters
+    Titles, tooltips, bounds and defaults come from the model. ``form["epochs"]`` is the widget
+    of a row, by its name.
+
+    Attributes
     ----------
-    model : type of Parameters
-    fields : sequence of str
-        The fields to show, in this order.
+    changed : Signal
+        A value has changed.
     """
 
-    def __init__(self, model, fields):
-        self.model = model
-        super().__init__(widgets=[_field_widget(model, name) for name in fields], labels=True)
-        self.margins = (0, 0, 0, 0)
+    changed = Signal()
+
+    def __init__(self):
+        super().__init__()
+        self._rows, self._fields = {}, set()
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+
+    def __getitem__(self, name):
+        return self._rows[name]
+
+    def add(self, *widgets):
+        """Append rows; each widget has a name, a label and a tooltip."""
+        for widget in widgets:
+            self._rows[widget.name] = widget
+            self.layout().addRow(widget.label, widget.native)
+            self._label(widget).setToolTip(widget.tooltip or "")
+            widget.changed.connect(self._emit)
+        return self
+
+    def add_fields(self, model, names):
+        """Append a row for each of these fields of a parameter model."""
+        self._fields.update(names)
+        return self.add(*(_field_widget(model, name) for name in names))
 
     def values(self):
-        """The model's fields and their values, without the hidden ones."""
+        """The fields that are shown, and their values."""
         return {
-            widget.name: _value(widget)
-            for widget in self
-            if widget.name in self.model.model_fields and widget.enabled
+            name: _value(widget)
+            for name, widget in self._rows.items()
+            if name in self._fields and self.is_shown(name)
         }
 
     def show_only(self, names):
-        """Show these fields and hide the rest."""
-        for widget in self:
-            widget.visible = widget.name in names
-            widget.enabled = widget.name in names
+        """Show these rows and hide the rest."""
+        for name, widget in self._rows.items():
+            for part in (widget.native, self._label(widget)):
+                part.setVisible(name in names)
+
+    def is_shown(self, name):
+        """Whether a row was left visible by `show_only`."""
+        return not self._rows[name].native.isHidden()
+
+    def _label(self, widget):
+        return self.layout().labelForField(widget.native)
+
+    def _emit(self, *_):
+        self.changed.emit()
 
 
 def device_choices():
@@ -56,7 +91,7 @@ def _field_widget(model, name):
     field = model.model_fields[name]
     default = None if field.is_required() else field.default
     options = {"name": name, "label": field.title, "tooltip": field.description}
-    bounds = {key: getattr(c, key) for c in field.metadata for key in _bounds_of(c)}
+    bounds = _bounds(field)
     kind, optional = _plain_type(field.annotation)
     if name == "device":
         return ComboBox(choices=device_choices(), value=default, **options)
@@ -64,39 +99,39 @@ def _field_widget(model, name):
         default = get_args(kind)[0] if default is None else default
         return ComboBox(choices=get_args(kind), value=default, **options)
     if kind is bool:
-        return CheckBox(value=default, **{**options, "text": field.title, "label": ""})
-    if kind is int:
-        return _whole_number(options, bounds, default, optional)
-    return _real_number(options, bounds, default)
+        return CheckBox(value=default, text="", **options)
+    if kind is float:
+        return _real_number(options, bounds, default)
+    if optional:
+        return _optional_whole_number(options, default)
+    return SpinBox(
+        min=bounds.get("ge", 0),
+        max=bounds.get("le", _LARGEST),
+        step=bounds.get("multiple_of", 1),
+        value=default,
+        **options,
+    )
 
 
-def _bounds_of(constraint):
-    """Names of the bounds that a pydantic constraint sets."""
+def _bounds(field):
     names = ("ge", "gt", "le", "lt", "multiple_of")
-    return [name for name in names if getattr(constraint, name, None) is not None]
+    found = [(name, getattr(part, name, None)) for part in field.metadata for name in names]
+    return {name: value for name, value in found if value is not None}
 
 
 def _plain_type(annotation):
-    """The type without ``None``, and whether None is allowed."""
+    """The first type of a union, and whether None is allowed."""
     if get_origin(annotation) in (Union, types.UnionType):
-        first = next(arg for arg in get_args(annotation) if arg is not type(None))
-        return first, type(None) in get_args(annotation)
+        return get_args(annotation)[0], type(None) in get_args(annotation)
     return annotation, False
 
 
-def _whole_number(options, bounds, default, optional):
-    lowest = bounds.get("ge", 0) - (1 if optional else 0)
-    widget = SpinBox(
-        min=lowest,
-        max=bounds.get("le", _LARGEST),
-        step=bounds.get("multiple_of", 1),
-        value=lowest if default is None else default,
-        **options,
-    )
-    if optional:
-        word = "random" if options["name"] == "seed" else "none"
-        widget.native.setSpecialValueText(word)
-        widget.none_value = lowest
+def _optional_whole_number(options, default):
+    from qtpy.QtGui import QIntValidator
+
+    widget = LineEdit(value="" if default is None else str(default), **options)
+    widget.native.setValidator(QIntValidator(widget.native))
+    widget.native.setPlaceholderText("random" if options["name"] == "seed" else "none")
     return widget
 
 
@@ -104,11 +139,11 @@ def _real_number(options, bounds, default):
     lowest, highest = bounds.get("ge", bounds.get("gt", 0)), bounds.get("le", 1000)
     if "ge" in bounds and highest == 1:
         return FloatSlider(min=lowest, max=highest, step=0.01, value=default, **options)
-    step = 1.0 if isinstance(default, int) or default >= 1 else default / 5
-    widget = FloatSpinBox(min=lowest, max=highest, step=step, value=default, **options)
-    widget.native.setDecimals(2 if step >= 1 else 5)
-    return widget
+    step = 1.0 if default >= 1 else default / 5
+    return FloatSpinBox(min=lowest, max=highest, step=step, value=default, **options)
 
 
 def _value(widget):
-    return None if widget.value == getattr(widget, "none_value", None) else widget.value
+    if isinstance(widget, LineEdit):
+        return int(widget.value) if widget.value not in ("", "-") else None
+    return widget.value

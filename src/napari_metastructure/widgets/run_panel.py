@@ -15,6 +15,9 @@ from napari_metastructure.widgets.dock import note, say
 __all__ = ["Curves", "JobError", "RunPanel"]
 
 
+_SECONDS_BETWEEN_UPDATES = 0.2
+
+
 class JobError(Exception):
     """A failure inside a job, with its one-sentence reason."""
 
@@ -31,14 +34,14 @@ class RunPanel(QWidget):
     ----------
     clicked : Signal
         The start button was clicked.
-    event : Signal(object)
+    yielded : Signal(object)
         What the job yields, in the main thread.
     finished : Signal
         The job has ended, was stopped or has failed.
     """
 
     clicked = Signal()
-    event = Signal(object)
+    yielded = Signal(object)
     finished = Signal()
 
     def __init__(self, action="Run"):
@@ -79,7 +82,7 @@ class RunPanel(QWidget):
 
     def start(self, job, description):
         """Run a `Job` in a background thread."""
-        self.job, self._started, self._paused_for = job, time.monotonic(), 0.0
+        self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self._description = description
         self._bar = progress(total=0, desc=description)
         self.worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
@@ -114,23 +117,29 @@ class RunPanel(QWidget):
             self.worker.quit()
 
     def _on_event(self, event):
+        if self.job is None:  # closed meanwhile
+            return
+        self.yielded.emit(event)
         if isinstance(event, Step):
             self._show(event.step, event.total, f"epoch {event.epoch}, loss {event.loss:.3f}")
         elif isinstance(event, Progress) and event.total > 1:
             self._show(event.done, event.total, event.activity)
-        self.event.emit(event)
 
     def _show(self, done, total, text):
-        if self._bar.total != total:
-            self._bar.total = total
-            self._bar.n = 0
-        self._bar.update(done - self._bar.n)
-        self.progress_bar.setRange(0, total)
-        self.progress_bar.setValue(done)
-        elapsed = time.monotonic() - self._started
+        """Show how far the job is, a few times a second: napari's bar redraws the window."""
+        now = time.monotonic()
+        if now < self._next_show and done < total:
+            return
+        self._next_show = now + _SECONDS_BETWEEN_UPDATES
+        elapsed = now - self._started
         left = elapsed / max(done, 1) * (total - done)
         if not self.job.stopping:
             self.status.setText(f"{text} · {_clock(elapsed)}, about {_clock(left)} left")
+        self.progress_bar.setRange(0, total)
+        self.progress_bar.setValue(done)
+        if self._bar.total != total:
+            self._bar.reset(total)
+        self._bar.update(done - self._bar.n)
 
     def _on_error(self, error):
         self.status.setText(f"{self._description} failed: {error}")

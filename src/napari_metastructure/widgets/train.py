@@ -9,7 +9,7 @@ from napari.qt.threading import create_worker
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_metastructure.configs import TrainingConfig
-from napari_metastructure.events import Done, Preview, Result, Step, Validated
+from napari_metastructure.events import Done, Job, Preview, Progress, Result, Step, Validated
 from napari_metastructure.layers import (
     RECORD,
     noise_of,
@@ -19,7 +19,7 @@ from napari_metastructure.layers import (
     snapshot,
 )
 from napari_metastructure.metrics import evaluate
-from napari_metastructure.widgets.dock import Dock, form_of, note, say, section
+from napari_metastructure.widgets.dock import Dock, note, say, section
 from napari_metastructure.widgets.form import Form
 from napari_metastructure.widgets.run_panel import Curves, RunPanel, notify_error
 
@@ -71,28 +71,28 @@ class TrainSegmentation(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.image = self.choose_layer("Image", _is_grey, tooltip="What the network sees.")
+        self.image = self.choose_layer("image", "Image", _is_grey, tooltip="What the network sees.")
         self.labels = self.choose_layer(
-            "Labels", _is_labels, tooltip="What it learns; noisy labels are welcome."
+            "labels", "Labels", _is_labels, tooltip="What it learns; noisy labels are welcome."
         )
         self.clean_labels = self.choose_layer(
+            "clean_labels",
             "Clean labels",
             _is_labels,
             optional=True,
             tooltip="Optional: trusted labels of the same image, for validation only; "
             "only the held-back part is looked at.",
         )
-        self.more = QPushButton("Add another image")
+        self.inputs = self.add(Form().add(self.image, self.labels, self.clean_labels))
+        self.pairs = []
+        self.more = self.add(QPushButton("Add another image"))
         self.more.setToolTip("Train on several image layers at once.")
         self.more.clicked.connect(self.add_pair)
-        self.pairs = []
-        self.inputs = self.add(form_of(self.image, self.labels, self.clean_labels))
-        self.add(self.more)
-        self.form = self.add(Form(TrainingConfig, _BASIC))
-        self.advanced = Form(TrainingConfig, _ADVANCED)
+        self.form = self.add(Form().add_fields(TrainingConfig, _BASIC))
+        self.advanced = Form().add_fields(TrainingConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        for box in (self.image, self.labels, self.clean_labels, self.form, self.advanced):
-            box.changed.connect(self._check)
+        for form in (self.inputs, self.form, self.advanced):
+            form.changed.connect(self._check)
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Train"))
@@ -100,7 +100,7 @@ class TrainSegmentation(Dock):
         self.curves.hide()
         self.add(self.curves)
         self.panel.clicked.connect(self.run)
-        self.panel.event.connect(self._on_event)
+        self.panel.yielded.connect(self._on_event)
         self.panel.finished.connect(self._on_finished)
 
     def _build_model(self):
@@ -118,22 +118,29 @@ class TrainSegmentation(Dock):
         self.load_button.clicked.connect(self._ask_and_load)
         self.add(buttons)
 
-        self.target = self.choose_layer("Predict on", _is_grey)
-        self.scope = ComboBox(label="Planes", choices=[_STACK, _PLANE])
-        self.predict_after = CheckBox(text="Predict when the training is done", value=True)
+        self.target = self.choose_layer("target", "Image", _is_grey)
+        self.scope = ComboBox(name="scope", label="Planes", choices=[_STACK, _PLANE])
+        self.predict_after = CheckBox(
+            name="predict_after",
+            label="",
+            text="Predict when the training is done",
+            value=True,
+        )
         self.predict_button = QPushButton("Predict")
         self.predict_button.clicked.connect(self.predict)
         self.result = self.choose_layer(
-            "Result", _is_result, tooltip="Probabilities or labels to be scored."
+            "result", "Result", _is_result, tooltip="Probabilities or labels to be scored."
         )
-        self.reference = self.choose_layer("Reference", _is_labels, tooltip="The true labels.")
+        self.reference = self.choose_layer(
+            "reference", "Reference", _is_labels, tooltip="The true labels."
+        )
         self.score_button = QPushButton("Score")
         self.score_button.clicked.connect(self.score)
         self.score_note = note()
         self.add(
             section(
                 "Predict",
-                form_of(self.target, self.scope, self.predict_after),
+                Form().add(self.target, self.scope, self.predict_after),
                 self.predict_button,
                 expanded=True,
             )
@@ -141,7 +148,7 @@ class TrainSegmentation(Dock):
         self.add(
             section(
                 "Score",
-                form_of(self.result, self.reference),
+                Form().add(self.result, self.reference),
                 self.score_button,
                 self.score_note,
                 expanded=True,
@@ -150,15 +157,13 @@ class TrainSegmentation(Dock):
 
     def add_pair(self):
         """Offer one more image and labels to train on."""
+        number = len(self.pairs) + 2
         pair = (
-            self.choose_layer("Image", _is_grey, optional=True),
-            self.choose_layer("Labels", _is_labels, optional=True),
+            self.choose_layer(f"image_{number}", f"Image {number}", _is_grey, optional=True),
+            self.choose_layer(f"labels_{number}", f"Labels {number}", _is_labels, optional=True),
         )
         self.pairs.append(pair)
-        self.inputs.extend(pair)
-        for box in pair:
-            box.changed.connect(self._check)
-            box.reset_choices()
+        self.inputs.add(*pair)
         self._check()
 
     # ------------------------------------------------------------------ inputs
@@ -208,18 +213,17 @@ class TrainSegmentation(Dock):
 
     def run(self):
         """Train in the background."""
-        from napari_metastructure.training import train
-
         pairs, config = self.chosen_pairs(), self.config()
         clean = self.clean_labels.value
         noises = [noise_of(labels) for _, labels in pairs]
-        job = train(
-            [snapshot(image) for image, _ in pairs],
-            [snapshot(labels) for _, labels in pairs],
-            config,
-            validation_labels=None if clean is None else [snapshot(clean)],
-            noise=noises[0] if all(noise == noises[0] for noise in noises) else None,
-        )
+        arguments = {
+            "images": [snapshot(image) for image, _ in pairs],
+            "labels": [snapshot(labels) for _, labels in pairs],
+            "config": config,
+            "validation_labels": None if clean is None else [snapshot(clean)],
+            "noise": noises[0] if all(noise == noises[0] for noise in noises) else None,
+        }
+        job = Job(lambda job: _training(job, arguments))
         self._run = _Run(job, pairs[0][0], pairs[0][1].name, config.spatial_dims)
         self._follow_plane()
         self.curves.clear_points()
@@ -305,7 +309,7 @@ class TrainSegmentation(Dock):
         from napari_metastructure.model import load_model
 
         try:
-            self._take_model(load_model(path, self.form.device.value), Path(path).stem)
+            self._take_model(load_model(path, self.form["device"].value), Path(path).stem)
         except (OSError, ValueError) as error:
             notify_error(error)
 
@@ -383,6 +387,20 @@ class TrainSegmentation(Dock):
         for label, values in scores.get("per_class", {}).items():
             parts.append(f"class {label}: Dice {values['dice']:.3f}, IoU {values['iou']:.3f}")
         say(self.score_note, "\n".join(parts))
+
+
+def _training(job, arguments):
+    """`train`, imported in the worker's thread, since torch takes its time."""
+    yield Progress("starting", 0, 1)
+    from napari_metastructure.training import train
+
+    inner = train(**arguments)
+    inner.preview = job.preview
+    for event in inner:
+        yield event
+        inner.preview = job.preview
+        if job.stopping:
+            inner.stop()
 
 
 class _Run:
