@@ -15,6 +15,7 @@ __all__ = ["SegmentationModel", "load_model", "versions"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
+_SAVED = ("threshold", "threshold_source", "inverted", "transition", "flips", "record")
 
 
 class SegmentationModel:
@@ -43,6 +44,8 @@ class SegmentationModel:
     transition : list of list of float or None
         Noise transition matrix of the training labels, undone before the most probable of
         more than two classes is taken.
+    flips : bool
+        Whether predictions are averaged over the mirror images of each tile.
     record : dict
         How the model came about.
     """
@@ -106,26 +109,33 @@ class SegmentationModel:
 
     def predicting(self, image, **tiling):
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
-        image = as_array(image)
-        parts = planes(image, self.spatial_dims)
+        image, results = as_array(image), []
+        for number, part in enumerate(planes(image, self.spatial_dims)):
+            mean, deviation = moments(part)
+            normalised = (np.asarray(part, dtype=np.float32) - mean) / deviation
+            results.append(
+                (yield from _numbered(number, self.predicting_one(normalised, **tiling)))
+            )
+        if len(self.classes) == 2:
+            return np.stack(results).reshape(image.shape)
+        return np.stack(results, axis=1).reshape(len(self.classes), *image.shape)
+
+    def predicting_one(self, normalised, **tiling):
+        """Predict one plane (or volume) of zero mean and unit deviation.
+
+        A generator of (tiles done, tiles in all); returns the probabilities.
+        """
         was_training = self.network.training
         self.network.eval()
         try:
-            results = []
-            for number, part in enumerate(parts):
-                mean, deviation = moments(part)
-                normalised = (np.asarray(part, dtype=np.float32) - mean) / deviation
-                tiles = predict_tiles(
-                    self.network, normalised, multiple=self.multiple, flips=self.flips, **tiling
-                )
-                results.append((yield from _numbered(number, tiles)))
+            probabilities = yield from predict_tiles(
+                self.network, normalised, multiple=self.multiple, flips=self.flips, **tiling
+            )
         finally:
             self.network.train(was_training)
-        stacked = np.stack(results, axis=1)
-        stacked = stacked.reshape(stacked.shape[0], *image.shape)
-        if stacked.shape[0] > 1:
-            return stacked
-        return 1 - stacked[0] if self.inverted else stacked[0]
+        if len(self.classes) > 2:
+            return probabilities
+        return 1 - probabilities[0] if self.inverted else probabilities[0]
 
     def segment(self, image, **tiling):
         """Labels of an image or a stack: `predict`, then `decide`."""
@@ -150,10 +160,16 @@ class SegmentationModel:
         if len(classes) == 2:
             threshold = self.threshold if threshold is None else threshold
             return classes[(probabilities > threshold).astype(np.intp)]
-        if self.transition is not None:
-            undo = np.linalg.pinv(np.array(self.transition)).T
-            probabilities = np.tensordot(undo, probabilities, axes=1)
-        return classes[probabilities.argmax(0)]
+        return classes[self.undo_noise(probabilities).argmax(0)]
+
+    def undo_noise(self, probabilities):
+        """Turn class probabilities of the noisy labels into those of the clean ones.
+
+        They may lie a little outside [0, 1]. Without a known noise they stay as they are.
+        """
+        if self.transition is None:
+            return probabilities
+        return np.tensordot(np.linalg.inv(self.transition).T, probabilities, axes=1)
 
     def save(self, path):
         """Write the model to one ``.safetensors`` file: weights, and a JSON header.
@@ -172,12 +188,7 @@ class SegmentationModel:
             "architecture": self.architecture,
             "classes": self.classes,
             "normalisation": f"z-score per {part}",
-            "threshold": self.threshold,
-            "threshold_source": self.threshold_source,
-            "inverted": self.inverted,
-            "transition": self.transition,
-            "flips": self.flips,
-            "record": self.record,
+            **{name: getattr(self, name) for name in _SAVED},
             "versions": versions(),
         }
         weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
@@ -231,16 +242,16 @@ def load_model(path, device="auto"):
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path.name} is damaged or no safetensors file ({error}).") from None
-    if header.get("format") != _FORMAT:
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
-    if header["format_version"] > _FORMAT_VERSION:
-        raise ValueError(f"{path.name} was saved by a later napari-metastructure; please upgrade.")
     try:
+        if header["format_version"] > _FORMAT_VERSION:
+            raise ValueError(f"{path.name} was saved by a later version; please upgrade.")
         model = SegmentationModel(header["architecture"], header["classes"])
         model.network.load_state_dict(weights)
-        for name in ("threshold", "threshold_source", "inverted", "transition", "flips", "record"):
+        for name in _SAVED:
             setattr(model, name, header[name])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path.name} is damaged: its parts do not fit ({reason}).") from None
     model.network.eval()

@@ -7,7 +7,28 @@ import numpy as np
 from napari_metastructure.losses import IGNORE
 from napari_metastructure.volumes import as_list, moments, planes, round_up
 
-__all__ = ["Items", "PatchSampler"]
+__all__ = ["Items", "PatchSampler", "class_indices"]
+
+
+def class_indices(labels, classes, ignore_label=None):
+    """Labels as indices into the classes, int64, with `IGNORE` for -1 and `ignore_label`.
+
+    Parameters
+    ----------
+    labels : array of int or bool
+    classes : sequence of int
+        Label values in ascending order, background first. With two classes any label
+        that is not 0 counts as object.
+    ignore_label : int, optional
+    """
+    if len(classes) == 2:
+        indices = (labels != 0).astype(np.int64)
+    else:
+        indices = np.searchsorted(classes, labels)
+    indices[labels == IGNORE] = IGNORE
+    if ignore_label is not None:
+        indices[labels == ignore_label] = IGNORE
+    return indices
 
 
 @dataclass
@@ -22,8 +43,10 @@ class Items:
     moments: list = field(default_factory=list)
 
     @classmethod
-    def of(cls, images, labels=None, spatial_dims=2):
+    def of(cls, images, labels=None, spatial_dims=2, known_moments=None):
         """Split images, and labels that match, into planes or volumes.
+
+        With `known_moments`, one per plane or volume, the pixels are not looked at.
 
         Raises
         ------
@@ -47,7 +70,7 @@ class Items:
             _check(number, image, label)
             items.images += planes(image, spatial_dims)
             items.labels += [None] if label is None else planes(label, spatial_dims)
-        items.moments = [moments(image) for image in items.images]
+        items.moments = known_moments or [moments(image) for image in items.images]
         return items
 
     def __len__(self):
@@ -67,12 +90,12 @@ class Items:
         if fraction == 0:
             return self, Items([], [])
         if len(self) >= 4:
-            cut = len(self) - max(1, round(fraction * len(self)))
+            cut = _cut(len(self), fraction)
             return self._take(slice(cut)), self._take(slice(cut, None))
         training, held_back = Items([], [], self.moments), Items([], [], self.moments)
         for image, label in zip(self.images, self.labels):
             axis = int(np.argmax(image.shape))
-            cut = image.shape[axis] - max(1, round(fraction * image.shape[axis]))
+            cut = _cut(image.shape[axis], fraction)
             first = (slice(None),) * axis + (slice(cut),)
             last = (slice(None),) * axis + (slice(cut, None),)
             for part, where in ((training, first), (held_back, last)):
@@ -82,6 +105,11 @@ class Items:
 
     def _take(self, which):
         return Items(self.images[which], self.labels[which], self.moments[which])
+
+
+def _cut(length, fraction):
+    """Where the held-back end begins: one entry at least on either side of it."""
+    return max(1, length - max(1, round(fraction * length)))
 
 
 def _check(number, image, label):
@@ -94,7 +122,7 @@ def _check(number, image, label):
     if not (np.issubdtype(label.dtype, np.integer) or label.dtype == bool):
         raise TypeError(
             f"Label array {number} should hold integers, not {label.dtype}; "
-            "convert it to a Labels layer first."
+            "convert it to integers first."
         )
     if image.shape != label.shape:
         raise ValueError(
@@ -141,7 +169,7 @@ class PatchSampler:
         seed=None,
     ):
         self.items = items
-        self.classes = np.asarray(classes)
+        self.classes = classes
         self.batch_size = batch_size
         self.foreground = foreground
         self.ignore_label = ignore_label
@@ -159,14 +187,14 @@ class PatchSampler:
         images = np.empty((self.batch_size, 1, *self.shape), np.float32)
         targets = np.empty((self.batch_size, *self.shape), np.int64)
         for slot in range(self.batch_size):
-            index, where, label = self._draw()
+            index, where, target = self._draw()
             turn = self._turn()
-            images[slot, 0] = turn(_fill(self.items.image(index, where), self.shape, "reflect"))
-            targets[slot] = turn(_fill(self._target(label), self.shape, "constant"))
+            images[slot, 0] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
+            targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
         return images, targets
 
     def _draw(self):
-        """An entry, a place in it and the labels there, on the foreground if that is asked for."""
+        """An entry, a place in it and the target there, on the foreground if that is asked for."""
         wanted = self.rng.random() < self.foreground
         for _ in range(self._TRIES):
             index = self.rng.choice(len(self.items), p=self._chances)
@@ -176,19 +204,10 @@ class PatchSampler:
                 for side, size in zip(label_array.shape, self.shape)
             ]
             where = tuple(slice(start, start + size) for start, size in zip(starts, self.shape))
-            label = np.asarray(label_array[where])
-            if not wanted or (label > 0).any():
+            target = class_indices(np.asarray(label_array[where]), self.classes, self.ignore_label)
+            if not wanted or (target > 0).any():
                 break
-        return index, where, label
-
-    def _target(self, label):
-        """Class indices of label values."""
-        left_out = label == -1
-        if self.ignore_label is not None:
-            left_out |= label == self.ignore_label
-        target = np.searchsorted(self.classes, label)
-        target[left_out] = IGNORE
-        return target
+        return index, where, target
 
     def _turn(self):
         """A random element of the square's symmetry in (y, x), and a flip of z."""
@@ -201,11 +220,9 @@ class PatchSampler:
         return turn
 
 
-def _fill(patch, shape, mode):
-    """Pad at the end of each axis: images by reflection, targets by `IGNORE`."""
+def _fill(patch, shape, mode, **padding):
+    """Pad at the end of each axis up to the shape."""
     if patch.shape == shape:
         return patch
     missing = [(0, size - side) for side, size in zip(patch.shape, shape)]
-    if mode == "constant":
-        return np.pad(patch, missing, constant_values=IGNORE)
-    return np.pad(patch, missing, mode="symmetric")
+    return np.pad(patch, missing, mode=mode, **padding)

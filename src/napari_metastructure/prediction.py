@@ -1,6 +1,6 @@
 """Tiled prediction: any image size, one batch of tiles at a time."""
 
-import math
+from functools import reduce
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ from napari_metastructure.events import Job, Progress, Result
 from napari_metastructure.volumes import round_up
 
 __all__ = ["predict", "predict_tiles"]
+
+_TILE = {2: 512, 3: 96}  # side in pixels, by spatial dimensions
+_SLOPE = 16  # pixels over which neighbouring tiles are blended
 
 
 def predict(model, image, **tiling):
@@ -46,8 +49,10 @@ def predict(model, image, **tiling):
     return Job(work)
 
 
-def predict_tiles(network, image, *, multiple, tile=256, overlap=0.25, batch_size=4, flips=False):
-    """Predict one plane or volume tile by tile, blending tiles by a Gaussian weight.
+def predict_tiles(
+    network, image, *, multiple, tile=None, overlap=0.25, batch_size=None, flips=False
+):
+    """Predict one plane or volume tile by tile, blending tiles around the middle of their overlap.
 
     A generator, so that the caller can show progress and stop between batches of tiles.
 
@@ -60,12 +65,14 @@ def predict_tiles(network, image, *, multiple, tile=256, overlap=0.25, batch_siz
     multiple : int
         What the network needs the sides of its input to be multiples of. Tiles begin at
         such multiples too, so that they see the same grid as the whole image would.
-    tile : int
-        Side of a tile in pixels, rounded up to a multiple of `multiple`.
+    tile : int, optional
+        Side of a tile in pixels, rounded up to a multiple of `multiple`; by default 512
+        in planes and 96 in volumes.
     overlap : float, [0, 1)
-        Share of a tile's side that neighbours have in common.
-    batch_size : int
-        Tiles predicted at once.
+        Share of a tile's side that neighbours have in common, at least. Where half of it
+        exceeds the reach of the network, the result is that of the whole image.
+    batch_size : int, optional
+        Tiles predicted at once; by default 1 on the CPU and 4 elsewhere.
     flips : bool
         Average over the mirror images of each tile (the last two axes).
 
@@ -79,16 +86,17 @@ def predict_tiles(network, image, *, multiple, tile=256, overlap=0.25, batch_siz
     array of float32, (channels, *image.shape)
         Probabilities: of the object for one channel, of each class for more.
     """
-    from monai.data.utils import compute_importance_map, dense_patch_slices
+    from monai.data.utils import dense_patch_slices
 
     device = next(network.parameters()).device
+    tile = tile or _TILE[image.ndim]
+    batch_size = batch_size or (1 if device.type == "cpu" else 4)
     padded = [round_up(side, multiple) for side in image.shape]
     tile_shape = [min(side, round_up(tile, multiple)) for side in padded]
+    interval = [max(1, int(side * (1 - overlap)) // multiple) * multiple for side in tile_shape]
     filled = np.pad(image, [(0, p - s) for p, s in zip(padded, image.shape)], mode="symmetric")
-    interval = [round_up(math.ceil(side * (1 - overlap)), multiple) for side in tile_shape]
-    interval = [min(pair) for pair in zip(interval, tile_shape)]
     places = dense_patch_slices(padded, tile_shape, interval)
-    weight = compute_importance_map(tuple(tile_shape), mode="gaussian").numpy()
+    weight = reduce(np.multiply.outer, map(_weights, tile_shape, interval))
     total, weights = None, np.zeros(padded, np.float32)
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
@@ -102,6 +110,18 @@ def predict_tiles(network, image, *, multiple, tile=256, overlap=0.25, batch_siz
         yield min(start + batch_size, len(places)), len(places)
     total /= weights
     return total[(slice(None), *(slice(side) for side in image.shape))]
+
+
+def _weights(side, interval):
+    """Along one axis: 1 inside the tile, nearly 0 up to the middle of the overlap, a slope between.
+
+    Never quite 0, since at the border of the image there is no other tile.
+    """
+    overlap = side - interval
+    slope = min(overlap, _SLOPE)
+    from_border = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    inside = (from_border - (overlap - slope) / 2) / max(slope, 1)
+    return np.clip(inside, 1e-5, 1).astype(np.float32) if slope else np.ones(side, np.float32)
 
 
 def _probabilities(network, tiles, flips):
