@@ -37,7 +37,7 @@ def bce(logits, target):
         total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
     else:
         total = F.binary_cross_entropy_with_logits(
-            logits[:, 0], (target == 1).float(), weight=valid.float(), reduction="sum"
+            logits[:, 0], target.clamp(min=0).float(), weight=valid.float(), reduction="sum"
         )
     return total / valid.sum().clamp(min=1)
 
