@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from napari_metastructure.parameters import Field, Parameters
 
 __all__ = ["NetworkConfig", "TrainingConfig"]
@@ -14,10 +16,10 @@ class NetworkConfig(Parameters):
         "unet", title="Network", description="Architecture; U-Net is the quickest."
     )
     channels: int = Field(
-        16, ge=1, le=256, title="Channels", description="Width of the first level of the network."
+        16, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
     depth: int = Field(
-        4, ge=2, le=7, title="Depth", description="Levels of the network; each halves the image."
+        4, ge=3, le=7, title="Depth", description="Levels of the network; each halves the image."
     )
     spatial_dims: Literal[2, 3] = Field(
         2,
@@ -56,6 +58,15 @@ class NetworkConfig(Parameters):
     def multiple(self):
         """What patch sides are multiples of, in pixels."""
         return 2 ** (self.depth - 1)
+
+    @model_validator(mode="after")
+    def _patches_fit(self):
+        if self.patch_size % (2 * self.multiple):
+            raise ValueError(
+                f"patch_size should be a multiple of {2 * self.multiple} for {self.depth} levels, "
+                f"not {self.patch_size}"
+            )
+        return self
 
 
 class TrainingConfig(NetworkConfig):

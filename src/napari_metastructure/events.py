@@ -3,6 +3,7 @@
 A `Job` is an iterator of events; the last one is `Done`.
 """
 
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +91,7 @@ class Job:
     def __init__(self, work):
         self.stopping = False
         self.preview = None
-        self._events = work(self)
+        self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
 
     def __iter__(self):
         return self
