@@ -208,6 +208,56 @@ def test_lemma_1_fails_near_the_borders_of_dilated_labels():
     assert (np.abs(sigmas) < 3).mean() < 0.7
 
 
+# ----------------------------------------------------------------- figure of merit
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("sample", {"fraction": 0.1}),
+        ("flip", {"ratio": 0.45}),
+        ("flip", {"ratio": 0.9}),
+        ("transition", {"matrix": ((0.5, 0.3, 0.2), (0.3, 0.4, 0.3), (0.1, 0.2, 0.7))}),
+    ],
+)
+def test_randomised_labels_keep_the_structure(kind, params, seed):
+    labels = regions((2, 200, 200), 3)
+    assert density.kept(labels, corrupt(labels, kind, seed=seed, **params)) > 0.97
+
+
+def test_figure_of_merit_falls_as_borders_move():
+    labels = (ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(500, 500)), 8) > 0) * 1
+    for kind in ("dilate", "erode"):
+        kept = [density.kept(labels, corrupt(labels, kind, radius=r)) for r in (0, 1, 2, 4)]
+        assert kept[0] == 1
+        assert (np.diff(kept) < -0.05).all()
+        assert kept[-1] > density.kept(labels, noise.skeletonize(labels)) > 0
+    assert density.kept(labels, corrupt(labels, "random", seed=0)) == 0
+    assert density.kept(labels, corrupt(labels, "flip", ratio=0.5, seed=0)) == 0
+
+
+def test_figure_of_merit_leaves_randomisation_out():
+    labels = (regions((400, 400), 2) > 0) * 255
+    bent = density.kept(labels, noise.dilate(labels, 2))
+    both = corrupt(labels, [NoiseSpec(kind="dilate", radius=2), "flip"], ratio=0.3, seed=0)
+    assert density.kept(labels, both) == pytest.approx(bent, abs=0.05)
+    assert density.kept(labels // 255 * 7, noise.dilate(labels > 0, 2)) == bent
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_figure_of_merit_of_dask_and_ignored_pixels(spatial_dims):
+    labels = regions((3, 100, 110), 3)
+    labels[:, 40:60] = -1
+    noisy = noise.dilate(labels, 1)
+    noisy[:, :, 30:40] = 9
+    options = {"ignore_label": 9, "spatial_dims": spatial_dims}
+    expected = density.kept(labels, noisy, **options)
+    assert 0.1 < expected < 0.95
+    lazy = da.from_array(labels, (2, 33, 40)), da.from_array(noisy, (1, 100, 50))
+    assert density.kept(*lazy, **options) == pytest.approx(expected)
+
+
 # ----------------------------------------------------------------- config and errors
 
 
@@ -231,6 +281,8 @@ def test_config_survives_json():
         (lambda m: density.expected(m, np.eye(2), 3), ValueError, "matrix has 2 classes"),
         (lambda m: density.expected(m, np.ones((4, 4)), 3), ValueError, "sum to 1"),
         (lambda m: density.residual(m[:-1], m, np.eye(4), 3), ValueError, "one shape"),
+        (lambda m: density.kept(m[:-1], m), ValueError, "one shape"),
+        (lambda m: density.kept(np.arange(2000).reshape(40, 50) % 100, m), ValueError, "too many"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(call, error, message):

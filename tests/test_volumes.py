@@ -96,3 +96,14 @@ def test_count_classes_leaves_out_ignored_pixels():
     assert counts.tolist() == [1, 1]
     with pytest.raises(ValueError, match="must not be negative"):
         volumes.count_classes(np.array([[0, -7]]))
+
+
+def test_blocks_of_several_arrays_are_summed():
+    def product(first, second):
+        return (first * second).sum((1, 2)).sum()
+
+    expected = (ARRAY * ARRAY).sum()
+    lazy = da.from_array(ARRAY, (2, 9, 10)), da.from_array(ARRAY, (5, 37, 4))
+    assert volumes.sum_blocks(product, ARRAY, ARRAY) == expected
+    assert volumes.sum_blocks(product, *lazy) == expected
+    assert volumes.sum_blocks(product, ARRAY, lazy[1], whole_axes=(1, 2)) == expected

@@ -5,18 +5,26 @@ that look nothing alike pixel by pixel have the same densities, up to the transi
 is a randomised copy of the other (Luo et al., AAAI 2022, arXiv 2103.11594, Lemma 1).
 """
 
+import math
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from napari_metastructure import noise
+from napari_metastructure import noise, transition
 from napari_metastructure.parameters import Field, Parameters
-from napari_metastructure.volumes import check_labels, count_classes, is_lazy, map_blocks
+from napari_metastructure.volumes import (
+    check_labels,
+    count_classes,
+    is_lazy,
+    map_blocks,
+    sum_blocks,
+)
 
-__all__ = ["DensityConfig", "expected", "observed", "residual"]
+__all__ = ["DensityConfig", "expected", "kept", "observed", "residual"]
 
 TRUNCATE = 4  # standard deviations at which the Gaussian window ends
+SURROUNDINGS = {1: 9, 2: 12, 4: 8, 8: 8}  # radius of a window: steps of density told apart in it
 
 
 class DensityConfig(Parameters):
@@ -167,6 +175,93 @@ def residual(noisy, clean, matrix, radius, *, in_sigma=False, **window):
     return (found - moments[: len(matrix)]) / moments[len(matrix) :]
 
 
+def kept(clean, noisy, *, spatial_dims=2, ignore_label=None):
+    """How much of the meta-structure the noisy label keeps: a single figure of merit.
+
+    Parameters
+    ----------
+    clean, noisy : (..., y, x) arrays of int or bool, of one shape
+        Numpy or dask.
+    spatial_dims : {2, 3}, optional
+        2: each (y, x) plane by itself; 3: the last three axes together.
+    ignore_label : int, optional
+        Pixels of this label, and of label -1, do not count.
+
+    Returns
+    -------
+    float
+        1: the noisy label depends on the true class alone, as in clean and randomised labels,
+        inverted ones included. Less, the more it follows something else that an image shows.
+        0: it says nothing about the classes, as in random labels.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If the shapes differ, or there are too many classes.
+
+    Notes
+    -----
+    By Lemma 1 the noisy label hangs on the surroundings of a pixel only through its true class. The
+    figure is the variance of the noisy label that the true class explains, divided by the variance
+    that the true class and its clean densities around the pixel explain (in windows of radius 1, 2,
+    4 and 8). Both are freed of the bias of small samples, and an excess within three standard
+    errors counts for nothing.
+
+    Its limits: it does not see which classes are merged (see `transition.rank`), how faint they
+    are, nor changes that no window of radius 8 shows, such as objects left out by whim. In a single
+    small plane, strong noise hides what else there may be. Where structures are as thin as lines,
+    their skeleton is nearly a sample of them and scores accordingly.
+    """
+    counts = transition.count(clean, noisy, ignore_label=ignore_label)
+    size = len(counts)
+    contexts = size * math.prod(steps + 1 for steps in SURROUNDINGS.values())
+    if contexts * size > 2e7:
+        raise ValueError(f"{size} classes are too many for the figure of merit; take fewer.")
+    if transition.rank(transition.normalised(counts), counts) <= 1:
+        return 0.0
+    clean, noisy = check_labels(clean, spatial_dims), check_labels(noisy)
+    classes = noise.class_values(clean, size if size > 2 else None, ignore_label)
+    windows = [
+        (_Window(radius, spatial_dims=spatial_dims, ignore_label=ignore_label), steps)
+        for radius, steps in SURROUNDINGS.items()
+    ]
+
+    def context(plane):
+        number = np.minimum(np.searchsorted(classes, plane), size - 1)
+        for window, steps in windows:
+            known, pixels = window.pixels(plane)
+            number *= steps + 1
+            for value in classes:
+                share = window.share(plane == value, known, pixels)
+                number += np.where(plane == value, share * steps + 1e-4, 0).astype(np.intp)
+        return [number]
+
+    surroundings = windows[-1][0].map(context, clean, 1, np.int64)[0]
+
+    def pairs(surroundings, clean, noisy):
+        known = transition.both_known(clean, noisy, ignore_label)
+        noisy = noisy != 0 if size == 2 else noisy
+        cell = surroundings[known] * size + noisy[known].astype(np.intp)
+        return np.bincount(cell, minlength=contexts * size)
+
+    found = sum_blocks(pairs, surroundings, clean, noisy).reshape(-1, size)
+    by_class, by_context = _explained(counts)[0], _explained(found)
+    excess, chance = by_context[0] - by_class, by_context[1]
+    return float(by_class / (by_class + excess)) if excess > 3 * chance else 1.0
+
+
+def _explained(counts):
+    """Variance of the columns that the rows of a table explain, freed of bias, and its error."""
+    counts = counts[counts.sum(1) > 1]
+    total = counts.sum(1, keepdims=True)
+    share, weight = counts / total, total / total.sum()
+    chance = share * (1 - share) / (total - 1)
+    explained = weight * ((share - (weight * share).sum(0)) ** 2 - chance)
+    return explained.sum(), np.sqrt(2 * ((weight * chance).sum(1) ** 2).sum())
+
+
 def _moments(clean, matrix, radius, window, wanted):
     """Mean and standard deviation of the noisy densities, one after the other."""
     window = _Window(radius, **window)
@@ -228,18 +323,18 @@ class _Window:
             )
         return np.broadcast_to(np.asarray(values, float), self.spatial_dims)
 
-    def map(self, function, labels, maps):
+    def map(self, function, labels, maps, dtype=np.float32):
         """Stack the maps that a function of one plane or volume returns; numpy or dask."""
 
         def on_block(block, start):
-            out = np.empty((maps, *block.shape), np.float32)
+            out = np.empty((maps, *block.shape), dtype)
             for index in np.ndindex(block.shape[: -self.spatial_dims]):
                 for result, one in zip(out, function(block[index])):
                     result[index] = one
             return out
 
         depth = [0] * (labels.ndim - self.spatial_dims) + [len(w) - 1 for w in self.weights]
-        return map_blocks(on_block, labels, depth=depth, dtype=np.float32, leading=(maps,))
+        return map_blocks(on_block, labels, depth=depth, dtype=dtype, leading=(maps,))
 
     def pixels(self, plane):
         """The pixels that count (None: all), and the sum of their weights."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_metastructure import noise
-from napari_metastructure.volumes import as_array, check_labels, count_classes, is_lazy
+from napari_metastructure.volumes import as_array, check_labels, count_classes, sum_blocks
 
 __all__ = [
     "Verdict",
@@ -141,25 +141,13 @@ def count(clean, noisy, num_classes=None, *, ignore_label=None):
         )
 
     def on_block(clean, noisy):
-        known = _known(clean, noisy, ignore_label)
+        known = both_known(clean, noisy, ignore_label)
         if binary:
             clean, noisy = clean != 0, noisy != 0
         pairs = clean[known].astype(np.intp) * num_classes + noisy[known].astype(np.intp)
         return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
-    return _sum_of_blocks(on_block, clean, noisy)
-
-
-def _sum_of_blocks(function, *arrays, whole_axes=()):
-    if not any(map(is_lazy, arrays)):
-        return function(*arrays)
-    import dask
-    import dask.array as da
-
-    first = next(array for array in arrays if is_lazy(array))
-    chunks = first.rechunk(dict.fromkeys(whole_axes, -1)).chunks
-    arrays = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
-    return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*arrays)]))
+    return sum_blocks(on_block, clean, noisy)
 
 
 def estimate(clean, noisy, num_classes=None, *, ignore_label=None, return_interval=False):
@@ -185,11 +173,12 @@ def estimate(clean, noisy, num_classes=None, *, ignore_label=None, return_interv
         As in `count`.
     """
     counts = count(clean, noisy, num_classes, ignore_label=ignore_label)
-    matrix = _normalised(counts)
+    matrix = normalised(counts)
     return (matrix, *interval(counts)) if return_interval else matrix
 
 
-def _normalised(counts):
+def normalised(counts):
+    """Counts as shares of each row; NaN for rows without pixels."""
     with np.errstate(invalid="ignore"):
         return counts / counts.sum(1, keepdims=True)
 
@@ -418,7 +407,7 @@ def judge(clean, noisy, num_classes=None, *, ignore_label=None, spatial_dims=2):
     moved = 0
     if _hang_together(clean, noisy, ignore_label):
         moved = displacement(clean, noisy, ignore_label=ignore_label, spatial_dims=spatial_dims)
-    return verdict(_normalised(counts), counts, displacement=moved)
+    return verdict(normalised(counts), counts, displacement=moved)
 
 
 def displacement(clean, noisy, *, ignore_label=None, spatial_dims=2):
@@ -450,7 +439,7 @@ def displacement(clean, noisy, *, ignore_label=None, spatial_dims=2):
     values = count_classes(clean, ignore_label)[0]
 
     def on_block(clean, noisy):
-        known = _known(clean, noisy, ignore_label)
+        known = both_known(clean, noisy, ignore_label)
         depth = np.empty(clean.shape, np.intp)
         for index in np.ndindex(clean.shape[:-spatial_dims]):
             depth[index] = _depth(clean[index])
@@ -460,7 +449,7 @@ def displacement(clean, noisy, *, ignore_label=None, spatial_dims=2):
         return np.stack([np.bincount(cell, minlength=size), np.bincount(cell, changed, size)])
 
     whole = range(clean.ndim - spatial_dims, clean.ndim)
-    pixels, changed = _sum_of_blocks(on_block, clean, noisy, whole_axes=whole)
+    pixels, changed = sum_blocks(on_block, clean, noisy, whole_axes=whole)
     pixels, changed = pixels.reshape(-1, DEEPEST), changed.reshape(-1, DEEPEST)
     moves = np.array([_excess(n, c) for n, c in zip(pixels, changed) if n.any()]).reshape(-1, 2)
     weights = moves[:, 1].sum()
@@ -491,7 +480,8 @@ def _excess(pixels, changed):
     return (excess.sum() / excess.max(), (excess * pixels).sum()) if excess.any() else (0, 0)
 
 
-def _known(clean, noisy, ignore_label):
+def both_known(clean, noisy, ignore_label):
+    """Pixels that are ignored in neither of two numpy arrays."""
     known = (clean != -1) & (noisy != -1)
     if ignore_label is not None:
         known &= (clean != ignore_label) & (noisy != ignore_label)
@@ -502,7 +492,7 @@ def _hang_together(clean, noisy, ignore_label):
     """Whether changes of neighbours go together beyond what their classes and chance explain."""
 
     def on_block(clean, noisy):
-        known = _known(clean, noisy, ignore_label)
+        known = both_known(clean, noisy, ignore_label)
         changed = (clean != noisy) & known
         classes = np.unique(clean, return_inverse=True)[1].ravel()
         pixels = np.bincount(classes, known.ravel())
@@ -512,7 +502,7 @@ def _hang_together(clean, noisy, ignore_label):
         squares = sum((pair**2).sum() for pair in pairs)
         return np.array([sum(pair.sum() for pair in pairs), squares, 2 * (rest**2).sum()])
 
-    together, squares, alone = _sum_of_blocks(on_block, as_array(clean), as_array(noisy))
+    together, squares, alone = sum_blocks(on_block, as_array(clean), as_array(noisy))
     return together > CORRELATED * alone and together > 4 * np.sqrt(squares)
 
 

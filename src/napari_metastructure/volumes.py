@@ -2,7 +2,16 @@
 
 import numpy as np
 
-__all__ = ["as_array", "as_list", "is_lazy", "map_blocks", "moments", "planes", "round_up"]
+__all__ = [
+    "as_array",
+    "as_list",
+    "is_lazy",
+    "map_blocks",
+    "moments",
+    "planes",
+    "round_up",
+    "sum_blocks",
+]
 
 
 def is_lazy(array):
@@ -140,6 +149,28 @@ def moments(image):
     if not np.isfinite(mean + deviation):
         raise ValueError("The image holds NaN or infinity; replace these pixels first.")
     return mean, deviation or 1.0
+
+
+def sum_blocks(function, *arrays, whole_axes=()):
+    """Sum what a function returns for each block of arrays of one shape; read at once.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*blocks)`` gets one numpy block of each array, without halos.
+    *arrays : numpy or dask arrays
+    whole_axes : sequence of int, optional
+        Axes that must not be cut.
+    """
+    if not any(map(is_lazy, arrays)):
+        return function(*arrays)
+    import dask
+    import dask.array as da
+
+    first = next(array for array in arrays if is_lazy(array))
+    chunks = first.rechunk(dict.fromkeys(whole_axes, -1)).chunks
+    arrays = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
+    return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*arrays)]))
 
 
 def check_labels(labels, spatial_dims=2):
