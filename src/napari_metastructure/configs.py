@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from napari_metastructure.parameters import Field, Parameters
 
-__all__ = ["NetworkConfig", "TrainingConfig"]
+__all__ = ["IGTTConfig", "NetworkConfig", "TrainingConfig"]
 
 
 class NetworkConfig(Parameters):
@@ -90,3 +90,94 @@ class TrainingConfig(NetworkConfig):
         title="Ignore label",
         description="Pixels with this label (and with -1) do not count.",
     )
+
+
+# what Luo et al. (2022) used, where it differs from our defaults
+_PUBLISHED = {
+    "start": "black",
+    "loss": "dmi+iou",
+    "ems": True,
+    "channels": 64,
+    "depth": 5,
+    "epochs": 100,
+    "batch_size": 32,
+    "patch_size": 256,
+    "learning_rate": 0.05,
+    "time_limit": None,
+}
+
+
+class IGTTConfig(NetworkConfig):
+    """Parameters of `segment`; with ``mode="paper"`` the defaults are the published ones."""
+
+    mode: Literal["robust", "paper"] = Field(
+        "robust",
+        title="Mode",
+        description="robust: a start from the image, then a network that learns it. "
+        "paper: iterative ground truth training as published (100 epochs, 64 channels).",
+    )
+    start: Literal[
+        "auto",
+        "black",
+        "otsu",
+        "li",
+        "triangle",
+        "local",
+        "sato",
+        "scribbles",
+        "labels",
+    ] = Field(
+        "auto",
+        title="Start",
+        description="First labels. auto: a vote of filters, chosen for the images; "
+        "black: none, as published; scribbles and labels: yours.",
+    )
+    polarity: Literal["auto", "bright", "dark"] = Field(
+        "auto",
+        title="Structures are",
+        description="Brighter or darker than their surroundings; auto decides by the images.",
+    )
+    loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
+        "bce",
+        title="Loss",
+        description="bce: cross entropy; dmi+iou: as published; "
+        "signed_dmi: DMI that cannot turn the mask over.",
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        title="Rounds",
+        description="How often the epochs are run, each time on labels that the network refined.",
+    )
+    num_thresholds: int | None = Field(
+        30, ge=1, title="Thresholds", description="Candidates per image; empty: every value."
+    )
+    ems: bool = Field(
+        False,
+        title="Extract meta-structure",
+        description="Train on jittered points of the skeleton instead of the whole mask.",
+    )
+    shift: int = Field(
+        1, ge=0, le=100, title="Shift", description="Jitter of the skeleton's points, in pixels."
+    )
+    fraction: float = Field(
+        0.1, gt=0, le=1, title="Kept", description="Share of the skeleton's points that stay."
+    )
+    time_limit: float | None = Field(
+        780,
+        gt=0,
+        title="Time limit",
+        description="Seconds of training; the schedule is shortened to fit. Empty: no limit.",
+    )
+    channels: int = Field(
+        8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
+    )
+    epochs: int = Field(
+        6, ge=1, le=10_000, title="Epochs", description="How often a round sees every pixel."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values):
+        return {**_PUBLISHED, **values} if values.get("mode") == "paper" else values

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Done", "Job", "Preview", "Progress", "Result", "Step", "Validated"]
+__all__ = ["Done", "Job", "Preview", "Progress", "Result", "Round", "Step", "Validated"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,26 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Round:
+    """A finished round of unsupervised segmentation, with pictures of one plane.
+
+    `label_change` is the share of all pixels whose label differs from the round before (of the
+    first round: from an empty label). `image` is the job's preview plane, or the first one if that
+    is none of the images; `candidate` the mask chosen from the prediction `probability`; `label`
+    what the next round learns.
+    """
+
+    round: int
+    rounds: int
+    label_change: float
+    loss: float
+    image: np.ndarray
+    probability: np.ndarray
+    candidate: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
 class Result:
     """The end of a job that computes arrays; `stopped` if it was ended early."""
 
@@ -62,12 +82,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Done:
-    """The end: the model with its best weights, the course of the run and its record."""
+    """The end: the model with its best weights, the course of the run and its record.
+
+    `masks` (uint8, 0 and 1) and `probabilities` (float32), one per input image and of its shape,
+    come with unsupervised segmentation only.
+    """
 
     model: Any
     history: dict = field(default_factory=dict)
     record: dict = field(default_factory=dict)
     stopped: bool = False
+    masks: list | None = None
+    probabilities: list | None = None
 
 
 class Job:

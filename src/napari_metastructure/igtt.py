@@ -1,0 +1,412 @@
+"""Segment images without annotation: iterative ground truth training, published and robust."""
+
+import time
+from datetime import datetime
+
+import numpy as np
+import torch
+
+from napari_metastructure import extraction
+from napari_metastructure import pseudolabels as pseudo
+from napari_metastructure.configs import IGTTConfig
+from napari_metastructure.devices import pick_device, release_memory
+from napari_metastructure.events import Done, Job, Progress, Round, Step
+from napari_metastructure.losses import IGNORE, UNSUPERVISED_LOSSES
+from napari_metastructure.model import SegmentationModel, versions
+from napari_metastructure.patches import Items, PatchSampler
+from napari_metastructure.training import Previews, Trainer, run_to_end
+from napari_metastructure.volumes import as_list, round_up
+
+__all__ = ["IGTTConfig", "segment", "segment_all"]
+
+_FEWEST_STEPS = 100
+_SETTLED = 0.002  # share of pixels
+
+
+def segment(images, config=None, *, labels=None, **params):
+    """Segment bright or dark structures in images without annotation.
+
+    Parameters
+    ----------
+    images : array or sequence of arrays
+        Planes (y, x) or stacks (..., y, x) of any real type; together they are one image set, for
+        which one network is trained.
+    config : IGTTConfig or dict, optional
+    labels : array or sequence of arrays, optional
+        Integers of the images' shapes, for two values of ``start``. "labels": a first
+        segmentation, 0 is background. "scribbles": 1 on background, 2 on structures, 0 elsewhere.
+    **params
+        Single parameters, such as ``polarity="dark"``, in place of the config's.
+
+    Returns
+    -------
+    Job
+        An iterator of `Progress`, `Step`, `Preview`, `Round` and at last `Done` with the model,
+        ``masks`` (uint8, 0 and 1) and ``probabilities`` (float32), one of each per image.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter or the data do not fit, with one sentence that says why.
+
+    Notes
+    -----
+    ``mode="paper"`` is iterative ground truth training as published (Luo et al., AAAI 2022, arXiv
+    2103.11594): labels start black; every epoch the network's output picks, by determinant-based
+    mutual information, one of its own thresholded masks, whose jittered, thinned skeleton is
+    the next label.
+
+    Examples
+    --------
+    >>> for event in segment(stack, polarity="bright"):  # doctest: +SKIP
+    ...     print(event)
+    """
+    config = IGTTConfig.of(config, **params)
+    given = config.start in ("scribbles", "labels")
+    if given and labels is None:
+        raise ValueError(f"start={config.start!r} needs labels; give one array per image.")
+    if labels is not None and not given:
+        raise ValueError("labels are used with start='labels' or start='scribbles'; choose one.")
+    return Job(lambda job: _segmenting(job, images, labels, config))
+
+
+def segment_all(images, config=None, **params):
+    """`segment`, run to its end with a progress bar; Ctrl-C ends it early.
+
+    Returns
+    -------
+    Done
+        With ``model``, ``masks``, ``probabilities``, ``history`` and ``record``.
+    """
+    return run_to_end(segment(images, config, **params))
+
+
+def _segmenting(job, images, labels, config):
+    started, clock = datetime.now(), time.perf_counter()
+    yield Progress("reading the images", 0, 1)
+    device = pick_device(config.device)
+    seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
+    arrays = as_list(images)
+    items = Items.of(arrays, labels, config.spatial_dims)
+    run = {"paper": _Paper, "robust": _Robust}[config.mode](job, items, config, device, seed)
+    try:
+        yield from run.train()
+        run.model.flips = config.mode == "robust"
+        probabilities = yield from run.predict("predicting")
+        masks = run.masks(probabilities)
+        record = {
+            "operation": "segment",
+            "config": {**config.model_dump(mode="json"), "seed": seed},
+            "images": [list(array.shape) for array in arrays[:1]] + [len(items)],
+            **run.facts,
+            "steps": len(run.history["loss"]),
+            "threshold": run.model.threshold,
+            "threshold_source": run.model.threshold_source,
+            "device": str(device),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 1),
+            "versions": versions(),
+        }
+        run.model.record = record
+        run.model.network.eval()
+        yield Done(
+            run.model,
+            run.history,
+            record,
+            stopped=job.stopping,
+            masks=_like(arrays, masks),
+            probabilities=_like(arrays, probabilities),
+        )
+    finally:
+        del run
+        release_memory(device)
+
+
+class _Run:
+    """What both modes share: the model, prediction of all planes, and the report of a round."""
+
+    def __init__(self, job, items, config, device, seed):
+        self.job, self.items, self.config, self.device = job, items, config, device
+        seeds = np.random.SeedSequence(seed).spawn(2)
+        self.model = SegmentationModel(
+            {
+                "network": config.network,
+                "spatial_dims": config.spatial_dims,
+                "in_channels": 1,
+                "out_channels": 1,
+                "channels": config.channels,
+                "depth": config.depth,
+            },
+            [0, 1],
+            seed=int(seeds[0].generate_state(1)[0]),
+        )
+        self.rng = np.random.default_rng(seeds[1])
+        self.history = {"loss": [], "rounds": []}
+        self.facts = {}
+        self.polarity = config.polarity
+        if self.polarity == "auto":
+            self.polarity = pseudo.polarity(items.images)
+        self.facts["polarity"] = self.polarity
+        self.previews = Previews(job, self.model)
+        self.clock = time.perf_counter()
+
+    def predict(self, activity):
+        """Probability of every plane; generator of `Progress`."""
+        probabilities = []
+        for number, image in enumerate(self.items.images):
+            prediction = self.model.predicting(image)
+            while len(probabilities) == number:
+                try:
+                    next(prediction)
+                    yield Progress(activity, number, len(self.items))
+                except StopIteration as end:
+                    probabilities.append(end.value)
+        return probabilities
+
+    def start_label(self, name, number):
+        """First label of a plane: uint8, 0 and 1."""
+        image = self.items.images[number]
+        if name == "black":
+            return np.zeros(image.shape, np.uint8)
+        if name == "labels":
+            return (np.asarray(self.items.labels[number]) > 0).astype(np.uint8)
+        if name == "scribbles":
+            return pseudo.scribble_mask(image, self.items.labels[number])
+        return pseudo.filter_mask(image, name, self.polarity)
+
+    def sketch(self, mask):
+        """Extraction of meta-structure, if it is asked for."""
+        if not self.config.ems:
+            return mask
+        return extraction.extract(
+            mask,
+            shift=self.config.shift,
+            fraction=self.config.fraction,
+            spatial_dims=self.config.spatial_dims,
+            seed=self.rng,
+        )
+
+    def shown(self):
+        """Index of the plane whose pictures go with a round."""
+        preview = self.job.preview
+        for index, image in enumerate(self.items.images):
+            if (
+                preview is not None
+                and image.shape == preview.shape
+                and np.array_equal(image, preview)
+            ):
+                return index
+        return 0
+
+    def spent(self):
+        """Share of the time limit that is gone."""
+        if self.config.time_limit is None:
+            return 0
+        return (time.perf_counter() - self.clock) / self.config.time_limit
+
+
+class _Robust(_Run):
+    """A network learns start labels drawn from the images; later rounds, its own refined ones."""
+
+    def train(self):
+        config = self.config
+        labels = yield from self._start()
+        if not any((label > 0).any() for label in labels):
+            self.facts["note"] = "the start labels are empty: no structure was found"
+            return
+        for number in range(1, config.rounds + 1):
+            yield from self._round(number, labels)
+            if self.job.stopping or self.spent() >= 1:
+                return
+            if number == config.rounds:
+                yield from self._report(number, labels, labels)
+                return
+            probabilities = yield from self.predict("refining the labels")
+            refined = [self.sketch((p > 0.5).astype(np.uint8)) for p in probabilities]
+            yield from self._report(number, labels, refined)
+            labels = refined
+            if self.history["rounds"][-1]["label_change"] < _SETTLED:
+                return
+
+    def _report(self, number, before, after):
+        """The round's event, with the prediction of the plane that is shown."""
+        change = np.mean([np.mean(new != old) for new, old in zip(after, before)])
+        loss = float(np.mean(self.history["loss"][-50:]))
+        self.history["rounds"].append({"round": number, "label_change": float(change)})
+        shown = self.shown()
+        image = np.asarray(self.items.images[shown])
+        p = self.model.predict(image)
+        chosen = (p > 0.5).astype(np.uint8)
+        yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
+
+    def _start(self):
+        """Majority of the start's filters for every plane; generator of `Progress`."""
+        config, items = self.config, self.items
+        names = (config.start,)
+        if config.start == "auto":
+            names = pseudo.vote_filters(items.images, self.polarity)
+        self.facts["start"] = list(names)
+        labels = []
+        for number in range(len(items)):
+            yield Progress("start labels", number, len(items))
+            votes = sum(self.start_label(name, number) for name in names)
+            labels.append((2 * votes > len(names)).astype(np.uint8))
+        return labels
+
+    def _round(self, number, labels):
+        config = self.config
+        sampler = PatchSampler(
+            Items(self.items.images, labels, self.items.moments),
+            [0, 1],
+            patch_size=config.patch_size,
+            batch_size=config.batch_size,
+            multiple=config.multiple,
+            foreground=0,
+            seed=self.rng,
+        )
+        steps = max(config.epochs * sampler.batches_per_epoch, _FEWEST_STEPS)
+        trainer = Trainer(
+            self.model.network,
+            UNSUPERVISED_LOSSES[config.loss],
+            steps=steps,
+            learning_rate=config.learning_rate,
+            device=self.device,
+        )
+        for step in range(1, steps + 1):
+            if self.job.stopping or self.spent() >= 1:
+                return
+            loss = trainer.step(*sampler.batch())
+            self.history["loss"].append(loss)
+            epoch = (number - 1) * config.epochs + (step - 1) // sampler.batches_per_epoch + 1
+            yield Step((number - 1) * steps + step, steps * config.rounds, epoch, loss)
+            yield from self.previews.if_due(epoch)
+
+    def masks(self, probabilities):
+        return [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
+
+
+def _like(arrays, planes):
+    """Planes in order, put together to arrays of the same shapes."""
+    planes = iter(planes)
+    results = []
+    for array in arrays:
+        first = next(planes)
+        count = int(np.prod(array.shape)) // first.size
+        stack = [first, *(next(planes) for _ in range(count - 1))]
+        results.append(np.stack(stack).reshape(array.shape))
+    return results
+
+
+class _Paper(_Run):
+    """Iterative ground truth training as published: whole tiles, labels from the last epoch."""
+
+    def train(self):
+        config = self.config
+        tiles = self._tiles()
+        labels = [self._first(*tile) for tile in tiles]
+        batches = -(-len(tiles) // config.batch_size)
+        self._draw_weights()
+        trainer = Trainer(
+            self.model.network,
+            UNSUPERVISED_LOSSES[config.loss],
+            steps=config.epochs * batches,
+            learning_rate=config.learning_rate,
+            device=self.device,
+            optimise=lambda *arguments: _published_sgd(*arguments, batches),
+        )
+        for epoch in range(1, config.epochs + 1):
+            new, losses = {}, []
+            order = self.rng.permutation(len(tiles))
+            for start in range(0, len(tiles), config.batch_size):
+                if self.job.stopping or self.spent() >= 1:
+                    return
+                batch = order[start : start + config.batch_size]
+                inputs = np.stack([self._cut(*tiles[index]) for index in batch])[:, None]
+                targets = np.stack(
+                    [_fill_label(labels[index], inputs.shape[2:]) for index in batch]
+                )
+                losses.append(trainer.step(inputs, targets))
+                self.history["loss"].append(losses[-1])
+                yield Step(len(self.history["loss"]), config.epochs * batches, epoch, losses[-1])
+                probabilities = trainer.logits[:, 0].float().sigmoid()
+                for index, p in zip(batch, probabilities.cpu().numpy()):
+                    p = p[tuple(slice(side) for side in labels[index].shape)]
+                    chosen = pseudo.candidate(p, config.num_thresholds)
+                    chosen = pseudo.background_is_larger(chosen)
+                    new[index] = p, chosen, self.sketch(chosen)
+            yield from self._report(epoch, labels, new, losses, tiles)
+            for index, (_, _, label) in new.items():
+                labels[index] = label
+            yield from self.previews.if_due(epoch)
+            if self.history["rounds"][-1]["label_change"] == 0 and epoch > 1:
+                return
+
+    def _tiles(self):
+        """(plane, place) of tiles of at most the patch size that cover every plane."""
+        size, tiles = self.config.patch_size, []
+        for number, image in enumerate(self.items.images):
+            starts = [
+                np.unique(np.linspace(0, max(side - size, 0), -(-side // size)).astype(int))
+                for side in image.shape
+            ]
+            for corner in np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, image.ndim):
+                place = tuple(
+                    slice(at, min(at + size, side)) for at, side in zip(corner, image.shape)
+                )
+                tiles.append((number, place))
+        largest = np.max([image.shape for image in self.items.images], axis=0)
+        self.shape = tuple(min(size, round_up(side, self.config.multiple)) for side in largest)
+        return tiles
+
+    def _first(self, number, place):
+        name = "black" if self.config.start == "auto" else self.config.start
+        label = self.start_label(name, number)[place]
+        return self.sketch(label) if label.any() else label
+
+    def _cut(self, number, place):
+        return _pad(self.items.image(number, place), self.shape, mode="symmetric")
+
+    def _draw_weights(self):
+        """Weights from N(0, 0.02)."""
+        generator = torch.Generator().manual_seed(int(self.rng.integers(2**31)))
+        with torch.no_grad():
+            for weight in self.model.network.parameters():
+                if weight.ndim > 1:
+                    weight.copy_(0.02 * torch.randn(weight.shape, generator=generator))
+
+    def _report(self, epoch, labels, new, losses, tiles):
+        changed = sum(
+            np.count_nonzero(label != labels[index]) for index, (_, _, label) in new.items()
+        )
+        change = changed / sum(label.size for label in labels)
+        self.history["rounds"].append({"round": epoch, "label_change": change})
+        shown = self.shown()
+        index = next(i for i, (number, _) in enumerate(tiles) if number == shown)
+        number, place = tiles[index]
+        image = np.asarray(self.items.images[number][place])
+        probability, chosen, label = new[index]
+        loss = float(np.mean(losses))
+        yield Round(epoch, self.config.epochs, change, loss, image, probability, chosen, label)
+
+    def masks(self, probabilities):
+        """The candidate of each plane, as in training."""
+        thresholds = [pseudo.best_threshold(p, self.config.num_thresholds) for p in probabilities]
+        self.model.threshold = float(np.median(thresholds))
+        self.model.threshold_source = "median of the planes' thresholds of largest DMI"
+        masks = [(p > t).astype(np.uint8) for p, t in zip(probabilities, thresholds)]
+        return [pseudo.background_is_larger(mask) for mask in masks]
+
+
+def _published_sgd(parameters, learning_rate, steps, batches):
+    """SGD as published: momentum 0.9, weight decay 1e-3, a tenth of the rate every 20 epochs."""
+    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, weight_decay=1e-3)
+    return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 20 * batches, 0.1)
+
+
+def _pad(array, shape, **how):
+    missing = [(0, size - side) for side, size in zip(array.shape, shape)]
+    return np.pad(array, missing, **how)
+
+
+def _fill_label(label, shape):
+    return _pad(label.astype(np.int64), shape, constant_values=IGNORE)
