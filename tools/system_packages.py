@@ -24,7 +24,8 @@ LIBRARIES = {
     "libxcb-shape.so.0": "libxcb-shape0",
     "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
 }
-PROGRAMS = {"Xvfb": "xvfb"}  # the virtual display, where there is no other
+# The virtual display, where there is no other; xvfb-run needs xauth.
+PROGRAMS = {"Xvfb": "xvfb", "xauth": "xauth"}
 
 
 def loads(library):
