@@ -146,8 +146,8 @@ class PatchSampler:
     batch_size : int
         Patches per batch.
     foreground : float, [0, 1]
-        Share of the patches that must hold a pixel of a foreground class, where
-        ten tries find one.
+        Share of the patches that must hold a pixel of a foreground class, the others any pixel
+        that counts, where ten tries find one.
     ignore_label : int, optional
         A label, besides -1, that becomes `losses.IGNORE`.
     seed : int or numpy.random.Generator, optional
@@ -194,8 +194,8 @@ class PatchSampler:
         return images, targets
 
     def _draw(self):
-        """An entry, a place in it and the target there, on the foreground if that is asked for."""
-        wanted = self.rng.random() < self.foreground
+        """An entry, a place with pixels that count, of the foreground if asked for, its target."""
+        least = 1 if self.rng.random() < self.foreground else 0
         for _ in range(self._TRIES):
             index = self.rng.choice(len(self.items), p=self._chances)
             label_array = self.items.labels[index]
@@ -205,7 +205,7 @@ class PatchSampler:
             ]
             where = tuple(slice(start, start + size) for start, size in zip(starts, self.shape))
             target = class_indices(np.asarray(label_array[where]), self.classes, self.ignore_label)
-            if not wanted or (target > 0).any():
+            if (target >= least).any():
                 break
         return index, where, target
 

@@ -1,7 +1,10 @@
 """Train a segmentation network on images and labels, as an iterator of events."""
 
 import copy
+import signal
+import threading
 import time
+from contextlib import closing, contextmanager
 from datetime import datetime
 
 import numpy as np
@@ -15,7 +18,8 @@ from napari_metastructure.losses import IGNORE, LOSSES
 from napari_metastructure.metrics import Tally
 from napari_metastructure.model import SegmentationModel, versions
 from napari_metastructure.noise import specs
-from napari_metastructure.patches import Items, PatchSampler
+from napari_metastructure.patches import Items, PatchSampler, class_indices
+from napari_metastructure.volumes import count_classes
 
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 
@@ -73,9 +77,14 @@ def train(
     """
     config = TrainingConfig.of(config, **params)
     noise = [] if noise is None else specs(noise)
+    device = pick_device(config.device)
+    validation = validation_images, validation_labels
 
     def work(job):
-        return _training(job, images, labels, config, validation_images, validation_labels, noise)
+        try:
+            yield from _training(job, images, labels, validation, config, noise, device)
+        finally:
+            release_memory(device)
 
     return Job(work)
 
@@ -95,13 +104,8 @@ def run_to_end(job):
     """Run a job with a progress bar in the terminal; returns its last event."""
     from tqdm.auto import tqdm
 
-    event = None
-    with tqdm(unit="step") as bar:
-        while not isinstance(event, Done):
-            try:
-                event = next(job)
-            except KeyboardInterrupt:
-                job.stop()
+    with closing(job), _ctrl_c_stops(job), tqdm(unit="step") as bar:
+        for event in job:
             if isinstance(event, Step):
                 bar.total = event.total
                 bar.update(event.step - bar.n)
@@ -109,8 +113,38 @@ def run_to_end(job):
     return event
 
 
+@contextmanager
+def _ctrl_c_stops(job):
+    """Let the first Ctrl-C stop the job; a second one interrupts as usual.
+
+    An interrupt raised inside the generator would end it without its last events.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        job.stop()
+        signal.signal(signal.SIGINT, usual)
+
+    usual = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def one_cycle(parameters, learning_rate, steps):
+    """AdamW, its rate rising to `learning_rate` and falling to nothing over the steps."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=steps
+    )
+    return optimizer, schedule
+
+
 class Trainer:
-    """A network, its optimiser and its one-cycle schedule; steps over batches of patches.
+    """A network, its optimiser and its schedule; steps over batches of patches.
 
     Parameters
     ----------
@@ -122,19 +156,26 @@ class Trainer:
     learning_rate : float
         Highest rate.
     device : torch.device
+    optimise : callable, optional
+        ``optimise(parameters, learning_rate, steps)`` returns the optimiser and its schedule; by
+        default AdamW and one cycle.
+
+    Attributes
+    ----------
+    logits : torch.Tensor
+        Output of the last step, before the weights moved.
     """
 
-    def __init__(self, network, loss, *, steps, learning_rate, device):
+    def __init__(self, network, loss, *, steps, learning_rate, device, optimise=None):
         self.device = device
         self.memory_format = torch.channels_last
         if next(p for p in network.parameters() if p.ndim > 3).ndim == 5:
             self.memory_format = torch.channels_last_3d
         self.network = network.to(device, memory_format=self.memory_format)
         self.loss = loss
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=learning_rate, total_steps=steps
-        )
+        self.logits = None
+        optimise = optimise or one_cycle
+        self.optimizer, self.schedule = optimise(network.parameters(), learning_rate, steps)
         self.scaler = torch.amp.GradScaler(
             enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported()
         )
@@ -151,7 +192,9 @@ class Trainer:
         images = torch.from_numpy(images).to(self.device, memory_format=self.memory_format)
         targets = torch.from_numpy(targets).to(self.device)
         with autocast(self.device):
-            loss = self.loss(self.network(images), targets)
+            logits = self.network(images)
+            loss = self.loss(logits, targets)
+        self.logits = logits.detach()
         value = loss.item()
         if not np.isfinite(value):
             raise FloatingPointError("The loss is no longer finite; lower the learning rate.")
@@ -163,17 +206,13 @@ class Trainer:
         return value
 
 
-def _training(job, images, labels, config, validation_images, validation_labels, noise):
+def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
-    device = pick_device(config.device)
-    seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
+    training, held_back, clean = _hold_back(images, labels, *validation, config)
+    classes = _classes(training, held_back, clean, config.ignore_label)
+    seed = np.random.SeedSequence(config.seed).entropy
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
-    items = Items.of(images, labels, config.spatial_dims)
-    classes = _classes(items, config.ignore_label)
-    training, held_back = _hold_back(items, config, validation_images, validation_labels)
-    clean = validation_labels is not None
-
     model = SegmentationModel(
         {
             "network": config.network,
@@ -186,7 +225,7 @@ def _training(job, images, labels, config, validation_images, validation_labels,
         classes,
         seed=int(weights_seed.generate_state(1)[0]),
     )
-    _foresee(model, noise)
+    _foresee(model, noise, config.loss)
     sampler = PatchSampler(
         training,
         classes,
@@ -204,174 +243,234 @@ def _training(job, images, labels, config, validation_images, validation_labels,
         learning_rate=config.learning_rate,
         device=device,
     )
-    history = {"loss": [], "validation": []}
-    best, best_tally = None, None
-    previews = _Previews(job, model)
-    try:
-        for step in range(1, steps + 1):
-            if job.stopping:
-                break
-            epoch = (step - 1) // sampler.batches_per_epoch + 1
-            loss = trainer.step(*sampler.batch())
-            history["loss"].append(loss)
-            yield Step(step, steps, epoch, loss)
-            yield from previews.if_due(epoch)
-            if step % sampler.batches_per_epoch or not len(held_back):
-                continue
-            tallies = yield from _validate(job, model, held_back, config.ignore_label)
-            if tallies is None:  # stopped
-                break
-            scores = _mean_scores(tallies)
-            merit = abs(scores["auc"] - 0.5)
-            is_best = best is None or merit > best[0]
-            if is_best:
-                best = merit, copy.deepcopy(model.network.state_dict()), scores
-                best_tally = tallies[0]
-            validated = {"epoch": epoch, "step": step, **scores}
-            history["validation"].append(validated)
-            yield Validated(**validated, best=is_best)
-        if best:
-            model.network.load_state_dict(best[1])
-        if len(classes) == 2:
-            tally = best_tally or _tally_of_patches(model, sampler)
-            _choose_threshold(model, noise, config.loss, tally, clean and best)
-        model.network.eval()
-        model.record = {
-            "operation": "train",
-            "config": {**config.model_dump(mode="json"), "seed": seed},
-            "noise": [spec.model_dump(mode="json") for spec in noise],
-            "images": [list(image.shape) for image in items.images[:1]] + [len(items)],
-            "validated_on": "clean labels" if clean else "held-back labels",
-            "steps": len(history["loss"]),
-            "validation": best[2] if best else None,
-            "threshold": model.threshold,
-            "threshold_source": model.threshold_source,
-            "device": str(device),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - clock, 1),
-            "versions": versions(),
-        }
-        yield Done(model, history, model.record, stopped=job.stopping)
-    finally:
-        del trainer, best
-        release_memory(device)
+    losses, previews = [], Previews(job, model)
+    validation = _Validation(job, model, held_back, clean, config.ignore_label)
+    for step in range(1, steps + 1):
+        if job.stopping:
+            break
+        epoch = (step - 1) // sampler.batches_per_epoch + 1
+        losses.append(trainer.step(*sampler.batch()))
+        yield Step(step, steps, epoch, losses[-1])
+        yield from previews.if_due(epoch)
+        if step % sampler.batches_per_epoch == 0 and len(held_back):
+            yield from validation.run(epoch, step)
+    trainer.optimizer.zero_grad()
+    if validation.weights:
+        model.network.load_state_dict(validation.weights)
+    model.network.eval()
+    _choose_threshold(model, noise, validation, sampler)
+    model.record = {
+        "operation": "train",
+        "config": {**config.model_dump(mode="json"), "seed": seed},
+        "noise": [spec.model_dump(mode="json") for spec in noise],
+        "images": len(training),
+        "held_back": len(held_back),
+        "image_shape": list(training.images[0].shape),
+        "validated_on": validation.labels,
+        "validation": validation.scores,
+        "steps": len(losses),
+        "threshold": model.threshold,
+        "threshold_source": model.threshold_source,
+        "device": str(device),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 1),
+        "versions": versions(),
+    }
+    history = {"loss": losses, "validation": validation.history}
+    yield Done(model, history, model.record, stopped=job.stopping)
 
 
-def _classes(items, ignore_label):
+def _hold_back(images, labels, validation_images, validation_labels, config):
+    """Items to train on, items to validate on, and whether the labels of these are clean."""
+    dims, fraction = config.spatial_dims, config.validation_fraction
+    items = Items.of(images, labels, dims)
+    if validation_images is not None:
+        if validation_labels is None:
+            raise ValueError("The validation images need labels; give validation_labels too.")
+        return items, Items.of(validation_images, validation_labels, dims), True
+    training, held_back = items.split(fraction)
+    if validation_labels is None:
+        return training, held_back, False
+    clean = Items.of(images, validation_labels, dims, items.moments)
+    return training, clean.split(fraction)[1], True
+
+
+def _classes(training, held_back, clean, ignore_label):
     """Sorted label values, background first; what does not count is left out."""
-    present = set().union(*(np.unique(np.asarray(label)).tolist() for label in items.labels))
-    present -= {-1, ignore_label}
-    if not present - {0}:
-        raise ValueError("The labels hold no object, only background; paint some first.")
-    negative = [label for label in present if label < 0]
-    if negative:
-        raise ValueError(f"The labels hold {negative[0]}; labels should be -1 (ignore), 0 or more.")
-    if len(present | {0}) > _MAX_CLASSES:
+    present, judged = (_values(items, ignore_label) | {0} for items in (training, held_back))
+    if present == {0}:
+        raise ValueError(
+            "The labels to train on hold no object, only background; paint some first."
+        )
+    if not clean:
+        present |= judged
+    if len(present) > _MAX_CLASSES:
         raise ValueError(
             f"The labels hold {len(present)} different values; these look like instances: "
             "give one value per kind of structure."
         )
-    return sorted(int(label) for label in present | {0})
+    if len(present) > 2 and judged - present:
+        raise ValueError(
+            f"The validation labels hold {min(judged - present)}, which the labels to train on "
+            "do not; use the same values in both."
+        )
+    return sorted(present)
 
 
-def _hold_back(items, config, validation_images, validation_labels):
-    """Items to train on, and items to validate on (with clean labels if there are any)."""
-    if validation_images is not None:
-        if validation_labels is None:
-            raise ValueError("The validation images need labels; give validation_labels too.")
-        return items, Items.of(validation_images, validation_labels, config.spatial_dims)
-    training, held_back = items.split(config.validation_fraction)
-    if validation_labels is not None:
-        clean = Items.of(items.images, _planes_of(validation_labels, config), config.spatial_dims)
-        clean.moments = items.moments
-        held_back = clean.split(config.validation_fraction)[1]
-    return training, held_back
+def _values(items, ignore_label):
+    return {
+        value for label in items.labels for value in count_classes(label, ignore_label)[0].tolist()
+    }
 
 
-def _planes_of(labels, config):
-    from napari_metastructure.volumes import as_list, planes
-
-    return [part for label in as_list(labels) for part in planes(label, config.spatial_dims)]
-
-
-def _foresee(model, noise):
+def _foresee(model, noise, loss):
     """What the known noise says of the network before it is trained."""
+    chain = [_with_indices(spec, model.classes) for spec in noise]
     try:
-        matrix = transition.of(noise, len(model.classes)) if noise else None
+        matrix = transition.of(chain, len(model.classes))
     except ValueError:  # a perturbation has no closed form
         return
-    if matrix is None:
+    if not chain or transition.rank(matrix) < len(matrix):
         return
-    model.transition = np.asarray(matrix).tolist()
-    if len(model.classes) == 2:
-        model.inverted = bool(matrix[1][1] < matrix[0][1])
+    if len(matrix) == 2:
+        model.inverted = bool(matrix[1, 1] < matrix[0, 1])
+    if loss == "bce":  # the other losses do not yield the probabilities of the labels
+        model.transition = matrix.tolist()
 
 
-def _choose_threshold(model, noise, loss, tally, clean):
-    """Decision rule of a two-class model: METHOD of the noise, clean labels, or Otsu."""
-    chances = [row[1] for row in model.transition] if model.transition else None
-    if chances and loss == "bce" and abs(chances[1] - chances[0]) > 1e-3:
-        threshold = (chances[0] + chances[1]) / 2
-        model.threshold = 1 - threshold if model.inverted else threshold
-        kinds = ", ".join(spec.summary() for spec in noise)
+def _with_indices(spec, classes):
+    """The spec with its classes, label values, as rows of the matrix."""
+    if spec.classes is None:
+        return spec
+    return type(spec).of(spec, classes=[classes.index(c) for c in spec.classes if c in classes])
+
+
+def _choose_threshold(model, noise, validation, sampler):
+    """Decision rule: of the known noise, else of the clean labels, else Otsu's threshold."""
+    kinds = ", ".join(spec.summary() for spec in noise)
+    if len(model.classes) > 2:
+        undone = f", the noise undone ({kinds})" if model.transition else ""
+        model.threshold_source = f"none: the most probable class{undone}"
+    elif model.transition:
+        middle = (model.transition[0][1] + model.transition[1][1]) / 2
+        model.threshold = 1 - middle if model.inverted else middle
         model.threshold_source = f"transition matrix ({kinds})"
-    elif clean:
-        scores = tally.scores()
+    elif validation.clean and validation.scores:
+        scores = validation.tally.scores()
         if scores["auc"] < 0.5:
             model.inverted = not model.inverted
-            scores = tally.turned().scores()
+            scores = validation.tally.turned().scores()
         model.threshold = scores["threshold"]
         model.threshold_source = "best on the clean validation labels"
     else:
-        from skimage.filters import threshold_otsu
+        tally = validation.tally if validation.scores else _tally_of_patches(model, sampler)
+        if np.count_nonzero(tally.histogram) > 1:
+            from skimage.filters import threshold_otsu
 
-        model.threshold = float(threshold_otsu(hist=(tally.histogram, tally.values)))
-        model.threshold_source = "Otsu's threshold of the probabilities"
-
-
-def _validate(job, model, items, ignore_label):
-    """One tally per foreground class over the held-back items; None if stopped."""
-    tallies = [Tally() for _ in model.classes[1:]]
-    for index, (image, label) in enumerate(zip(items.images, items.labels)):
-        probability = None
-        prediction = model.predicting(image)
-        while probability is None:
-            if job.stopping:
-                return None
-            try:
-                next(prediction)
-                yield Progress("validating", index, len(items))
-            except StopIteration as end:
-                probability = end.value
-        label = np.asarray(label)
-        counted = label != IGNORE
-        if ignore_label is not None:
-            counted &= label != ignore_label
-        per_class = [probability] if len(tallies) == 1 else probability[1:]
-        for tally, value, chance in zip(tallies, model.classes[1:], per_class):
-            tally.add((label == value)[counted], chance[counted])
-    return tallies
-
-
-def _mean_scores(tallies):
-    scores = [tally.scores() for tally in tallies]
-    mean = {name: np.mean([s[name] for s in scores]) for name in ("dice", "auc", "threshold")}
-    return {name: float(value) for name, value in mean.items()}
+            model.threshold = float(threshold_otsu(hist=(tally.histogram, tally.values)))
+            model.threshold_source = "Otsu's threshold of the probabilities"
 
 
 def _tally_of_patches(model, sampler):
     """Probabilities of one training batch, where nothing was held back or validated yet."""
     tally = Tally()
     images, targets = sampler.batch()
-    model.network.eval()
     with torch.inference_mode():
         logits = model.network(torch.from_numpy(images).to(model.device)).float()
     probability = logits[:, 0].sigmoid().cpu().numpy()
-    tally.add(targets == 1, 1 - probability if model.inverted else probability)
-    return tally
+    counted = targets != IGNORE
+    tally.add(targets[counted] == 1, probability[counted])
+    return tally.turned() if model.inverted else tally
 
 
-class _Previews:
+class _Validation:
+    """Scores on the held-back pixels, and the best weights so far.
+
+    Clean labels judge what the model says; others, as noisy as those trained on, what
+    the network says of them, before the noise is undone.
+    """
+
+    def __init__(self, job, model, items, clean, ignore_label):
+        self.job, self.model, self.items = job, model, items
+        self.clean, self.ignore_label = clean, ignore_label
+        self.history = []
+        self.merit, self.weights, self.tally, self.scores = -np.inf, None, None, None
+
+    @property
+    def labels(self):
+        """What the scores were taken on."""
+        if self.scores is None:
+            return None
+        return "clean labels" if self.clean else "held-back labels"
+
+    def run(self, epoch, step):
+        """Score the network as it is; generator of events."""
+        tallies = yield from self._tallies()
+        if tallies is None:
+            return
+        turned = self.model.inverted and not self.clean
+        scores = _mean_scores([tally.turned() if turned else tally for tally in tallies])
+        merit = self._merit(scores["auc"])
+        is_best = np.isnan(merit) or merit > self.merit
+        if is_best:
+            self.merit, self.tally = merit, tallies[0]
+            self.scores = None if np.isnan(merit) else scores
+            self.weights = copy.deepcopy(self.model.network.state_dict())
+        validated = {"epoch": epoch, "step": step, **scores}
+        self.history.append(validated)
+        yield Validated(**validated, best=bool(is_best))
+
+    def _merit(self, auc):
+        """The area under the curve; that of the inverse too where only clean labels know."""
+        unknown = self.model.transition is None and not self.model.inverted
+        return max(auc, 1 - auc) if self.clean and unknown else auc
+
+    def _tallies(self):
+        """One tally per foreground class; None if stopped."""
+        model = self.model
+        tallies = [Tally() for _ in model.classes[1:]]
+        for number, label in enumerate(self.items.labels):
+            truth = class_indices(np.asarray(label), model.classes, self.ignore_label)
+            counted = truth != IGNORE
+            if not counted.any():
+                continue
+            prediction = model.predicting_one(self.items.image(number))
+            probability = yield from _finish(
+                self.job, prediction, Progress("validating", number, len(self.items))
+            )
+            if probability is None:
+                return None
+            if len(tallies) == 1:
+                probability = np.stack([1 - probability, probability])
+            elif self.clean:
+                probability = np.clip(model.undo_noise(probability), 0, 1)
+            for index, tally in enumerate(tallies, 1):
+                tally.add(truth[counted] == index, probability[index][counted])
+        return tallies
+
+
+def _mean_scores(tallies):
+    """Means over the classes that occur; nan if none does."""
+    scores = [score for score in (tally.scores() for tally in tallies) if score["auc"] >= 0]
+    return {
+        name: float(np.mean([score[name] for score in scores])) if scores else float("nan")
+        for name in ("dice", "auc", "threshold")
+    }
+
+
+def _finish(job, prediction, progress):
+    """Run a prediction to its end and return it; None if the job is stopped before."""
+    while not job.stopping:
+        try:
+            next(prediction)
+        except StopIteration as end:
+            return end.value
+        yield progress
+    prediction.close()
+    return None
+
+
+class Previews:
     """Predictions of the job's preview image, not more often than is worth its time."""
 
     def __init__(self, job, model):
@@ -382,14 +481,8 @@ class _Previews:
         started, image = time.perf_counter(), self.job.preview
         if image is None or started < self._next:
             return
-        probability = None
         prediction = self.model.predicting(image)
-        while probability is None and not self.job.stopping:
-            try:
-                next(prediction)
-                yield Progress("preview", 0, 1)
-            except StopIteration as end:
-                probability = end.value
+        probability = yield from _finish(self.job, prediction, Progress("preview", 0, 1))
         now = time.perf_counter()
         self._next = now + max(_SECONDS_BETWEEN_PREVIEWS, 10 * (now - started))
         if probability is not None:
