@@ -41,7 +41,7 @@ class NetworkConfig(Parameters):
         description="Side of a training patch, in pixels.",
     )
     learning_rate: float = Field(
-        5e-3,
+        1e-2,
         gt=0,
         le=1,
         title="Learning rate",

@@ -2,7 +2,15 @@
 
 import numpy as np
 
-__all__ = ["RECORD", "noise_of", "place", "place_plane", "plane_index", "snapshot"]
+__all__ = [
+    "RECORD",
+    "noise_of",
+    "place",
+    "place_plane",
+    "plane_index",
+    "snapshot",
+    "write_ome_tiff",
+]
 
 RECORD = "napari_metastructure"
 """Key of our record in ``layer.metadata``."""
@@ -65,3 +73,26 @@ def _copy(value):
     if affine is not None:
         return np.array(affine)
     return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def write_ome_tiff(path, layer):
+    """Write the data of an image or labels layer as OME-TIFF, with its pixel sizes.
+
+    Parameters
+    ----------
+    path : path
+        Ending in ``.ome.tif``.
+    layer : napari.layers.Image or Labels
+        At most (t, z, y, x).
+    """
+    import tifffile
+
+    data = np.asarray(layer.data)
+    axes = "TZYX"[-data.ndim :]
+    metadata = {"axes": axes}
+    for axis, scale, unit in zip(axes, layer.scale, layer.units):
+        if axis in "ZYX" and str(unit) != "pixel":
+            metadata[f"PhysicalSize{axis}"] = float(scale)
+            metadata[f"PhysicalSize{axis}Unit"] = f"{unit:~}"
+    data = data.astype(np.uint8) if data.dtype == bool else data
+    tifffile.imwrite(path, data, ome=True, metadata=metadata, compression="zlib")

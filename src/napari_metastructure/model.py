@@ -191,8 +191,14 @@ class SegmentationModel:
             **{name: getattr(self, name) for name in _SAVED},
             "versions": versions(),
         }
-        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        weights = {name: value.contiguous() for name, value in _weights(self.network).items()}
         save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
+
+
+def _weights(network):
+    """Parameters and buffers by name, each tensor once (networks list some twice)."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
 def _numbered(number, tiles):
@@ -248,7 +254,9 @@ def load_model(path, device="auto"):
         if header["format_version"] > _FORMAT_VERSION:
             raise ValueError(f"{path.name} was saved by a later version; please upgrade.")
         model = SegmentationModel(header["architecture"], header["classes"])
-        model.network.load_state_dict(weights)
+        if weights.keys() != _weights(model.network).keys():
+            raise KeyError("other weights than the architecture asks for")
+        model.network.load_state_dict(weights, strict=False)
         for name in _SAVED:
             setattr(model, name, header[name])
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as error:

@@ -7,7 +7,6 @@ from superqt import QCollapsible
 
 __all__ = ["Dock", "note", "say", "section"]
 
-NO_LAYER = "(none)"
 _NARROWEST = 320
 
 
@@ -57,8 +56,7 @@ class Dock(QWidget):
         """A combo box of the viewer's layers for which ``accepts(layer)`` holds."""
 
         def layers(_box):
-            found = [(layer.name, layer) for layer in self.viewer.layers if accepts(layer)]
-            return [(NO_LAYER, None), *found] if optional else found
+            return [(layer.name, layer) for layer in self.viewer.layers if accepts(layer)]
 
         box = ComboBox(name=name, label=label, choices=layers, tooltip=tooltip, nullable=optional)
         self._choices.append(box)

@@ -7,7 +7,7 @@ from typing import Literal, Union, get_args, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSlider, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 __all__ = ["Form", "device_choices"]
 
@@ -42,8 +42,9 @@ class Form(QWidget):
         """Append rows; each widget has a name, a label and a tooltip."""
         for widget in widgets:
             self._rows[widget.name] = widget
-            self.layout().addRow(widget.label, widget.native)
-            self._label(widget).setToolTip(widget.tooltip or "")
+            label = QLabel("" if isinstance(widget, CheckBox) else widget.label)
+            label.setToolTip(widget.tooltip or "")
+            self.layout().addRow(label, widget.native)
             widget.changed.connect(self._emit)
         return self
 
@@ -99,7 +100,7 @@ def _field_widget(model, name):
         default = get_args(kind)[0] if default is None else default
         return ComboBox(choices=get_args(kind), value=default, **options)
     if kind is bool:
-        return CheckBox(value=default, text="", **options)
+        return CheckBox(value=default, text=field.title, **options)
     if kind is float:
         return _real_number(options, bounds, default)
     if optional:

@@ -197,7 +197,7 @@ class Curves(pg.GraphicsLayoutWidget):
     def __init__(self, panels, x_label="step"):
         super().__init__()
         self.setBackground(None)
-        self.setMinimumHeight(130 * len(panels))
+        self.setFixedHeight(130 * len(panels))
         self._points, self._curves = {}, {}
         for row, (title, names) in enumerate(panels.items()):
             plot = self.addPlot(row=row, col=0, title=title)

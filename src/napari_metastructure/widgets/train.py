@@ -96,7 +96,7 @@ class TrainSegmentation(Dock):
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Train"))
-        self.curves = Curves({"loss": ["training"], "validation": ["Dice", "AUC"]})
+        self.curves = Curves({"loss": ["training"], "held-back part": ["Dice", "AUC"]})
         self.curves.hide()
         self.add(self.curves)
         self.panel.clicked.connect(self.run)
@@ -197,7 +197,7 @@ class TrainSegmentation(Dock):
                 )
         clean = self.clean_labels.value
         if clean is not None and len(pairs) > 1:
-            return "Clean labels work with a single image; choose (none) for several."
+            return "Clean labels work with a single image; leave them empty for several."
         if clean is not None and clean.data.shape != pairs[0][0].data.shape:
             return f"{clean.name} does not have the image's shape; choose other clean labels."
         try:
@@ -224,7 +224,7 @@ class TrainSegmentation(Dock):
             "noise": noises[0] if all(noise == noises[0] for noise in noises) else None,
         }
         job = Job(lambda job: _training(job, arguments))
-        self._run = _Run(job, pairs[0][0], pairs[0][1].name, config.spatial_dims)
+        self._run = _Run(job, *pairs[0], config.spatial_dims)
         self._follow_plane()
         self.curves.clear_points()
         self.curves.show()
@@ -271,6 +271,7 @@ class TrainSegmentation(Dock):
         self._check()
         self._refresh_model()
         if finished is not None and finished.done and self.predict_after.value:
+            finished.labels.visible = False
             self.predict(finished.image)
 
     def closed(self):
@@ -406,8 +407,9 @@ def _training(job, arguments):
 class _Run:
     """What a running training was started on, and the plane that it previews."""
 
-    def __init__(self, job, image, labels_name, spatial_dims):
-        self.job, self.image, self.labels_name = job, image, labels_name
+    def __init__(self, job, image, labels, spatial_dims):
+        self.job, self.image, self.labels = job, image, labels
+        self.labels_name = labels.name
         self.spatial_dims = spatial_dims
         self.done = False
 

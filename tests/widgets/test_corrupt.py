@@ -1,0 +1,119 @@
+"""The corruption dock, clicked in a real napari window."""
+
+import numpy as np
+import pytest
+
+from napari_metastructure.layers import RECORD
+from napari_metastructure.noise import NoiseSpec, corrupt
+from tests.widgets.conftest import assert_same_place
+
+
+@pytest.fixture
+def dock(placed_layers, open_dock):
+    return open_dock("Corrupt labels")[1]
+
+
+def corrupt_now(qtbot, dock):
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=20_000)
+
+
+def set_flip(dock, ratio=0.4, seed="7"):
+    dock.form["kind"].value = "flip"
+    dock.form["ratio"].value = ratio
+    dock.form["seed"].value = seed
+
+
+def test_result_is_a_new_layer_with_place_and_record(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    before = labels.data.copy()
+    set_flip(dock)
+    corrupt_now(qtbot, dock)
+    noisy = viewer.layers[-1]
+    np.testing.assert_array_equal(noisy.data, corrupt(before, "flip", ratio=0.4, seed=7))
+    np.testing.assert_array_equal(labels.data, before)
+    assert noisy.name == "mask flip 40 % (seed 7)"
+    assert_same_place(noisy, labels)
+    record = noisy.metadata[RECORD]
+    assert NoiseSpec(**record["noise"][0]) == NoiseSpec(kind="flip", ratio=0.4, seed=7)
+    assert record["changed"] == pytest.approx(np.mean(noisy.data != before))
+    assert f"{record['changed']:.1%}" in dock.changed.text()
+
+
+def test_preview_shows_the_plane_of_the_result_and_goes_away(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    viewer.dims.set_current_step(0, 2)
+    set_flip(dock)
+    qtbot.waitUntil(lambda: "corruption preview" in viewer.layers, timeout=5000)
+    qtbot.wait(400)
+    preview = viewer.layers["corruption preview"]
+    plane = int(np.rint(labels.world_to_data(viewer.dims.point)[0]))
+    np.testing.assert_array_equal(
+        preview.data[0], corrupt(labels.data, "flip", ratio=0.4, seed=7)[plane]
+    )
+    np.testing.assert_allclose(
+        preview.data_to_world((0, 5, 6)), labels.data_to_world((plane, 5, 6))
+    )
+    assert not labels.visible
+    corrupt_now(qtbot, dock)
+    assert "corruption preview" not in viewer.layers
+
+
+def test_closing_the_dock_removes_the_preview(qtbot, viewer, placed_layers, open_dock):
+    window, _ = open_dock("Corrupt labels")
+    qtbot.waitUntil(lambda: "corruption preview" in viewer.layers, timeout=5000)
+    viewer.window.remove_dock_widget(window)
+    assert "corruption preview" not in viewer.layers
+    assert placed_layers[1].visible
+
+
+def test_this_plane_leaves_the_others(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    set_flip(dock)
+    dock.scope.value = "this plane"
+    corrupt_now(qtbot, dock)
+    noisy = viewer.layers[-1]
+    plane = int(np.rint(labels.world_to_data(viewer.dims.point)[0]))
+    differs = (noisy.data != labels.data).any(axis=(1, 2))
+    assert differs.tolist() == [index == plane for index in range(4)]
+    assert not noisy.metadata[RECORD]["whole"]
+
+
+def test_only_the_fields_of_the_kind_are_shown(dock):
+    shown = {}
+    for kind in dock.form["kind"].choices:
+        dock.form["kind"].value = kind
+        shown[kind] = {n for n in ("fraction", "ratio", "radius", "seed") if dock.form.is_shown(n)}
+    assert shown["sample"] == {"fraction", "seed"}
+    assert shown["flip"] == {"ratio", "seed"}
+    assert shown["dilate"] == {"radius"}
+    assert shown["skeletonize"] == set()
+
+
+def test_a_class_can_be_chosen(qtbot, viewer, open_dock):
+    labels = viewer.add_labels(np.tile(np.arange(3, dtype=np.uint8), (60, 20)), name="three")
+    _, dock = open_dock("Corrupt labels")
+    dock.form["kind"].value = "sample"
+    assert dock.only_class.choices == ("all", "1", "2")
+    dock.only_class.value = "2"
+    corrupt_now(qtbot, dock)
+    noisy = viewer.layers[-1].data
+    assert np.array_equal(noisy == 1, labels.data == 1)
+    assert (noisy == 2).sum() < (labels.data == 2).sum()
+
+
+def test_chain_of_corruptions_is_recorded(qtbot, viewer, dock):
+    set_flip(dock)
+    corrupt_now(qtbot, dock)
+    dock.labels.value = viewer.layers[-1]
+    dock.form["kind"].value = "sample"
+    corrupt_now(qtbot, dock)
+    assert [s["kind"] for s in viewer.layers[-1].metadata[RECORD]["noise"]] == ["flip", "sample"]
+
+
+def test_without_labels_the_button_says_why(viewer, open_dock):
+    _, dock = open_dock("Corrupt labels")
+    assert not dock.panel.run_button.isEnabled()
+    assert "Add a Labels layer" in dock.panel.reason.text()
+    viewer.add_labels(np.ones((8, 8), np.uint8))
+    assert dock.panel.run_button.isEnabled()
