@@ -602,6 +602,7 @@ def _restore(out, labels, fixed):
 
 
 def fits(value, dtype):
+    """Whether an integer or bool type can hold a value."""
     if dtype.kind == "b":
         return value in (0, 1)
     info = np.iinfo(dtype)
@@ -633,6 +634,7 @@ def class_values(labels, num_classes, ignore_label):
 
 
 def matrix_classes(labels, num_classes, ignore_label, strict=True):
+    """Label values of the rows of a matrix: 0 to M - 1, or 0 and 255 for such a mask."""
     present = count_classes(labels, ignore_label)[0]
     if num_classes == 2 and set(present.tolist()) <= {0, 255} and 255 in present:
         return _cast(np.array([0, 255]), labels.dtype)
@@ -670,12 +672,14 @@ def _halo(labels, reach, spatial_dims):
 
 
 def check_share(name, value):
+    """A number from 0 to 1 as a float, or a ValueError."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
     return float(value)
 
 
 def check_radius(radius, name="radius"):
+    """A finite number, 0 or more, as a float, or a ValueError."""
     if not 0 <= radius < math.inf:
         raise ValueError(f"{name} must be a non-negative number of pixels, not {radius}.")
     return float(radius)
