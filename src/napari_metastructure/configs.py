@@ -129,7 +129,7 @@ class IGTTConfig(NetworkConfig):
     ] = Field(
         "auto",
         title="Start",
-        description="First labels. auto: a vote of filters, chosen for the images; "
+        description="First labels. auto: a vote of filters that fit the images; "
         "black: none, as published; scribbles and labels: yours.",
     )
     polarity: Literal["auto", "bright", "dark"] = Field(
@@ -165,7 +165,7 @@ class IGTTConfig(NetworkConfig):
         0.1, gt=0, le=1, title="Kept", description="Share of the skeleton's points that stay."
     )
     time_limit: float | None = Field(
-        780,
+        600,
         gt=0,
         title="Time limit",
         description="Seconds of training; the schedule is shortened to fit. Empty: no limit.",
@@ -174,7 +174,11 @@ class IGTTConfig(NetworkConfig):
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
     epochs: int = Field(
-        6, ge=1, le=10_000, title="Epochs", description="How often a round sees every pixel."
+        3,
+        ge=1,
+        le=10_000,
+        title="Epochs",
+        description="How often a round sees every pixel; more learn the start's errors too.",
     )
 
     @model_validator(mode="before")

@@ -8,7 +8,7 @@ PLUGIN = "napari-metastructure"
 
 @pytest.fixture
 def viewer(make_napari_viewer_proxy):
-    return make_napari_viewer_proxy(strict_qt=True)
+    return make_napari_viewer_proxy(show=True, strict_qt=True)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class CorruptLabels(Dock):
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)
-        self.viewer.dims.events.current_step.connect(self._preview_later)
+        self.viewer.dims.events.current_step.connect(self._follow_plane)
         self.reset_choices()
         self._on_layer()
 
@@ -81,9 +81,15 @@ class CorruptLabels(Dock):
         classes = [] if layer is None else _classes(layer.data)
         self.only_class.choices = [_ALL, *map(str, classes)]
         self._check()
-        self._on_form()
+        self._show_fields()
+        self._remove_preview()
 
     def _on_form(self):
+        self._show_fields()
+        self._preview_later()
+
+    def _show_fields(self):
+        """Show the parameters of the chosen kind, and the choices that the layer asks for."""
         kind = self.form["kind"].value
         shown = {"labels", "kind", *PARAMETERS[kind]}
         if self.labels.value is not None and self.labels.value.ndim > 2:
@@ -93,7 +99,6 @@ class CorruptLabels(Dock):
         if "classes" in PARAMETERS[kind] and len(self.only_class.choices) > 2:
             shown.add("only_class")
         self.form.show_only(shown)
-        self._preview_later()
 
     def _check(self):
         """Say why nothing can be run, if so."""
@@ -108,9 +113,13 @@ class CorruptLabels(Dock):
 
     # ------------------------------------------------------------------ preview
 
-    def _preview_later(self, event=None):
+    def _preview_later(self):
         if self.isVisible() and not self.panel.running:
             self._timer.start()
+
+    def _follow_plane(self, event=None):
+        if self._preview is not None:
+            self._preview_later()
 
     def _show_preview(self):
         layer = self.labels.value
@@ -152,10 +161,6 @@ class CorruptLabels(Dock):
         if self._hidden is not None:
             self._hidden.visible = True
         self._preview = self._hidden = None
-
-    def showEvent(self, event):
-        super().showEvent(event)
-        self._preview_later()
 
     def hideEvent(self, event):
         super().hideEvent(event)

@@ -5,7 +5,7 @@ import time
 import pyqtgraph as pg
 from napari.qt.threading import create_worker
 from napari.utils import progress
-from napari.utils.notifications import show_error
+from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
@@ -143,6 +143,7 @@ class RunPanel(QWidget):
 
     def _on_error(self, error):
         self.status.setText(f"{self._description} failed: {error}")
+        notification_manager.receive_error(type(error), error, error.__traceback__)
 
     def _on_finished(self):
         failed = "failed" in self.status.text()
