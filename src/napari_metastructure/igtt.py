@@ -212,7 +212,8 @@ class _Robust(_Run):
         config = self.config
         labels = yield from self._start()
         if not any((label > 0).any() for label in labels):
-            self.facts["note"] = "the start labels are empty: no structure was found"
+            self.model.threshold = 1.0
+            self.model.threshold_source = "no structure in the start labels"
             return
         for number in range(1, config.rounds + 1):
             yield from self._round(number, labels)
@@ -272,16 +273,22 @@ class _Robust(_Run):
             learning_rate=config.learning_rate,
             device=self.device,
         )
-        for step in range(1, steps + 1):
-            if self.job.stopping or self.spent() >= 1:
-                return
+        total = steps * config.rounds
+        at = first = (number - 1) * steps
+        while at < first + steps and not self.job.stopping and self.spent() < 1:
             loss = trainer.step(*sampler.batch())
             self.history["loss"].append(loss)
-            epoch = (number - 1) * config.epochs + (step - 1) // sampler.batches_per_epoch + 1
-            yield Step((number - 1) * steps + step, steps * config.rounds, epoch, loss)
+            at += 1
+            behind = min(int(self.spent() * total), first + steps) - at
+            for _ in range(behind):  # the schedule ends in time
+                trainer.schedule.step()
+            at += max(behind, 0)
+            epoch = (at - 1) // sampler.batches_per_epoch + 1
+            yield Step(at, total, epoch, loss)
             yield from self.previews.if_due(epoch)
 
     def masks(self, probabilities):
+        """What lies above the model's threshold."""
         return [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
 
 

@@ -181,10 +181,6 @@ def _flat(image, width=20):
     return image - _smooth(image, width)
 
 
-def _smooth_flat(image):
-    return _smooth(image) - _smooth(image, 20)
-
-
 def _ridges(image, sigmas=(1, 2, 3)):
     from skimage.filters import sato
 
@@ -212,12 +208,11 @@ FILTERS = {
     "flat_li": _by("li", _flat),
     "sato_li": _by("li", _ridges),
     "top": _by("multiotsu", _smooth, nbins=128),
-    "flat_top": _by("multiotsu", _smooth_flat, nbins=128),
     "broad_sato": _by("otsu", _broad_ridges),
 }
-# one view each of: intensity, contrast with the surroundings, ridges
-_VIEWS = ("li", "flat_li", "sato_li")
-_STRICT_VIEWS = ("top", "flat_top", "broad_sato")
+_INTENSITY = ("otsu", "li", "flat_li")
+_BRIGHT_RIDGES = ("li", "sato_li")
+_SMOOTH_BRIGHT_RIDGES = ("top", "broad_sato")
 _CLEAR = 0.78
 
 
@@ -273,10 +268,11 @@ def vote_filters(images, polarity="bright"):
 
     What decides is how clear the gap between object and background is: the share of the
     variance that Otsu's two classes explain (Otsu 1979; 0.64 for a single Gaussian, 1 for two
-    values), its median over the images. Above 0.78, as with nuclei, Otsu's threshold alone. Below,
-    the majority of three views: Li's threshold of the intensity, of the contrast with the
-    surroundings and of the ridges. If Otsu's object takes more than a third of the pixels without
-    a clear gap, as in electron microscopy, the same three views after smoothing, more strictly cut.
+    values), its median over the images. Above 0.78, as with nuclei: the majority of Otsu's and
+    Li's threshold and Li's threshold after the surroundings are taken off. Below, where intensity
+    alone does not tell: what is both bright and a ridge (Li's threshold of each). Where Otsu's
+    object takes more than a third of the pixels, too, as in electron microscopy: the same after
+    smoothing, more strictly cut.
 
     Parameters
     ----------
@@ -299,8 +295,8 @@ def vote_filters(images, polarity="bright"):
         shares.append(share)
         clarity.append(between / image.var())
     if not shares or np.median(clarity) > _CLEAR:
-        return ("otsu",)
-    return _STRICT_VIEWS if np.median(shares) > 1 / 3 else _VIEWS
+        return _INTENSITY
+    return _SMOOTH_BRIGHT_RIDGES if np.median(shares) > 1 / 3 else _BRIGHT_RIDGES
 
 
 def scribble_mask(image, scribbles):
