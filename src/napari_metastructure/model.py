@@ -53,6 +53,8 @@ class SegmentationModel:
     def __init__(self, architecture, classes, *, seed=None):
         self.architecture = dict(architecture)
         self.classes = [int(label) for label in classes]
+        if architecture["out_channels"] != (1 if len(self.classes) == 2 else len(self.classes)):
+            raise ValueError(f"{len(self.classes)} classes do not fit the network's output.")
         self.network = build(**self.architecture, seed=seed)
         self.threshold = 0.5
         self.threshold_source = "default"
@@ -251,16 +253,22 @@ def load_model(path, device="auto"):
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
     try:
-        if header["format_version"] > _FORMAT_VERSION:
-            raise ValueError(f"{path.name} was saved by a later version; please upgrade.")
-        model = SegmentationModel(header["architecture"], header["classes"])
-        if weights.keys() != _weights(model.network).keys():
-            raise KeyError("other weights than the architecture asks for")
-        model.network.load_state_dict(weights, strict=False)
-        for name in _SAVED:
-            setattr(model, name, header[name])
-    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as error:
+        is_later = header["format_version"] > _FORMAT_VERSION
+        model = None if is_later else _rebuilt(header, weights)
+    except Exception as error:  # whatever a damaged header leads the network's code to
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path.name} is damaged: its parts do not fit ({reason}).") from None
-    model.network.eval()
+    if is_later:
+        raise ValueError(f"{path.name} was saved by a later version; please upgrade.")
     return model.to(device)
+
+
+def _rebuilt(header, weights):
+    model = SegmentationModel(header["architecture"], header["classes"])
+    if weights.keys() != _weights(model.network).keys():
+        raise KeyError("other weights than the architecture asks for")
+    model.network.load_state_dict(weights, strict=False)
+    for name in _SAVED:
+        setattr(model, name, header[name])
+    model.network.eval()
+    return model

@@ -96,7 +96,6 @@ def predict_tiles(
     interval = [max(1, int(side * (1 - overlap)) // multiple) * multiple for side in tile_shape]
     filled = np.pad(image, [(0, p - s) for p, s in zip(padded, image.shape)], mode="symmetric")
     places = dense_patch_slices(padded, tile_shape, interval)
-    weight = reduce(np.multiply.outer, map(_weights, tile_shape, interval))
     total, weights = None, np.zeros(padded, np.float32)
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
@@ -105,6 +104,7 @@ def predict_tiles(
         if total is None:
             total = np.zeros((probabilities.shape[1], *padded), np.float32)
         for where, probability in zip(batch, probabilities):
+            weight = _weight(where, padded, interval)
             total[(slice(None), *where)] += probability * weight
             weights[where] += weight
         yield min(start + batch_size, len(places)), len(places)
@@ -112,16 +112,16 @@ def predict_tiles(
     return total[(slice(None), *(slice(side) for side in image.shape))]
 
 
-def _weights(side, interval):
-    """Along one axis: 1 inside the tile, nearly 0 up to the middle of the overlap, a slope between.
-
-    Never quite 0, since at the border of the image there is no other tile.
-    """
-    overlap = side - interval
-    slope = min(overlap, _SLOPE)
-    from_border = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
-    inside = (from_border - (overlap - slope) / 2) / max(slope, 1)
-    return np.clip(inside, 1e-5, 1).astype(np.float32) if slope else np.ones(side, np.float32)
+def _weight(where, shape, interval):
+    """Of a tile's pixels: 0 up to the middle of the overlap with a neighbour, a slope, then 1."""
+    axes = []
+    for place, length, step in zip(where, shape, interval):
+        side = place.stop - place.start
+        slope = max(min(side - step, _SLOPE), 1)
+        rise = np.clip((np.arange(side) + 0.5 - (side - step - slope) / 2) / slope, 0, 1)
+        first, last = place.start == 0, place.stop == length
+        axes.append((1 if first else rise) * (1 if last else rise[::-1]) * np.ones(side))
+    return reduce(np.multiply.outer, axes).astype(np.float32)
 
 
 def _probabilities(network, tiles, flips):
