@@ -4,7 +4,9 @@ Every network uses batch normalisation: in evaluation mode it acts on each pixel
 by itself, so that tiled and whole-image predictions agree.
 """
 
-__all__ = ["NETWORKS", "build"]
+import math
+
+__all__ = ["NETWORKS", "build", "expect"]
 
 
 def _unet(spatial_dims, in_channels, out_channels, widths):
@@ -98,3 +100,27 @@ def build(
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         return NETWORKS[network](spatial_dims, in_channels, out_channels, widths)
+
+
+def expect(network, shares):
+    """Let a network begin with the classes' shares as its probabilities, by the last bias.
+
+    Without it, cross entropy spends its first steps on the shares, and probabilities near a
+    small one, as sampled labels ask for, come out too high (Lin et al. 2017, arXiv 1708.02002,
+    section 3.3).
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        From `build`; changed in place.
+    shares : sequence of float
+        Share of each class in the labels, background first.
+    """
+    import torch
+
+    logits = [math.log(max(share, 1e-4)) for share in shares]
+    if len(logits) == 2:
+        logits = [logits[1] - logits[0]]
+    layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))]
+    with torch.no_grad():
+        layers[-1].bias.copy_(torch.tensor(logits))

@@ -4,6 +4,7 @@ import copy
 import signal
 import threading
 import time
+from collections import Counter
 from contextlib import closing, contextmanager
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from napari_metastructure.events import Done, Job, Preview, Progress, Step, Vali
 from napari_metastructure.losses import IGNORE, LOSSES
 from napari_metastructure.metrics import Tally
 from napari_metastructure.model import SegmentationModel, versions
+from napari_metastructure.networks import expect
 from napari_metastructure.noise import specs
 from napari_metastructure.patches import Items, PatchSampler, class_indices
 from napari_metastructure.volumes import count_classes
@@ -210,7 +212,8 @@ def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    classes = _classes(training, held_back, clean, config.ignore_label)
+    counts = _counts(training, config.ignore_label)
+    classes = _classes(counts, _counts(held_back, config.ignore_label), clean)
     seed = np.random.SeedSequence(config.seed).entropy
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
@@ -225,6 +228,8 @@ def _training(job, images, labels, validation, config, noise, device):
         classes,
         seed=int(weights_seed.generate_state(1)[0]),
     )
+    if "bce" in config.loss:
+        expect(model.network, [counts[value] / counts.total() for value in classes])
     _foresee(model, noise, config.loss)
     sampler = PatchSampler(
         training,
@@ -295,9 +300,17 @@ def _hold_back(images, labels, validation_images, validation_labels, config):
     return training, clean.split(fraction)[1], True
 
 
-def _classes(training, held_back, clean, ignore_label):
-    """Sorted label values, background first; what does not count is left out."""
-    present, judged = (_values(items, ignore_label) | {0} for items in (training, held_back))
+def _counts(items, ignore_label):
+    """Number of pixels per label value, of those that count."""
+    counts = Counter()
+    for label in items.labels:
+        counts.update(dict(zip(*(part.tolist() for part in count_classes(label, ignore_label)))))
+    return counts
+
+
+def _classes(counts, judged, clean):
+    """Sorted label values, background first, of the pixels to train on and to validate on."""
+    present, judged = {0, *(+counts)}, {0, *(+judged)}
     if present == {0}:
         raise ValueError(
             "The labels to train on hold no object, only background; paint some first."
@@ -315,12 +328,6 @@ def _classes(training, held_back, clean, ignore_label):
             "do not; use the same values in both."
         )
     return sorted(present)
-
-
-def _values(items, ignore_label):
-    return {
-        value for label in items.labels for value in count_classes(label, ignore_label)[0].tolist()
-    }
 
 
 def _foresee(model, noise, loss):
