@@ -61,6 +61,25 @@ def test_number_of_thresholds_is_checked():
         pseudo.best_threshold(np.arange(3.0), 0)
 
 
+def test_dice_threshold_has_the_largest_expected_dice():
+    p = np.random.default_rng(0).beta(0.4, 1.2, (50, 60))
+    threshold = pseudo.dice_threshold([p[:20], p[20:]])
+    expected = [2 * p[p > t].sum() / ((p > t).sum() + p.sum()) for t in np.linspace(0.01, 0.99, 99)]
+    reached = 2 * p[p > threshold].sum() / ((p > threshold).sum() + p.sum())
+    assert reached == pytest.approx(max(expected), abs=1e-4)
+    assert threshold == pytest.approx(reached / 2, abs=2e-3)
+
+
+def test_start_filters_fit_the_images():
+    discs, _ = _discs()
+    assert pseudo.vote_filters([discs]) == pseudo.INTENSITY
+    noise = np.random.default_rng(0).normal(size=(64, 64))
+    assert pseudo.vote_filters([noise]) == ("top", "broad_sato")
+    faint = np.random.default_rng(0).gamma(1, size=(64, 64))
+    assert pseudo.vote_filters([faint]) == ("li", "sato_li")
+    assert pseudo.vote_filters([np.zeros((9, 9))]) == pseudo.INTENSITY
+
+
 def test_background_is_the_larger_part():
     mask = np.zeros((4, 4), np.uint8)
     mask[:3] = 1

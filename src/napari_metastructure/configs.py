@@ -150,6 +150,14 @@ class IGTTConfig(NetworkConfig):
         title="Rounds",
         description="How often the epochs are run, each time on labels that the network refined.",
     )
+    augmentation: float = Field(
+        0.5,
+        ge=0,
+        le=2,
+        title="Disturbance",
+        description="Random noise, contrast and brightness of the training patches, in deviations "
+        "of the image; not used where intensity tells objects clearly.",
+    )
     num_thresholds: int | None = Field(
         30, ge=1, title="Thresholds", description="Candidates per image; empty: every value."
     )
@@ -174,11 +182,11 @@ class IGTTConfig(NetworkConfig):
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
     epochs: int = Field(
-        3,
+        8,
         ge=1,
         le=10_000,
         title="Epochs",
-        description="How often a round sees every pixel; more learn the start's errors too.",
+        description="How often a round sees every pixel on average.",
     )
 
     @model_validator(mode="before")

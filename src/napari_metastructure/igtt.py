@@ -19,7 +19,7 @@ from napari_metastructure.volumes import as_list, round_up
 
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
-_FEWEST_STEPS = 100
+_FEWEST_STEPS = 150
 _SETTLED = 0.002  # share of pixels
 
 
@@ -223,7 +223,10 @@ class _Robust(_Run):
                 yield from self._report(number, labels, labels)
                 return
             probabilities = yield from self.predict("refining the labels")
-            refined = [self.sketch((p > 0.5).astype(np.uint8)) for p in probabilities]
+            self.model.threshold = pseudo.dice_threshold(probabilities)
+            refined = [
+                self.sketch((p > self.model.threshold).astype(np.uint8)) for p in probabilities
+            ]
             yield from self._report(number, labels, refined)
             labels = refined
             if self.history["rounds"][-1]["label_change"] < _SETTLED:
@@ -237,7 +240,7 @@ class _Robust(_Run):
         shown = self.shown()
         image = np.asarray(self.items.images[shown])
         p = self.model.predict(image)
-        chosen = (p > 0.5).astype(np.uint8)
+        chosen = (p > self.model.threshold).astype(np.uint8)
         yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
 
     def _start(self):
@@ -247,6 +250,8 @@ class _Robust(_Run):
         if config.start == "auto":
             names = pseudo.vote_filters(items.images, self.polarity)
         self.facts["start"] = list(names)
+        clear = names == pseudo.INTENSITY
+        self.augmentation = 0 if clear else config.augmentation
         labels = []
         for number in range(len(items)):
             yield Progress("start labels", number, len(items))
@@ -276,7 +281,8 @@ class _Robust(_Run):
         total = steps * config.rounds
         at = first = (number - 1) * steps
         while at < first + steps and not self.job.stopping and self.spent() < 1:
-            loss = trainer.step(*sampler.batch())
+            patches, targets = sampler.batch()
+            loss = trainer.step(self._disturb(patches), targets)
             self.history["loss"].append(loss)
             at += 1
             behind = min(int(self.spent() * total), first + steps) - at
@@ -287,8 +293,22 @@ class _Robust(_Run):
             yield Step(at, total, epoch, loss)
             yield from self.previews.if_due(epoch)
 
+    def _disturb(self, patches):
+        """Contrast, brightness and noise at random, so that intensity alone is not learnt."""
+        if not self.augmentation:
+            return patches
+        per_patch = (len(patches), *[1] * (patches.ndim - 1))
+        contrast = np.exp(self.rng.normal(0, 0.6 * self.augmentation, per_patch))
+        brightness = self.rng.normal(0, 0.6 * self.augmentation, per_patch)
+        noise = self.rng.standard_normal(patches.shape, dtype=np.float32)
+        noise *= self.rng.uniform(0, self.augmentation, per_patch)
+        return (patches * contrast + brightness + noise).astype(np.float32)
+
     def masks(self, probabilities):
-        """What lies above the model's threshold."""
+        """What lies above the threshold of the largest expected Dice."""
+        if self.history["loss"]:
+            self.model.threshold = pseudo.dice_threshold(probabilities)
+            self.model.threshold_source = "largest expected Dice"
         return [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
 
 
