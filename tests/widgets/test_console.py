@@ -23,7 +23,7 @@ def test_train_from_the_console(viewer, console, stack):
 import napari_metastructure as nms
 noisy = nms.corrupt(viewer.layers["mask"].data, "sample", fraction=0.5, seed=0)
 done = nms.fit(viewer.layers["discs"].data, noisy, noise=nms.NoiseSpec(kind="sample", fraction=0.5),
-               epochs=20, channels=4, depth=3, patch_size=64, batch_size=2, seed=0)
+               epochs=80, channels=4, depth=3, patch_size=64, batch_size=2, seed=0)
 result = viewer.add_labels(done.model.segment(viewer.layers["discs"].data), name="result")
 scores = nms.metrics.evaluate(viewer.layers["mask"].data, result.data)
 """

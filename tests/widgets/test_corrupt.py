@@ -61,6 +61,7 @@ def test_preview_shows_the_plane_of_the_result_and_goes_away(qtbot, viewer, dock
 
 def test_closing_the_dock_removes_the_preview(qtbot, viewer, placed_layers, open_dock):
     window, dock = open_dock("Corrupt labels")
+    qtbot.waitUntil(dock.isVisible)
     set_flip(dock)
     qtbot.waitUntil(lambda: "corruption preview" in viewer.layers, timeout=5000)
     viewer.window.remove_dock_widget(window)

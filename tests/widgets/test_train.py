@@ -57,7 +57,7 @@ def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_do
     probability, segmentation = viewer.layers[-2], viewer.layers[-1]
     assert_same_place(probability, image)
     assert_same_place(segmentation, image)
-    assert "transition matrix (flip 20 %" in dock.model_note.text()
+    assert "transition matrix (flip 20 %" in dock.models.note.text()
     assert segmentation.metadata[RECORD]["noise"][0]["ratio"] == 0.2
     assert evaluate(labels.data, segmentation.data)["dice"] > 0.8
 
@@ -69,7 +69,7 @@ def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_do
 
 
 def test_pause_resume_and_stop_keep_the_model(qtbot, viewer, dock):
-    dock.predict_after.value = False
+    dock.models.predict_after.value = False
     steps = start(qtbot, dock)
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: dock.panel.worker.is_paused, timeout=5000)
@@ -84,18 +84,18 @@ def test_pause_resume_and_stop_keep_the_model(qtbot, viewer, dock):
     dock.panel.stop_button.click()
     finish(qtbot, dock)
     assert time.monotonic() - clicked < 3  # 1 s is the aim; the machine may be busy
-    assert dock.model is not None
-    assert dock.model.record["steps"] < 5000
+    assert dock.models.model is not None
+    assert dock.models.model.record["steps"] < 5000
 
 
 def test_stop_works_while_paused(qtbot, dock):
-    dock.predict_after.value = False
+    dock.models.predict_after.value = False
     start(qtbot, dock)
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: dock.panel.worker.is_paused, timeout=5000)
     dock.panel.stop_button.click()
     finish(qtbot, dock)
-    assert dock.model is not None
+    assert dock.models.model is not None
 
 
 def test_preview_follows_the_slider_and_ends_with_the_job(qtbot, viewer, dock, placed_layers):
@@ -162,13 +162,13 @@ def test_several_images(qtbot, viewer, dock, stack):
     dock.form["epochs"].value = 1
     dock.panel.run_button.click()
     finish(qtbot, dock)
-    assert dock.model.record["images"] + dock.model.record["held_back"] == 8
+    assert dock.models.model.record["images"] + dock.models.model.record["held_back"] == 8
 
 
 def test_one_plane_is_predicted_where_it_lies(qtbot, viewer, dock, placed_layers):
     image, _ = placed_layers
     dock.form["epochs"].value = 1
-    dock.scope.value = "this plane"
+    dock.models.scope.value = "this plane"
     viewer.dims.set_current_step(0, 1)
     dock.panel.run_button.click()
     finish(qtbot, dock)
@@ -187,18 +187,18 @@ def test_save_and_load(qtbot, viewer, dock, placed_layers, tmp_path):
     dock.panel.run_button.click()
     finish(qtbot, dock)
     first = viewer.layers[-2].data
-    dock.save_model(tmp_path / "discs.safetensors")
-    dock.model = None
-    dock.load_model(tmp_path / "discs.safetensors")
-    assert "Model: discs." in dock.model_note.text()
-    dock.predict()
+    dock.models.save(tmp_path / "discs.safetensors")
+    dock.models.model = None
+    dock.models.load(tmp_path / "discs.safetensors")
+    assert "Model: discs." in dock.models.note.text()
+    dock.models.predict()
     finish(qtbot, dock)
     np.testing.assert_allclose(viewer.layers[-2].data, first, atol=1e-5)
     (tmp_path / "bad.safetensors").write_bytes(b"not a model")
     notification_manager.records.clear()
-    dock.load_model(tmp_path / "bad.safetensors")
+    dock.models.load(tmp_path / "bad.safetensors")
     assert "bad.safetensors" in notification_manager.records[-1].message
-    assert dock.model is not None
+    assert dock.models.model is not None
 
 
 def test_closing_the_dock_ends_the_training(qtbot, viewer, placed_layers, open_dock):
@@ -206,4 +206,4 @@ def test_closing_the_dock_ends_the_training(qtbot, viewer, placed_layers, open_d
     start(qtbot, set_up(dock))
     viewer.window.remove_dock_widget(window)
     finish(qtbot, dock)
-    assert dock.model is None
+    assert dock.models.model is None

@@ -10,6 +10,7 @@ from napari_metastructure.layers import RECORD, noise_of, place, place_plane, pl
 from napari_metastructure.noise import PARAMETERS, NoiseSpec, corrupt
 from napari_metastructure.widgets.dock import Dock, note, say
 from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.live import LiveLayer
 from napari_metastructure.widgets.run_panel import RunPanel
 
 __all__ = ["CorruptLabels"]
@@ -52,7 +53,8 @@ class CorruptLabels(Dock):
         self.changed = self.add(note())
         self.panel = self.add(RunPanel("Corrupt"))
 
-        self._preview = self._hidden = None
+        self._preview = LiveLayer(self.viewer, "labels", "corruption preview")
+        self._hidden = None
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
         self.labels.changed.connect(self._on_layer)
@@ -118,12 +120,12 @@ class CorruptLabels(Dock):
             self._timer.start()
 
     def _follow_plane(self, event=None):
-        if self._preview is not None:
+        if self._preview.shown:
             self._preview_later()
 
     def _show_preview(self):
         layer = self.labels.value
-        if not self._check() or layer is self._preview:
+        if not self._check() or layer is self._preview.layer:
             return
         index = plane_index(layer, self.viewer)
         clean = np.asarray(layer.data[index])
@@ -136,31 +138,16 @@ class CorruptLabels(Dock):
             say(self.changed, str(error))
             return
         say(self.changed, f"Preview: {_share_changed(clean, noisy)} of the plane's pixels changed.")
-        self._place_preview(layer, index, noisy)
-
-    def _place_preview(self, layer, index, noisy):
-        data = noisy.reshape((1,) * len(index) + noisy.shape)
-        if self._preview not in self.viewer.layers:
-            active = self.viewer.layers.selection.active
-            self._preview = self.viewer.add_labels(
-                data, name="corruption preview", **place_plane(layer, index)
-            )
-            self._preview.editable = False
-            self._hidden = layer if layer.visible else None
-            layer.visible = False
-            self.viewer.layers.selection.active = active
-            return
-        self._preview.data = data
-        for name, value in place_plane(layer, index).items():
-            setattr(self._preview, name, value)
+        if not self._preview.shown and layer.visible:
+            self._hidden, layer.visible = layer, False
+        self._preview.draw(noisy, place_plane(layer, index))
 
     def _remove_preview(self):
         self._timer.stop()
-        if self._preview in self.viewer.layers:
-            self.viewer.layers.remove(self._preview)
+        self._preview.remove()
         if self._hidden is not None:
             self._hidden.visible = True
-        self._preview = self._hidden = None
+        self._hidden = None
 
     def hideEvent(self, event):
         super().hideEvent(event)

@@ -61,6 +61,12 @@ class Form(QWidget):
             if name in self._fields and self.is_shown(name)
         }
 
+    def set_values(self, values):
+        """Fill in fields by name."""
+        for name, value in values.items():
+            widget = self._rows[name]
+            widget.value = ("" if value is None else f"{value:g}") if _is_text(widget) else value
+
     def show_only(self, names):
         """Show these rows and hide the rest."""
         for name, widget in self._rows.items():
@@ -101,10 +107,10 @@ def _field_widget(model, name):
         return ComboBox(choices=get_args(kind), value=default, **options)
     if kind is bool:
         return CheckBox(value=default, text=field.title, **options)
+    if optional:
+        return _optional_number(options, kind, default)
     if kind is float:
         return _real_number(options, bounds, default)
-    if optional:
-        return _optional_whole_number(options, default)
     return SpinBox(
         min=bounds.get("ge", 0),
         max=bounds.get("le", _LARGEST),
@@ -127,12 +133,15 @@ def _plain_type(annotation):
     return annotation, False
 
 
-def _optional_whole_number(options, default):
-    from qtpy.QtGui import QIntValidator
+def _optional_number(options, kind, default):
+    """A line of text that may stay empty, for None."""
+    from qtpy.QtGui import QDoubleValidator, QIntValidator
 
-    widget = LineEdit(value="" if default is None else str(default), **options)
-    widget.native.setValidator(QIntValidator(widget.native))
+    widget = LineEdit(value="" if default is None else f"{default:g}", **options)
+    validator = QIntValidator if kind is int else QDoubleValidator
+    widget.native.setValidator(validator(widget.native))
     widget.native.setPlaceholderText("random" if options["name"] == "seed" else "none")
+    widget.number = kind
     return widget
 
 
@@ -144,7 +153,11 @@ def _real_number(options, bounds, default):
     return FloatSpinBox(min=lowest, max=highest, step=step, value=default, **options)
 
 
+def _is_text(widget):
+    return isinstance(widget, LineEdit)
+
+
 def _value(widget):
-    if isinstance(widget, LineEdit):
-        return int(widget.value) if widget.value not in ("", "-") else None
-    return widget.value
+    if not _is_text(widget):
+        return widget.value
+    return None if widget.value in ("", "-") else widget.number(widget.value)

@@ -1,6 +1,7 @@
 """Run, pause and stop a job in a background thread, and watch it."""
 
 import time
+from importlib import import_module
 
 import pyqtgraph as pg
 from napari.qt.threading import create_worker
@@ -9,10 +10,10 @@ from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.events import Progress, Step
+from napari_metastructure.events import Job, Progress, Step
 from napari_metastructure.widgets.dock import note, say
 
-__all__ = ["Curves", "JobError", "RunPanel"]
+__all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
 
 
 _SECONDS_BETWEEN_UPDATES = 0.2
@@ -176,6 +177,23 @@ def _drive(job):
         yield from job
     except RuntimeError as error:
         raise JobError(str(error)) from error
+
+
+def late_job(function, **arguments):
+    """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
+
+    def work(job):
+        yield Progress("starting", 0, 1)
+        module, name = function.split(":")
+        inner = getattr(import_module(module), name)(**arguments)
+        inner.preview = job.preview
+        for event in inner:
+            yield event
+            inner.preview = job.preview
+            if job.stopping:
+                inner.stop()
+
+    return Job(work)
 
 
 def _clock(seconds):

@@ -1,0 +1,72 @@
+"""Layers that follow a running job, and the plane that it previews."""
+
+import numpy as np
+
+from napari_metastructure.layers import place_plane, plane_index
+
+__all__ = ["LiveLayer", "Watched"]
+
+PROBABILITY = {"colormap": "magma", "contrast_limits": (0, 1)}
+
+
+class LiveLayer:
+    """A layer of one plane that is drawn again and again, and removed in the end.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    kind : {"image", "labels"}
+    name : str
+    **options
+        Keyword arguments for the new layer.
+    """
+
+    def __init__(self, viewer, kind, name, **options):
+        self.viewer, self.kind, self.name, self.options = viewer, kind, name, options
+        self.layer = None
+
+    @property
+    def shown(self):
+        return self.layer is not None and self.layer in self.viewer.layers
+
+    def draw(self, plane, place):
+        """Show a plane at its place (`layers.place_plane`)."""
+        data = plane.reshape((1,) * (len(place["scale"]) - plane.ndim) + plane.shape)
+        if not self.shown:
+            active = self.viewer.layers.selection.active
+            add = getattr(self.viewer, f"add_{self.kind}")
+            self.layer = add(data, name=self.name, **self.options, **place)
+            if active is not None:
+                self.viewer.layers.selection.active = active
+            return
+        self.layer.data = data
+        for name, value in place.items():
+            setattr(self.layer, name, value)
+
+    def remove(self):
+        """Take the layer away."""
+        if self.shown:
+            self.viewer.layers.remove(self.layer)
+        self.layer = None
+
+
+class Watched:
+    """A running job, the image it works on and the plane of it that is shown.
+
+    Parameters
+    ----------
+    job : Job
+    image : napari.layers.Image
+    spatial_dims : {2, 3}
+    """
+
+    def __init__(self, job, image, spatial_dims):
+        self.job, self.image, self.spatial_dims = job, image, spatial_dims
+        self.plane = self.place = None
+
+    def follow(self, viewer):
+        """Ask the job for previews of the plane that the sliders point at."""
+        index = plane_index(self.image, viewer, self.spatial_dims)
+        self.plane = np.array(self.image.data[index])
+        self.place = place_plane(self.image, index)
+        self.job.preview = self.plane

@@ -1,0 +1,272 @@
+"""Dock widget: segment images without annotation, and watch the pseudo-labels form."""
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtWidgets import QPushButton
+
+from napari_metastructure.configs import IGTTConfig
+from napari_metastructure.events import Done, Job, Preview, Progress, Result, Round, Step
+from napari_metastructure.layers import RECORD, place, snapshot
+from napari_metastructure.widgets.dock import Dock, section
+from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.live import PROBABILITY, LiveLayer, Watched
+from napari_metastructure.widgets.model_panel import ModelPanel, is_grey, is_labels
+from napari_metastructure.widgets.run_panel import Curves, RunPanel, late_job
+
+__all__ = ["UnsupervisedSegmentation"]
+
+_BASIC = ("polarity", "start", "mode", "epochs", "time_limit", "device", "seed")
+_ADVANCED = (
+    "rounds",
+    "loss",
+    "ems",
+    "network",
+    "channels",
+    "depth",
+    "spatial_dims",
+    "patch_size",
+    "batch_size",
+    "learning_rate",
+)
+_GIVEN = ("labels", "scribbles")
+_BASELINES = ("otsu", "li", "triangle", "sato")
+
+
+class UnsupervisedSegmentation(Dock):
+    """Segment bright or dark structures in one or more images without labels.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer):
+        super().__init__(napari_viewer)
+        self._watched = self._sources = self._done = None
+        self._live = {
+            "probability": LiveLayer(self.viewer, "image", "live probability", **PROBABILITY),
+            "label": LiveLayer(self.viewer, "labels", "live pseudo-label"),
+        }
+        self._build_inputs()
+        self._build_run()
+        self.viewer.dims.events.current_step.connect(self._follow_plane)
+        self.reset_choices()
+        self._on_mode()
+
+    # ------------------------------------------------------------------ layout
+
+    def _build_inputs(self):
+        self.images = [self.choose_layer("image", "Image", is_grey, tooltip="Image or stack.")]
+        self.given = self.choose_layer(
+            "given",
+            "Start labels",
+            is_labels,
+            optional=True,
+            tooltip="For start: labels, a first segmentation; for start: scribbles, "
+            "1 on background and 2 on structures.",
+        )
+        self.inputs = self.add(Form().add(*self.images))
+        self.more = self.add(QPushButton("Add another image"))
+        self.more.setToolTip("Segment several image layers as one image set.")
+        self.more.clicked.connect(self.add_image)
+        self.form = self.add(Form().add_fields(IGTTConfig, _BASIC).add(self.given))
+        self.advanced = Form().add_fields(IGTTConfig, _ADVANCED)
+        self.add(section("More settings", self.advanced))
+        for form in (self.inputs, self.form, self.advanced):
+            form.changed.connect(self._check)
+        self.form["mode"].changed.connect(self._on_mode)
+
+    def _build_run(self):
+        self.panel = self.add(RunPanel("Segment"))
+        self.curves = self.add(Curves({"loss": ["training"], "change per round": ["labels"]}))
+        self.pictures = self.add(Pictures(("candidate", "label", "prediction")))
+        self.curves.hide()
+        self.pictures.hide()
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.models = self.add(ModelPanel(self, self.panel, predict_after=False))
+        self.panel.finished.connect(self._on_finished)
+        self.baseline_button = self.add(QPushButton("Add filters to compare with"))
+        self.baseline_button.setToolTip(
+            "Otsu, Li, triangle and Sato ridge masks of the image, as hidden layers."
+        )
+        self.baseline_button.clicked.connect(self.add_baselines)
+
+    def add_image(self):
+        """Offer one more image layer for the set."""
+        number = len(self.images) + 1
+        box = self.choose_layer(f"image_{number}", f"Image {number}", is_grey, optional=True)
+        self.images.append(box)
+        self.inputs.add(box)
+        self._check()
+
+    # ------------------------------------------------------------------ inputs
+
+    def config(self):
+        """The `IGTTConfig` that the form shows."""
+        return IGTTConfig(**self.form.values(), **self.advanced.values())
+
+    def chosen_images(self):
+        """The image layers of the set."""
+        return [box.value for box in self.images if box.value is not None]
+
+    def reset_choices(self, event=None):
+        super().reset_choices(event)
+        self._check()
+
+    def problem(self):
+        """Why the segmentation cannot start; None if it can."""
+        images = self.chosen_images()
+        if not images:
+            return "Add an Image layer to segment."
+        if self.form["start"].value in _GIVEN:
+            given = self.given.value
+            if given is None or len(images) > 1 or given.data.shape != images[0].data.shape:
+                return "This start needs start labels of the shape of a single image."
+        try:
+            self.config()
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _check(self):
+        given = {"given"} if self.form["start"].value in _GIVEN else set()
+        self.form.show_only({*_BASIC, *given})
+        self.panel.set_problem(self.problem())
+        self.baseline_button.setEnabled(bool(self.chosen_images()) and not self.panel.running)
+
+    def _on_mode(self):
+        """Fill in the defaults of the mode."""
+        defaults = IGTTConfig(mode=self.form["mode"].value)
+        for form, names in ((self.form, _BASIC), (self.advanced, _ADVANCED)):
+            form.set_values({name: getattr(defaults, name) for name in names if name != "seed"})
+
+    # ------------------------------------------------------------------ run
+
+    def run(self):
+        """Segment in the background."""
+        layers, config = self.chosen_images(), self.config()
+        given = {"labels": [snapshot(self.given.value)]} if config.start in _GIVEN else {}
+        job = late_job(
+            "napari_metastructure.igtt:segment",
+            images=[snapshot(layer) for layer in layers],
+            config=config,
+            **given,
+        )
+        self._watched = Watched(job, layers[0], config.spatial_dims)
+        self._sources = [(layer.name, place(layer)) for layer in layers]
+        self._follow_plane()
+        self.curves.clear_points()
+        self.curves.show()
+        self.panel.start(job, "Segmentation")
+
+    def _follow_plane(self, event=None):
+        if self._watched is not None:
+            self._watched.follow(self.viewer)
+
+    def _on_event(self, event):
+        if isinstance(event, Step):
+            self._step = event.step
+            self.curves.add_point("training", event.step, event.loss)
+        elif isinstance(event, Preview) and event.image is self._watched.plane:
+            self._live["probability"].draw(event.probability, self._watched.place)
+        elif isinstance(event, Round):
+            self._show_round(event)
+        elif isinstance(event, Done):
+            self._done = event
+        elif isinstance(event, Result) and isinstance(event.value, dict):
+            self._show_baselines(event.value)
+
+    def _show_round(self, event):
+        self.curves.add_point("labels", event.round, event.label_change)
+        self.pictures.show()
+        self.pictures.draw(event.candidate, event.label, event.probability)
+        if np.array_equal(event.image, self._watched.plane):
+            self._live["probability"].draw(event.probability, self._watched.place)
+            self._live["label"].draw(np.rint(event.label).astype(np.uint8), self._watched.place)
+
+    def _on_finished(self):
+        for layer in self._live.values():
+            layer.remove()
+        done, self._done = self._done, None
+        self._watched = None
+        self._check()
+        if done is None:
+            return
+        start = "+".join(np.atleast_1d(done.record.get("start", done.record["config"]["mode"])))
+        self.models.take(done.model, f"unsupervised, {start}")
+        for (name, placed), mask, p in zip(self._sources, done.masks, done.probabilities):
+            self.models.show_result(name, placed, p, mask)
+
+    def closed(self):
+        self.panel.abandon()
+
+    # ------------------------------------------------------------------ filters
+
+    def add_baselines(self):
+        """Masks of simple filters, each a hidden layer."""
+        layer = self.chosen_images()[0]
+        self._baselines_of = layer.name, place(layer)
+        data, dims = snapshot(layer), self.advanced["spatial_dims"].value
+        polarity = self.form["polarity"].value
+        job = Job(lambda job: _filtering(job, data, polarity, dims))
+        self.panel.start(job, "Filters")
+
+    def _show_baselines(self, masks):
+        name, placed = self._baselines_of
+        for kind, mask in masks.items():
+            record = {"operation": "filter", "filter": kind, "applied_to": name}
+            self.viewer.add_labels(
+                mask, name=f"{name} {kind}", visible=False, metadata={RECORD: record}, **placed
+            )
+
+
+class Pictures(pg.GraphicsLayoutWidget):
+    """A strip of small pictures with titles.
+
+    Parameters
+    ----------
+    titles : sequence of str
+    """
+
+    def __init__(self, titles):
+        super().__init__()
+        self.setBackground(None)
+        self.setFixedHeight(130)
+        self.ci.setContentsMargins(0, 0, 0, 0)
+        self._items = []
+        for column, title in enumerate(titles):
+            self.addLabel(title, row=0, col=column)
+            box = self.addViewBox(row=1, col=column, lockAspect=True, invertY=True)
+            box.setMouseEnabled(False, False)
+            item = pg.ImageItem(levels=(0, 1), axisOrder="row-major")
+            box.addItem(item)
+            self._items.append(item)
+
+    def draw(self, *planes):
+        """Show these planes, values 0 to 1; of a volume its middle plane."""
+        for item, plane in zip(self._items, planes):
+            plane = plane[len(plane) // 2] if plane.ndim == 3 else plane
+            item.setImage(np.asarray(plane, np.float32), levels=(0, 1))
+
+
+def _filtering(job, data, polarity, spatial_dims):
+    """The mask of each baseline filter for all planes."""
+    yield Progress("starting", 0, 1)
+    from napari_metastructure import pseudolabels as pseudo
+    from napari_metastructure.volumes import planes
+
+    parts = planes(np.asarray(data), spatial_dims)
+    polarity = pseudo.polarity(parts) if polarity == "auto" else polarity
+    masks = {}
+    total = len(_BASELINES) * len(parts)
+    for kind in _BASELINES:
+        filtered = []
+        for part in parts:
+            filtered.append(pseudo.filter_mask(part, kind, polarity))
+            yield Progress(kind, len(masks) * len(parts) + len(filtered), total)
+            if job.stopping:
+                yield Result(None, stopped=True)
+                return
+        masks[kind] = np.stack(filtered).reshape(data.shape)
+    yield Result(masks)
