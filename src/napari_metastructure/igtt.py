@@ -20,6 +20,7 @@ from napari_metastructure.volumes import as_list, round_up
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
 _FEWEST_STEPS = 150
+_LEAST_THRESHOLD = 0.4
 _SETTLED = 0.002  # share of pixels
 
 
@@ -90,7 +91,10 @@ def _segmenting(job, images, labels, config):
     items = Items.of(arrays, labels, config.spatial_dims)
     run = {"paper": _Paper, "robust": _Robust}[config.mode](job, items, config, device, seed)
     try:
-        yield from run.train()
+        if run.varied:
+            yield from run.train()
+        else:
+            run.facts["note"] = "every plane is constant: there is nothing to find"
         run.model.flips = config.mode == "robust"
         probabilities = yield from run.predict("predicting")
         masks = run.masks(probabilities)
@@ -147,6 +151,11 @@ class _Run:
         if self.polarity == "auto":
             self.polarity = pseudo.polarity(items.images)
         self.facts["polarity"] = self.polarity
+        self.varied = {
+            number
+            for number, image in enumerate(items.images)
+            if float(image.min()) < float(image.max())
+        }
         self.previews = Previews(job, self.model)
         self.clock = time.perf_counter()
 
@@ -154,6 +163,9 @@ class _Run:
         """Probability of every plane; generator of `Progress`."""
         probabilities = []
         for number, image in enumerate(self.items.images):
+            if number not in self.varied:
+                probabilities.append(np.zeros(image.shape, np.float32))
+                continue
             prediction = self.model.predicting(image)
             while len(probabilities) == number:
                 try:
@@ -223,7 +235,7 @@ class _Robust(_Run):
                 yield from self._report(number, labels, labels)
                 return
             probabilities = yield from self.predict("refining the labels")
-            self.model.threshold = pseudo.dice_threshold(probabilities)
+            self.model.threshold = self.cut(probabilities)
             refined = [
                 self.sketch((p > self.model.threshold).astype(np.uint8)) for p in probabilities
             ]
@@ -304,10 +316,14 @@ class _Robust(_Run):
         noise *= self.rng.uniform(0, self.augmentation, per_patch)
         return (patches * contrast + brightness + noise).astype(np.float32)
 
+    def cut(self, probabilities):
+        """Threshold of the largest expected Dice; a network that is still unsure gets no less."""
+        return max(pseudo.dice_threshold(probabilities), _LEAST_THRESHOLD)
+
     def masks(self, probabilities):
         """What lies above the threshold of the largest expected Dice."""
         if self.history["loss"]:
-            self.model.threshold = pseudo.dice_threshold(probabilities)
+            self.model.threshold = self.cut(probabilities)
             self.model.threshold_source = "largest expected Dice"
         return [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
 
@@ -382,7 +398,8 @@ class _Paper(_Run):
                 )
                 tiles.append((number, place))
         largest = np.max([image.shape for image in self.items.images], axis=0)
-        self.shape = tuple(min(size, round_up(side, self.config.multiple)) for side in largest)
+        multiple = self.config.multiple  # twice, for a batch norm needs more than one value
+        self.shape = tuple(max(2 * multiple, min(size, round_up(s, multiple))) for s in largest)
         return tiles
 
     def _first(self, number, place):
