@@ -181,9 +181,6 @@ class IGTTConfig(NetworkConfig):
     channels: int = Field(
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
-    learning_rate: float = Field(
-        5e-3, gt=0, le=1, title="Learning rate", description="Highest rate of the schedule."
-    )
     epochs: int = Field(
         8,
         ge=1,
