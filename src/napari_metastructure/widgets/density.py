@@ -12,13 +12,15 @@ from qtpy.QtCore import QTimer
 from napari_metastructure import density
 from napari_metastructure.density import DensityConfig
 from napari_metastructure.events import Job, Progress, Result
-from napari_metastructure.layers import RECORD, noise_of, place, place_plane, plane_index, snapshot
+from napari_metastructure.layers import RECORD, noise_of, place, place_plane, plane_index
 from napari_metastructure.widgets.dock import Dock, note, say
 from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.live import LiveLayer
 from napari_metastructure.widgets.planewise import (
     Between,
     as_classes,
     counted,
+    frozen,
     lazy,
     matrix_between,
     noise_between,
@@ -41,7 +43,6 @@ _LOOKS = {
 _NAMES = {_OBSERVED: "density", _EXPECTED: "expected density", _RESIDUAL: "residual"}
 _FOREGROUND, _ALL = "foreground", "all"
 _SLAB = 8  # planes of a volume computed at once
-_PREVIEW = "density preview"
 
 
 class DensityDistributions(Dock):
@@ -54,7 +55,8 @@ class DensityDistributions(Dock):
 
     def __init__(self, napari_viewer):
         super().__init__(napari_viewer)
-        self._layer = self._preview = self._computing = self._pending = None
+        self._layer = self._computing = self._pending = None
+        self._preview = LiveLayer(self.viewer, "image", "density preview")
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
         self._build()
@@ -188,7 +190,7 @@ class DensityDistributions(Dock):
             self._timer.start()
 
     def _follow_plane(self, event=None):
-        if self._preview is not None:
+        if self._preview.shown:
             self._preview_later()
 
     def _show_preview(self):
@@ -215,15 +217,8 @@ class DensityDistributions(Dock):
         if not self._wanted() or layer is not self.labels.value:
             return
         value, data = next(iter(found.maps.items()))
-        placed = place_plane(layer, request.index) | _LOOKS[request.mode]
-        if self._preview not in self.viewer.layers:
-            active = self.viewer.layers.selection.active
-            self._preview = self.viewer.add_image(data, name=_PREVIEW, **placed)
-            self.viewer.layers.selection.active = active
-        else:
-            self._preview.data = data
-            for name, setting in placed.items():
-                setattr(self._preview, name, setting)
+        placed = place_plane(layer, request.index)
+        self._preview.draw(data, placed | _LOOKS[request.mode])
         where = "" if layer.ndim == 2 else " on this plane"
         say(self.about, f"Preview of class {value}{where}. {self._describe(request, found)}")
 
@@ -248,9 +243,7 @@ class DensityDistributions(Dock):
 
     def _remove_preview(self):
         self._timer.stop()
-        if self._preview in self.viewer.layers:
-            self.viewer.layers.remove(self._preview)
-        self._preview = None
+        self._preview.remove()
 
     def hideEvent(self, event):
         super().hideEvent(event)
@@ -269,9 +262,6 @@ class DensityDistributions(Dock):
         one_plane = layer.ndim > 2 and self.scope.value == "this plane"
         index = plane_index(layer, self.viewer) if one_plane else None
         request = self._request(index)
-        request = replace(request, labels=snapshot(layer))
-        if request.clean is not None:
-            request = replace(request, clean=snapshot(self.clean.value))
         self._pending = {
             "request": request,
             "source": layer.name,
@@ -339,6 +329,8 @@ def _one_plane(request):
 def _densities(job, request, most=None):
     """Compute the maps part by part; the result is a `_Found`."""
     yield Progress("starting", 0, 1)
+    if request.index is None:
+        request = replace(request, labels=frozen(request.labels), clean=frozen(request.clean))
     parts = planes_of(request.labels) if request.index is None else [request.index]
     between = None
     if request.clean is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "Between",
     "as_classes",
     "counted",
+    "frozen",
     "is_binary",
     "lazy",
     "matrix_between",
@@ -56,6 +57,11 @@ def lazy(data):
     from dask.array import from_array
 
     return data if hasattr(data, "dask") else from_array(data, chunks=-1)
+
+
+def frozen(data):
+    """A copy that later edits do not touch; made in the worker, for large stacks take a while."""
+    return data.copy() if isinstance(data, np.ndarray) else data
 
 
 def is_binary(*classes):
