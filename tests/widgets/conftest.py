@@ -1,7 +1,11 @@
 """Layers and helpers for tests in real napari windows."""
 
+import gc
+
 import numpy as np
 import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-metastructure"
 
@@ -69,3 +73,9 @@ def open_dock(viewer, qtbot):
     for widget in docks:
         widget.panel.abandon()
     qtbot.waitUntil(lambda: not any(widget.panel.running for widget in docks), timeout=20_000)
+    for widget in docks:
+        widget.setParent(None)
+        widget.deleteLater()
+    del widget, docks[:]
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()  # pyqtgraph's menus belong to Python

@@ -106,7 +106,7 @@ def _field_widget(model, name):
         default = get_args(kind)[0] if default is None else default
         return ComboBox(choices=get_args(kind), value=default, **options)
     if kind is bool:
-        return CheckBox(value=default, text=field.title, **options)
+        return CheckBox(value=default, **options)
     if optional:
         return _optional_number(options, kind, default)
     if kind is float:

@@ -45,9 +45,6 @@ class ModelPanel(QWidget):
         self.predict_button = QPushButton("Predict")
         self.target = dock.choose_layer("target", "Image", is_grey)
         self.scope = ComboBox(name="scope", label="Planes", choices=[_STACK, _PLANE])
-        self.predict_after = CheckBox(
-            name="predict_after", text="Predict when the training is done", value=True
-        )
         self.threshold = FloatSlider(
             name="threshold",
             label="Threshold",
@@ -58,6 +55,9 @@ class ModelPanel(QWidget):
         )
         self.form = Form().add(self.target, self.scope, self.threshold)
         if predict_after:
+            self.predict_after = CheckBox(
+                name="predict_after", label="Predict when the training is done", value=True
+            )
             self.form.add(self.predict_after)
         buttons = QHBoxLayout()
         buttons.addWidget(self.save_button)
@@ -73,7 +73,7 @@ class ModelPanel(QWidget):
         self.predict_button.clicked.connect(self.predict)
         self._timer = QTimer(self, interval=30, singleShot=True)
         self._timer.timeout.connect(self._apply_threshold)
-        self.threshold.changed.connect(self._timer.start)
+        self.threshold.changed.connect(self._threshold_moved)
         panel.yielded.connect(self._on_event)
         panel.finished.connect(self.refresh)
         self.refresh()
@@ -175,6 +175,9 @@ class ModelPanel(QWidget):
         self.results = probability, mask
         self.refresh()
         return mask
+
+    def _threshold_moved(self):
+        self._timer.start()
 
     def _apply_threshold(self):
         """Draw the last mask again at the slider's threshold."""

@@ -219,9 +219,8 @@ class Curves(pg.GraphicsLayoutWidget):
         self.setFixedHeight(130 * len(panels))
         self._points, self._curves = {}, {}
         for row, (title, names) in enumerate(panels.items()):
-            plot = self.addPlot(row=row, col=0, title=title)
+            plot = self.addPlot(row=row, col=0, title=title, enableMenu=False)
             plot.hideButtons()
-            plot.setMenuEnabled(False)
             plot.showGrid(y=True, alpha=0.2)
             if row == len(panels) - 1:
                 plot.setLabel("bottom", x_label)

@@ -237,8 +237,14 @@ class Pictures(pg.GraphicsLayoutWidget):
         self._items = []
         for column, title in enumerate(titles):
             self.addLabel(title, row=0, col=column)
-            box = self.addViewBox(row=1, col=column, lockAspect=True, invertY=True)
-            box.setMouseEnabled(False, False)
+            box = self.addViewBox(
+                row=1,
+                col=column,
+                lockAspect=True,
+                invertY=True,
+                enableMouse=False,
+                enableMenu=False,
+            )
             item = pg.ImageItem(levels=(0, 1), axisOrder="row-major")
             box.addItem(item)
             self._items.append(item)
