@@ -123,7 +123,10 @@ def _train_and_score(viewer, image, labels, clean, epochs):
     dock.score_button.click()
     _wait(dock.score_button.isEnabled)
     row = _scores(labels.name, clean.data, segmentation.data, probability.data)
-    row |= {"threshold": round(dock.models.model.threshold, 3), "by": dock.models.model.threshold_source}
+    row |= {
+        "threshold": round(dock.models.model.threshold, 3),
+        "by": dock.models.model.threshold_source,
+    }
     row |= {"seconds": round(seconds)}
     _say(f"  Dice {row['dice']} on the held-back images, AUC {row['auc']}, {row['seconds']} s")
     return row
