@@ -182,7 +182,7 @@ class IGTTConfig(NetworkConfig):
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
     epochs: int = Field(
-        8,
+        6,
         ge=1,
         le=10_000,
         title="Epochs",

@@ -20,7 +20,7 @@ from napari_metastructure.volumes import as_list, round_up
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
 _FEWEST_STEPS = 150
-_LEAST_THRESHOLD = 0.4
+_LEAST_THRESHOLD = 0.45
 _SETTLED = 0.002  # share of pixels
 
 
