@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.layers import RECORD
+from napari_metastructure import transition
+from napari_metastructure.layers import RECORD, plane_index
 from napari_metastructure.noise import NoiseSpec, corrupt
 from tests.widgets.conftest import assert_same_place
 
@@ -111,6 +112,72 @@ def test_chain_of_corruptions_is_recorded(qtbot, viewer, dock):
     dock.form["kind"].value = "sample"
     corrupt_now(qtbot, dock)
     assert [s["kind"] for s in viewer.layers[-1].metadata[RECORD]["noise"]] == ["flip", "sample"]
+
+
+def preview_now(dock):
+    dock._timer.stop()
+    dock._show_preview()
+
+
+def test_matrix_and_verdict_follow_the_parameters(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    qtbot.waitUntil(dock.isVisible)
+    for ratio, word in {0.3: "Kept", 0.5: "Gone", 0.8: "inverted"}.items():
+        set_flip(dock, ratio)
+        preview_now(dock)
+        wanted = [[1 - ratio, ratio], [ratio, 1 - ratio]]
+        np.testing.assert_allclose(dock.matrix.matrix(), wanted, atol=6e-4)
+        assert word in dock.verdict.text()
+        assert f"Rank {1 if ratio == 0.5 else 2} of 2" in dock.verdict.text()
+        assert "closed form" in dock.verdict.text()
+    dock.form["kind"].value, dock.form["radius"].value = "dilate", 2
+    preview_now(dock)
+    plane = labels.data[plane_index(labels, viewer)]
+    counted = transition.estimate(plane, corrupt(plane, "dilate", radius=2))
+    np.testing.assert_allclose(dock.matrix.matrix(), counted, atol=6e-4)
+    assert "borders moved" in dock.verdict.text()
+    assert "counted on this plane" in dock.verdict.text()
+    assert not dock.matrix.editable
+
+
+def test_matrix_can_be_typed_in(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    dock.form["kind"].value = "transition"
+    assert dock.matrix.editable
+    dock.matrix.item(0, 0).setText("0.7")
+    assert "Row 0 of the transition matrix must sum to 1" in dock.panel.reason.text()
+    assert not dock.panel.run_button.isEnabled()
+    for index, text in {(0, 1): "0.3", (1, 0): "0", (1, 1): "1"}.items():
+        dock.matrix.item(*index).setText(text)
+    assert dock.panel.run_button.isEnabled()
+    corrupt_now(qtbot, dock)
+    matrix = [[0.7, 0.3], [0, 1]]
+    np.testing.assert_array_equal(
+        viewer.layers[-1].data, corrupt(labels.data, "transition", matrix=matrix, seed=0)
+    )
+    dock.matrix.item(0, 0).setText("a")
+    assert not dock.panel.run_button.isEnabled()
+    dock.form["kind"].value = "sample"
+    assert dock.panel.run_button.isEnabled()
+    assert not dock.matrix.editable
+
+
+def test_matrix_has_the_classes_of_the_layer(qtbot, viewer, open_dock):
+    viewer.add_labels(np.tile(np.arange(3, dtype=np.uint8), (60, 20)), name="three")
+    mask = viewer.add_labels(np.tile(np.uint8([0, 255]), (60, 30)), name="mask")
+    _, dock = open_dock("Corrupt labels")
+    qtbot.waitUntil(dock.isVisible)
+    dock.labels.value = viewer.layers["three"]
+    set_flip(dock, 0.4)
+    preview_now(dock)
+    np.testing.assert_allclose(dock.matrix.matrix(), 0.2 + 0.4 * np.eye(3), atol=6e-4)
+    dock.form["kind"].value = "transition"
+    assert np.shape(dock.matrix.matrix()) == (3, 3)
+    dock.labels.value = mask
+    assert np.shape(dock.matrix.matrix()) == (2, 2)
+    assert dock.matrix.verticalHeaderItem(1).text() == "255"
+    corrupt_now(qtbot, dock)
+    assert set(np.unique(viewer.layers[-1].data)) == {0, 255}
 
 
 def test_without_labels_the_button_says_why(viewer, open_dock):

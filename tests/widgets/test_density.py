@@ -8,6 +8,7 @@ import pytest
 from napari_metastructure import corrupt, density, transition
 from napari_metastructure.layers import RECORD
 from napari_metastructure.noise import NoiseSpec
+from napari_metastructure.widgets.planewise import noise_between
 from tests.widgets.conftest import assert_same_place
 
 PREVIEW = "density preview"
@@ -84,22 +85,23 @@ def test_closing_the_dock_removes_the_preview(qtbot, viewer, placed_layers, open
     assert PREVIEW not in viewer.layers
 
 
-@pytest.mark.parametrize("kernel", ["box", "gaussian"])
-def test_volumes_go_slab_by_slab_with_the_layers_scale(qtbot, viewer, open_dock, kernel):
+def test_volumes_go_slab_by_slab_with_the_layers_scale(qtbot, viewer, open_dock):
     volume = np.random.default_rng(0).integers(0, 3, (21, 30, 20)).astype(np.uint8)
     viewer.add_labels(volume, scale=(2, 0.5, 0.5), name="volume")
     dock = open_dock("Density distributions")[1]
     dock.form["spatial_dims"].value = 3
-    dock.form["kernel"].value = kernel
     dock.radius.value, dock.classes.value = 8, "2"
-    compute(qtbot, dock)
-    window = {"kernel": kernel, "spatial_dims": 3, "scale": SCALE}
-    whole = density.observed(volume, 8, classes=[2], **window)[0]
-    np.testing.assert_allclose(viewer.layers[-1].data, whole, atol=1e-5)
-    dock.scope.value = "this plane"
     viewer.dims.set_current_step(0, 11)
-    compute(qtbot, dock)
-    np.testing.assert_allclose(viewer.layers[-1].data[0], whole[11], atol=1e-5)
+    for kernel in ("box", "gaussian"):
+        dock.form["kernel"].value = kernel
+        window = {"kernel": kernel, "spatial_dims": 3, "scale": SCALE}
+        whole = density.observed(volume, 8, classes=[2], **window)[0]
+        dock.scope.value = "whole stack"
+        compute(qtbot, dock)
+        np.testing.assert_allclose(viewer.layers[-1].data, whole, atol=1e-5)
+        dock.scope.value = "this plane"
+        compute(qtbot, dock)
+        np.testing.assert_allclose(viewer.layers[-1].data[0], whole[11], atol=1e-5)
 
 
 def test_each_class_gets_a_layer(qtbot, viewer, open_dock):
@@ -146,33 +148,25 @@ def test_residual_takes_the_matrix_from_the_record(qtbot, viewer, dock, placed_l
     assert share > 99
 
 
-@pytest.mark.parametrize(
-    ("record", "spec"), [(True, {"kind": "dilate"}), (False, {"kind": "flip", "seed": 1})]
-)
-def test_expected_counts_where_the_record_does_not_tell(
-    qtbot, viewer, dock, placed_layers, record, spec
-):
+def test_expected_counts_where_the_record_does_not_tell(qtbot, viewer, dock, placed_layers):
     _, labels = placed_layers
-    noisy = noisy_layer(viewer, labels, record, **spec)
-    dock.labels.value, dock.clean.value, dock.mode.value = noisy, labels, EXPECTED
-    compute(qtbot, dock)
-    matrix = transition.estimate(labels.data, noisy.data)
-    wanted = density.expected(labels.data, matrix, 10)[1]
-    np.testing.assert_allclose(viewer.layers[-1].data, wanted, atol=1e-5)
-    assert "counted" in dock.about.text()
+    dock.clean.value, dock.mode.value = labels, EXPECTED
+    for record, spec in [(True, {"kind": "dilate"}), (False, {"kind": "flip", "seed": 1})]:
+        noisy = noisy_layer(viewer, labels, record, **spec)
+        dock.labels.value = noisy
+        compute(qtbot, dock)
+        matrix = transition.estimate(labels.data, noisy.data)
+        wanted = density.expected(labels.data, matrix, 10)[1]
+        np.testing.assert_allclose(viewer.layers[-1].data, wanted, atol=1e-5)
+        assert "counted" in dock.about.text()
 
 
-def test_noise_that_the_clean_layer_has_too_does_not_count(qtbot, viewer, dock, placed_layers):
-    _, labels = placed_layers
-    first = noisy_layer(viewer, labels, kind="flip", ratio=0.1, seed=1)
-    second = noisy_layer(viewer, first, kind="sample", fraction=0.5, seed=2)
-    second.metadata[RECORD]["noise"] = [
-        *first.metadata[RECORD]["noise"],
-        *second.metadata[RECORD]["noise"],
-    ]
-    dock.labels.value, dock.clean.value, dock.mode.value = second, first, EXPECTED
-    compute(qtbot, dock)
-    np.testing.assert_allclose(viewer.layers[-1].metadata[RECORD]["matrix"], [[1, 0], [0.5, 0.5]])
+def test_noise_that_the_clean_layer_has_too_does_not_count():
+    flip, sample = {"kind": "flip"}, {"kind": "sample"}
+    assert noise_between([flip], [flip, sample]) == [sample]
+    assert noise_between(None, [flip]) == [flip]
+    assert noise_between([sample], [flip, sample]) is None
+    assert noise_between(None, None) is None
 
 
 def test_reasons_why_it_cannot_run(viewer, open_dock):

@@ -5,19 +5,24 @@ from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
+from napari_metastructure import transition
 from napari_metastructure.events import Job, Progress, Result
 from napari_metastructure.layers import RECORD, noise_of, place, place_plane, plane_index, snapshot
-from napari_metastructure.noise import PARAMETERS, NoiseSpec, corrupt
+from napari_metastructure.noise import PARAMETERS, NoiseSpec, check_matrix, corrupt
 from napari_metastructure.widgets.dock import Dock, note, say
 from napari_metastructure.widgets.form import Form
 from napari_metastructure.widgets.live import LiveLayer
+from napari_metastructure.widgets.matrix import MatrixTable
+from napari_metastructure.widgets.planewise import as_classes
 from napari_metastructure.widgets.run_panel import RunPanel
 
 __all__ = ["CorruptLabels"]
 
 _FIELDS = ("kind", "fraction", "ratio", "radius", "spatial_dims", "seed")
-_KINDS = ("sample", "flip", "shift", "dilate", "erode", "skeletonize", "random")
+_KINDS = ("sample", "flip", "transition", "shift", "dilate", "erode", "skeletonize", "random")
 _LARGEST_PREVIEW = 4096 * 4096
+_MOST_CLASSES = 10  # of a matrix that fits into the dock
+_JUDGED = 512  # side of the part of a plane on which moved borders are measured
 _ALL = "all"
 
 
@@ -51,14 +56,18 @@ class CorruptLabels(Dock):
         self.form["kind"].choices = _KINDS
         self.form["seed"].value = "0"
         self.changed = self.add(note())
+        self.matrix = self.add(MatrixTable())
+        self.verdict = self.add(note())
         self.panel = self.add(RunPanel("Corrupt"))
 
         self._preview = LiveLayer(self.viewer, "labels", "corruption preview")
         self._hidden = None
+        self._names, self._meant = [0, 1], np.eye(2)
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
         self.labels.changed.connect(self._on_layer)
         self.form.changed.connect(self._on_form)
+        self.matrix.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)
         self.viewer.dims.events.current_step.connect(self._follow_plane)
@@ -72,6 +81,8 @@ class CorruptLabels(Dock):
         values = self.form.values()
         if self.form.is_shown("only_class") and self.only_class.value != _ALL:
             values["classes"] = (int(self.only_class.value),)
+        if values["kind"] == "transition":
+            values["matrix"] = self.matrix.matrix()
         return NoiseSpec(**values)
 
     def reset_choices(self, event=None):
@@ -82,13 +93,18 @@ class CorruptLabels(Dock):
         layer = self.labels.value
         classes = [] if layer is None else _classes(layer.data)
         self.only_class.choices = [_ALL, *map(str, classes)]
-        self._check()
+        self._names = _row_names(classes)
+        self._forget_meaning()
         self._show_fields()
+        self._check()
         self._remove_preview()
 
     def _on_form(self):
         self._show_fields()
-        self._preview_later()
+        if self._check():
+            self._preview_later()
+        else:
+            say(self.verdict, None)
 
     def _show_fields(self):
         """Show the parameters of the chosen kind, and the choices that the layer asks for."""
@@ -101,6 +117,24 @@ class CorruptLabels(Dock):
         if "classes" in PARAMETERS[kind] and len(self.only_class.choices) > 2:
             shown.add("only_class")
         self.form.show_only(shown)
+        if (kind == "transition") != self.matrix.editable:
+            self._edit_matrix() if kind == "transition" else self._forget_meaning()
+
+    def _edit_matrix(self):
+        """Let the matrix be typed in, beginning with that of the noise shown before."""
+        size = len(self._names)
+        matrix = 0.8 * np.eye(size)  # a fifth of each class is missed
+        matrix[:, 0] += 0.2
+        if self.matrix.rowCount() == size and np.isfinite(self._meant).all():
+            matrix = np.round(self._meant, 2)
+            matrix += np.diag(1 - matrix.sum(1))
+        self.matrix.show_matrix(matrix, self._names, editable=True)
+
+    def _forget_meaning(self):
+        self.matrix.reshape([], [])
+        self.matrix.editable = False
+        self.matrix.hide()
+        say(self.verdict, None)
 
     def _check(self):
         """Say why nothing can be run, if so."""
@@ -110,6 +144,8 @@ class CorruptLabels(Dock):
             problem = "Add a Labels layer to corrupt."
         elif layer.multiscale:
             problem = "Multiscale labels cannot be corrupted; use one of their levels."
+        elif self.matrix.editable:
+            problem = _matrix_problem(self.matrix.matrix())
         self.panel.set_problem(problem)
         return problem is None
 
@@ -141,6 +177,20 @@ class CorruptLabels(Dock):
         if not self._preview.shown and layer.visible:
             self._hidden, layer.visible = layer, False
         self._preview.draw(noisy, place_plane(layer, index))
+        self._show_meaning(clean, noisy)
+
+    def _show_meaning(self, clean, noisy):
+        """Show the transition matrix, and say what a network can still learn."""
+        found = _meaning(self.spec(), clean, noisy, self._names)
+        if found is None:
+            if not self.matrix.editable:
+                self._forget_meaning()
+            return
+        self._meant, verdict, source = found
+        if not self.matrix.editable and len(self._names) <= _MOST_CLASSES:
+            self.matrix.show_matrix(self._meant, self._names)
+        rank = f"Rank {verdict.rank} of {verdict.num_classes}"
+        say(self.verdict, f"{verdict} {rank}; transition matrix {source}.")
 
     def _remove_preview(self):
         self._timer.stop()
@@ -204,6 +254,43 @@ def _classes(data):
     values = np.unique(np.asarray(data)) if np.size(data) <= 2**27 else np.array([1])
     values = values[values > 0]
     return values.tolist() if len(values) <= 32 else []
+
+
+def _row_names(classes):
+    """Label values of the rows of a transition matrix."""
+    if len(classes) <= 1:
+        return [0, *(classes or [1])]
+    return list(range(max(classes) + 1))
+
+
+def _matrix_problem(matrix):
+    try:
+        check_matrix(matrix)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _meaning(spec, clean, noisy, names):
+    """Matrix, verdict and where they come from: the spec, or else the plane; None if unknown."""
+    size, binary = len(names), len(names) == 2
+    present = np.unique(clean)
+    if len(present) < 2 or (not binary and present.max() >= size):
+        return None
+    clean, noisy = as_classes(clean, binary), as_classes(noisy, binary)
+    counts = transition.count(clean, noisy, size)
+    try:
+        matrix = transition.of(spec, size, fractions=counts.sum(1) / counts.sum())
+        return matrix, transition.verdict(matrix), "in closed form"
+    except ValueError:  # borders move
+        matrix = transition.normalised(counts)
+    middle = tuple(slice(max(0, n // 2 - _JUDGED // 2), n // 2 + _JUDGED // 2) for n in clean.shape)
+    try:
+        moved = transition.judge(clean[middle], noisy[middle], size).displacement
+        verdict = transition.verdict(matrix, counts, displacement=moved)
+    except ValueError:
+        return None
+    return matrix, verdict, "counted on this plane"
 
 
 def _share_changed(clean, noisy):

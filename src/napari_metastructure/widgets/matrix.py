@@ -95,34 +95,34 @@ class ScoreTable(_Table):
 class MatrixTable(_Table):
     """A transition matrix: row, the true class; column, the noisy one.
 
-    Parameters
-    ----------
-    editable : bool
-        Whether numbers can be typed in.
-
     Attributes
     ----------
     changed : Signal
         A number was typed in.
+    editable : bool
+        Whether numbers can be typed in.
     """
 
     changed = Signal()
 
-    def __init__(self, editable=False):
+    def __init__(self):
         super().__init__()
-        if editable:
-            self.setEditTriggers(QAbstractItemView.EditTrigger.AllEditTriggers)
+        self.editable = False
         self.setToolTip("Row: true class; column: class in the noisy labels. Rows sum to 1.")
         self.itemChanged.connect(self._on_item)
 
-    def show_matrix(self, matrix, classes=None):
+    def show_matrix(self, matrix, classes=None, editable=False):
         """Show a matrix; a row of NaN belongs to a class without pixels."""
         names = range(len(matrix)) if classes is None else classes
         with self._quiet():
             self.reshape(names, names)
             for index, value in np.ndenumerate(np.asarray(matrix, float)):
-                self.item(*index).setText("" if np.isnan(value) else _short(value))
+                text = f"{value:.4g}" if editable else _short(value)
+                self.item(*index).setText("" if np.isnan(value) else text)
                 self._paint(self.item(*index), value)
+        self.editable = editable
+        triggers = QAbstractItemView.EditTrigger
+        self.setEditTriggers(triggers.AllEditTriggers if editable else triggers.NoEditTriggers)
         self.show()
 
     def matrix(self):
