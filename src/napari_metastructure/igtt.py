@@ -223,6 +223,7 @@ class _Robust(_Run):
     def train(self):
         config = self.config
         labels = yield from self._start()
+        yield self._first_round(labels)
         if not any((label > 0).any() for label in labels):
             self.model.threshold = 1.0
             self.model.threshold_source = "no structure in the start labels"
@@ -243,6 +244,14 @@ class _Robust(_Run):
             labels = refined
             if self.history["rounds"][-1]["label_change"] < _SETTLED:
                 return
+
+    def _first_round(self, labels):
+        """The start labels as round 0, with what the untrained network makes of the plane."""
+        shown = self.shown()
+        image, label = np.asarray(self.items.images[shown]), labels[shown]
+        share = float(np.mean([part.mean() for part in labels]))
+        p = self.model.predict(image)
+        return Round(0, self.config.rounds, share, float("nan"), image, p, label, label)
 
     def _report(self, number, before, after):
         """The round's event, with the prediction of the plane that is shown."""

@@ -44,7 +44,7 @@ def _one_sentence(model, error):
             continue
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         if problem["type"] == "value_error":
-            problems.append(reason.rstrip('.'))
+            problems.append(reason.rstrip("."))
         else:
             problems.append(f"{name} should be {reason}, not {problem['input']!r}")
     return f"{model.__name__}: {'; '.join(problems)}."
