@@ -56,10 +56,10 @@ class Preview:
 class Round:
     """A finished round of unsupervised segmentation, with pictures of one plane.
 
-    In the robust mode round 0 shows the start labels. `label_change` is the share of all pixels
-    whose label differs from the round before (of the first one: from an empty label). `image` is the job's preview plane, or the first one if that
-    is none of the images; `candidate` the mask chosen from the prediction `probability`; `label`
-    what the next round learns.
+    Round 0 of the robust mode shows the start labels. `label_change` is the share of all pixels
+    whose label differs from the round before (of the first one: from an empty label). `image` is
+    the job's preview plane, or the first one if that is none of the images; `candidate` the mask
+    chosen from the prediction `probability`; `label` what the next round learns.
     """
 
     round: int
