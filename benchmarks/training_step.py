@@ -18,7 +18,7 @@ from napari_metastructure.events import Step
 from napari_metastructure.losses import LOSSES
 from napari_metastructure.networks import build
 
-ROUNDS = 15
+ROUNDS = 21
 SETTINGS = {
     "unet, 16 channels": {},
     "unet, 8 channels": {"channels": 8},
@@ -68,10 +68,15 @@ def bare(config, memory_format):
     return step
 
 
-def seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+def medians(functions):
+    """Seconds that each takes; they take turns, in an order drawn anew for each round."""
+    rng, times = np.random.default_rng(0), [[] for _ in functions]
+    for _ in range(2 + ROUNDS):
+        for index in rng.permutation(len(functions)):
+            start = time.perf_counter()
+            functions[index]()
+            times[index].append(time.perf_counter() - start)
+    return [statistics.median(t[2:]) for t in times]
 
 
 if __name__ == "__main__":
@@ -81,6 +86,5 @@ if __name__ == "__main__":
         config = TrainingConfig(**params)
         last = torch.channels_last if config.spatial_dims == 2 else torch.channels_last_3d
         steps = loop(config), bare(config, last), bare(config, torch.contiguous_format)
-        times = [[seconds(step) for step in steps] for _ in range(ROUNDS + 2)][2:]
-        train_ms, bare_ms, other_ms = (1000 * statistics.median(t) for t in zip(*times))
+        train_ms, bare_ms, other_ms = (1000 * median for median in medians(steps))
         print(f"{name:28s}{bare_ms:9.1f}{train_ms:9.1f}{train_ms / bare_ms:7.3f}{other_ms:12.1f}")
