@@ -205,8 +205,8 @@ def test_most_probable_of_several_classes():
 def test_known_noise_is_undone_first(ratio):
     """Flipped by 90 %, the true class of three is the least likely one."""
     model = new_model((0, 2, 5))
-    matrix = np.full((3, 3), ratio / 2)
-    np.fill_diagonal(matrix, 1 - ratio)
+    shares = np.array([[0, 0.6, 0.4], [0.5, 0, 0.5], [0.3, 0.7, 0]])  # of what flips
+    matrix = ratio * shares + (1 - ratio) * np.eye(3)
     clean = np.array([[0.9, 0.05, 0.2], [0.05, 0.9, 0.3], [0.05, 0.05, 0.5]])
     noisy = matrix.T @ clean
     assert (model.decide(noisy) == [0, 2, 5]).all() == (ratio < 0.6)

@@ -92,13 +92,13 @@ def test_tiles_are_of_the_wanted_size_on_the_network_grid():
     image = np.arange(101 * 203, dtype=np.float32).reshape(101, 203)
     corners = []
     places.function = lambda x: corners.extend(x[:, 0, 0, 0].tolist()) or 0 * x
-    run(places, image, tile=30, overlap=0.25, batch_size=3)
-    assert {shape[2:] for shape in places.shapes} == {(32, 32)}
+    run(places, image, tile=38, overlap=0.25, batch_size=3)
+    assert {shape[2:] for shape in places.shapes} == {(40, 40)}
     assert max(shape[0] for shape in places.shapes) == 3
     rows, columns = np.divmod(np.array(corners).astype(int), 203)
     assert (rows % 8 == 0).all()
     assert (columns % 8 == 0).all()
-    assert max(np.diff(np.unique(columns))) <= 24  # a quarter in common
+    assert max(np.diff(np.unique(columns))) <= 30  # at least a quarter in common
 
 
 def test_progress_counts_tiles():

@@ -13,7 +13,7 @@ import torch
 import napari_metastructure as nms
 from napari_metastructure import NoiseSpec, corrupt, fit, train
 from napari_metastructure.events import Done, Job, Preview, Progress, Step, Validated
-from napari_metastructure.metrics import evaluate
+from napari_metastructure.metrics import Tally, evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -288,6 +288,46 @@ def test_nothing_to_validate_on_keeps_the_last_weights(task, left):
     whole, _ = last(train(images[:13], masks[:13], validation_fraction=0, **TINY))
     assert same_weights(done.model, whole.model)
     assert 0 < done.model.threshold < 1
+
+
+@pytest.mark.parametrize(
+    ("clean", "inverted", "scores", "kept"),
+    [
+        (
+            False,
+            False,
+            (0.1, 0.6, 0.7),
+            2,
+        ),  # upside down is wrong where the labels are those learnt
+        (False, True, (0.9, 0.4, 0.3), 2),  # the model's output is turned over, its labels are not
+        (True, False, (0.1, 0.6, 0.7), 0),  # only clean labels can tell, so either way will do
+        (True, True, (0.1, 0.6, 0.7), 2),  # the noise is known to invert, and is undone
+    ],
+)
+def test_which_weights_are_kept(task, monkeypatch, clean, inverted, scores, kept):
+    """`scores`: area under the curve of the model's output after each epoch."""
+    images, masks, *_ = task
+    tallies = [tally_with(score) for score in scores]
+
+    def next_tally(self):
+        yield from ()
+        return [tallies.pop(0)]
+
+    monkeypatch.setattr("napari_metastructure.training._Validation._tallies", next_tally)
+    options = {"validation_labels": masks} if clean else {}
+    noise = NoiseSpec(kind="flip", ratio=0.8) if inverted else None
+    done, events = last(train(images, masks, noise=noise, **{**TINY, "epochs": 3}, **options))
+    assert [e.epoch - 1 for e in events if isinstance(e, Validated) and e.best][-1] == kept
+    assert done.record["validation"] is not None
+
+
+def tally_with(auc, pixels=1000):
+    """A tally of two values, where a share `auc` of the pixels lies on the right one."""
+    truth = np.arange(2 * pixels) < pixels
+    right = np.arange(2 * pixels) % pixels < auc * pixels
+    tally = Tally()
+    tally.add(truth, np.where(truth == right, 0.75, 0.25))
+    return tally
 
 
 # ----------------------------------------------------------------- while it runs
