@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
 import napari_metastructure as nms
-from napari_metastructure import igtt
 from napari_metastructure.events import Done, Round, Step
 
 QUICK = {
@@ -12,17 +10,12 @@ QUICK = {
     "epochs": 1,
     "patch_size": 32,
     "learning_rate": 0.02,
+    "min_steps": 60,
     "device": "cpu",
 }
 
 
-@pytest.fixture(autouse=True)
-def _few_steps(monkeypatch):
-    monkeypatch.setattr(igtt, "_FEWEST_STEPS", 60)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _stack(planes=3, bright=True, side=64, seed=0):

@@ -22,6 +22,7 @@ SMALL = {
     "depth": 3,
     "patch_size": 32,
     "learning_rate": 0.01,
+    "min_steps": 1,
     "device": "cpu",
     "seed": 0,
 }
@@ -425,6 +426,14 @@ def test_finished_model_holds_no_gradients(task):
     done, _ = last(train(images, masks, **TINY))
     assert all(p.grad is None for p in done.model.network.parameters())
     assert not done.model.network.training
+
+
+def test_a_few_small_images_are_trained_on_for_the_fewest_steps(task):
+    images, masks, *_ = task
+    params = {**SMALL, "epochs": 3, "min_steps": 20}
+    done, events = last(train(images[:1], masks[:1], **params))
+    assert done.record["steps"] == 21
+    assert [e.epoch for e in events if isinstance(e, Validated)] == [1, 2, 3]
 
 
 def test_record_is_plain_json(task):

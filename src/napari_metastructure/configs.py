@@ -29,6 +29,14 @@ class NetworkConfig(Parameters):
     epochs: int = Field(
         12, ge=1, le=10_000, title="Epochs", description="How often every pixel is seen on average."
     )
+    min_steps: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        title="Fewest steps",
+        description="A few small images make short epochs; they are lengthened to reach this "
+        "many steps.",
+    )
     batch_size: int = Field(
         8, ge=1, le=512, title="Batch size", description="Patches per optimisation step."
     )
@@ -187,6 +195,14 @@ class IGTTConfig(NetworkConfig):
         le=10_000,
         title="Epochs",
         description="How often a round sees every pixel on average.",
+    )
+
+    min_steps: int = Field(
+        150,
+        ge=1,
+        le=100_000,
+        title="Fewest steps",
+        description="A round on a few small images is lengthened to this many steps.",
     )
 
     @model_validator(mode="before")

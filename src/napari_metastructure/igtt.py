@@ -19,7 +19,6 @@ from napari_metastructure.volumes import as_list, round_up
 
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
-_FEWEST_STEPS = 150
 _LEAST_THRESHOLD = 0.45
 _SETTLED = 0.002  # share of pixels
 
@@ -291,7 +290,7 @@ class _Robust(_Run):
             foreground=0,
             seed=self.rng,
         )
-        steps = max(config.epochs * sampler.batches_per_epoch, _FEWEST_STEPS)
+        steps = max(config.epochs * sampler.batches_per_epoch, config.min_steps)
         trainer = Trainer(
             self.model.network,
             UNSUPERVISED_LOSSES[config.loss],

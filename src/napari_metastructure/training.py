@@ -240,7 +240,8 @@ def _training(job, images, labels, validation, config, noise, device):
         ignore_label=config.ignore_label,
         seed=patches_seed,
     )
-    steps = config.epochs * sampler.batches_per_epoch
+    per_epoch = max(sampler.batches_per_epoch, -(-config.min_steps // config.epochs))
+    steps = config.epochs * per_epoch
     trainer = Trainer(
         model.network,
         LOSSES[config.loss],
@@ -253,11 +254,11 @@ def _training(job, images, labels, validation, config, noise, device):
     for step in range(1, steps + 1):
         if job.stopping:
             break
-        epoch = (step - 1) // sampler.batches_per_epoch + 1
+        epoch = (step - 1) // per_epoch + 1
         losses.append(trainer.step(*sampler.batch()))
         yield Step(step, steps, epoch, losses[-1])
         yield from previews.if_due(epoch)
-        if step % sampler.batches_per_epoch == 0 and len(held_back):
+        if step % per_epoch == 0 and len(held_back):
             yield from validation.run(epoch, step)
     trainer.optimizer.zero_grad()
     if validation.weights:

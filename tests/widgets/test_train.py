@@ -22,7 +22,13 @@ def set_up(dock, epochs=6):
     """A tiny network that trains in seconds."""
     dock.form["epochs"].value = epochs
     dock.form["seed"].value = "0"
-    for name, value in {"channels": 4, "depth": 3, "patch_size": 64, "batch_size": 2}.items():
+    for name, value in {
+        "channels": 4,
+        "depth": 3,
+        "patch_size": 64,
+        "batch_size": 2,
+        "min_steps": 1,
+    }.items():
         dock.advanced[name].value = value
     return dock
 

@@ -26,6 +26,7 @@ _ADVANCED = (
     "spatial_dims",
     "patch_size",
     "batch_size",
+    "min_steps",
     "learning_rate",
 )
 _GIVEN = ("labels", "scribbles")

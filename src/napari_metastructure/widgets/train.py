@@ -23,6 +23,7 @@ _ADVANCED = (
     "spatial_dims",
     "patch_size",
     "batch_size",
+    "min_steps",
     "learning_rate",
     "validation_fraction",
     "ignore_label",
