@@ -212,3 +212,11 @@ def test_planes_without_contrast_stay_empty():
 def test_what_is_wrong_is_named(images, params, message):
     with pytest.raises(ValueError, match=message):
         _end(images, **params)
+
+
+def test_without_time_to_learn_the_start_is_the_result():
+    stack, truth = _stack()
+    done = _end(stack, seed=0, time_limit=1e-6)
+    assert "too little time" in done.record["note"]
+    assert nms.metrics.evaluate(truth, done.masks[0])["dice"] > 0.7
+    assert np.array_equal(done.probabilities[0] > 0.5, done.masks[0])

@@ -20,6 +20,7 @@ from napari_metastructure.volumes import as_list, round_up
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
 _LEAST_THRESHOLD = 0.45
+_LEAST_AGREEMENT = 0.5  # Dice of the result and its start
 _SETTLED = 0.002  # share of pixels
 
 
@@ -219,9 +220,11 @@ class _Run:
 class _Robust(_Run):
     """A network learns start labels drawn from the images; later rounds, its own refined ones."""
 
+    start_labels = ()
+
     def train(self):
         config = self.config
-        labels = yield from self._start()
+        labels = self.start_labels = yield from self._start()
         yield self._first_round(labels)
         if not any((label > 0).any() for label in labels):
             self.model.threshold = 1.0
@@ -333,7 +336,18 @@ class _Robust(_Run):
         if self.history["loss"]:
             self.model.threshold = self.cut(probabilities)
             self.model.threshold_source = "largest expected Dice"
-        return [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
+        masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
+        start = self.start_labels
+        overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
+        area = sum(mask.sum() + label.sum() for mask, label in zip(masks, start))
+        if 2 * overlap >= _LEAST_AGREEMENT * area:
+            return masks
+        self.facts["note"] = (
+            "the network has left its start labels, or had too little time to learn them: "
+            "the result is the start"
+        )
+        probabilities[:] = [label.astype(np.float32) for label in start]
+        return start
 
 
 def _like(arrays, planes):
