@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 STOREYS = {
     "science": {
         *("_borders", "_draws", "configs", "density", "extraction", "metrics"),
-        *("noise", "parameters", "transition", "volumes"),
+        *("noise", "parameters", "report", "transition", "volumes"),
     },
     "learning": {
         *("devices", "events", "igtt", "losses", "model", "networks"),
