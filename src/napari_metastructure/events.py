@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Done", "Job", "Preview", "Progress", "Result", "Round", "Step", "Validated"]
+__all__ = ["Done", "Job", "Preview", "Progress", "Result", "Round", "Scored", "Step", "Validated"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,19 @@ class Round:
     probability: np.ndarray
     candidate: np.ndarray
     label: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run of a sweep, the `done`-th of `total`: its row of the table, what it predicts.
+
+    `prediction` holds class numbers, one array per scored image; None if the run failed.
+    """
+
+    row: dict
+    prediction: list | None
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
