@@ -26,7 +26,8 @@ STOREYS = {
     },
     "learning": {
         *("cluster", "devices", "events", "igtt", "losses", "model"),
-        *("networks", "parallel", "patches", "prediction", "pseudolabels", "sweep", "training"),
+        *("networks", "parallel", "patches", "prediction", "progress", "pseudolabels"),
+        *("sweep", "training"),
     },
     "face": {
         *("__main__", "cli", "commands", "demo", "layers", "readers", "samples", "widgets"),

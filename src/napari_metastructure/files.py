@@ -24,6 +24,8 @@ __all__ = [
     "digest",
     "fingerprint",
     "folder_layout",
+    "in_place_of",
+    "pair_of",
     "paths_of",
     "read",
     "read_pair",
@@ -152,6 +154,20 @@ def folder_layout(path):
     return images, labels[0]
 
 
+def pair_of(source, labels=None):
+    """The sources of images and labels, where the first may be a folder that holds both."""
+    if labels is None:
+        layout = folder_layout(source) if isinstance(source, (str, os.PathLike)) else None
+        if layout is None:
+            raise ValueError(
+                f"There are no labels: give them too, or a folder that holds {_IMAGES}/ and "
+                f"{_LABELS[0]}/ in place of {source}."
+            )
+        source, labels = layout
+        _check_names(source, labels)
+    return source, labels
+
+
 def read_pair(source, labels=None):
     """Read images and the labels that belong to them.
 
@@ -171,15 +187,7 @@ def read_pair(source, labels=None):
     FileNotFoundError, ValueError
         As for `read`, and if numbers, names or shapes do not match; the sentence says which.
     """
-    if labels is None:
-        layout = folder_layout(source) if isinstance(source, (str, os.PathLike)) else None
-        if layout is None:
-            raise ValueError(
-                f"There are no labels: give them too, or a folder that holds {_IMAGES}/ and "
-                f"{_LABELS[0]}/ in place of {source}."
-            )
-        source, labels = layout
-        _check_names(source, labels)
+    source, labels = pair_of(source, labels)
     images, labels = read(source), read(labels, missing="fill")
     _check_match(images, labels)
     return images, labels
@@ -483,7 +491,7 @@ def write(
         if path.suffix == ".zarr":
             _write_zarr(path, data, axes, scale, units, record, overwrite)
             return
-        with _in_place_of(path) as temporary:
+        with in_place_of(path) as temporary:
             if path.suffix.lower() in _TIFF:
                 _write_tiff(temporary, data, axes, scale, units)
             elif path.suffix.lower() == ".npy":
@@ -601,7 +609,7 @@ def _write_folder(path, data, like, overwrite):
 
 
 @contextmanager
-def _in_place_of(path):
+def in_place_of(path):
     """A name beside `path` to write to, renamed to it when all went well, else removed."""
     temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:

@@ -1,11 +1,8 @@
 """Train a segmentation network on images and labels, as an iterator of events."""
 
 import copy
-import signal
-import threading
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
 from datetime import datetime
 
 import numpy as np
@@ -21,6 +18,7 @@ from napari_metastructure.model import SegmentationModel, versions
 from napari_metastructure.networks import expect
 from napari_metastructure.noise import specs
 from napari_metastructure.patches import Items, PatchSampler, class_indices
+from napari_metastructure.progress import run_to_end
 from napari_metastructure.volumes import count_classes
 
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
@@ -100,40 +98,6 @@ def fit(images, labels, config=None, **params):
         With ``model``, ``history`` and ``record``.
     """
     return run_to_end(train(images, labels, config, **params))
-
-
-def run_to_end(job):
-    """Run a job with a progress bar in the terminal; returns its last event."""
-    from tqdm.auto import tqdm
-
-    with closing(job), _ctrl_c_stops(job), tqdm(unit="step") as bar:
-        for event in job:
-            if isinstance(event, Step):
-                bar.total = event.total
-                bar.update(event.step - bar.n)
-                bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
-    return event
-
-
-@contextmanager
-def _ctrl_c_stops(job):
-    """Let the first Ctrl-C stop the job; a second one interrupts as usual.
-
-    An interrupt raised inside the generator would end it without its last events.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_):
-        job.stop()
-        signal.signal(signal.SIGINT, usual)
-
-    usual = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def one_cycle(parameters, learning_rate, steps):
