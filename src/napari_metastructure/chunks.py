@@ -70,7 +70,7 @@ class _Source:
             ]
         self.edges = [np.cumsum([0, *lengths]) for lengths in sizes]
         largest = np.prod([max(lengths, default=0) for lengths in sizes], dtype=float)
-        self.cached = largest * self.dtype.itemsize <= cache.maxsize / 4
+        self.cached = largest * self.dtype.itemsize <= cache.maxsize / 2
 
     def chunks_of(self, box):
         """Indices of the chunks that a box of (start, stop) per axis touches."""
@@ -154,6 +154,11 @@ class ChunkedArray:
         lengths = [stop - start for start, stop in self._box]
         self.shape = tuple(lengths[axis] for axis in self._kept)
         self.ndim, self.size = len(self.shape), int(np.prod(self.shape))
+
+    @property
+    def cached(self):
+        """Whether chunks are small enough to be kept, so that small parts are cheap to read."""
+        return self._source.cached
 
     def __len__(self):
         return self.shape[0]
