@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from collections import Counter
 from datetime import datetime
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from napari_metastructure import transition
+from napari_metastructure.chunks import ChunkedArray
 from napari_metastructure.configs import TrainingConfig
 from napari_metastructure.devices import autocast, pick_device, release_memory
 from napari_metastructure.events import Done, Job, Preview, Progress, Step, Validated
@@ -24,6 +26,7 @@ from napari_metastructure.volumes import count_classes
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 
 _MAX_CLASSES = 256
+_MOST_COUNTED = 2**32  # pixels
 _SECONDS_BETWEEN_PREVIEWS = 2.0
 
 
@@ -176,8 +179,9 @@ def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    counts = _counts(training, config.ignore_label)
-    classes = _classes(counts, _counts(held_back, config.ignore_label), clean)
+    counts = yield from _counts(job, training, config.ignore_label)
+    judged = yield from _counts(job, held_back, config.ignore_label)
+    classes = _classes(counts, judged, clean)
     seed = np.random.SeedSequence(config.seed).entropy
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
@@ -265,10 +269,26 @@ def _hold_back(images, labels, validation_images, validation_labels, config):
     return training, clean.split(fraction)[1], True
 
 
-def _counts(items, ignore_label):
-    """Number of pixels per label value, of those that count."""
-    counts = Counter()
-    for label in items.labels:
+def _counts(job, items, ignore_label):
+    """Number of pixels per label value, of those that count; generator of `Progress`.
+
+    Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
+    spread planes stand for all.
+    """
+    labels, counts = items.labels, Counter()
+    pixels = sum(label.size for label in labels if isinstance(label, ChunkedArray))
+    step = -(-pixels // _MOST_COUNTED) or 1
+    if step > 1:
+        warnings.warn(
+            f"The labels are so large that only 1 in {step} planes is searched for classes; "
+            "other values are left out.",
+            stacklevel=2,
+        )
+    for number, label in enumerate(labels[::step]):
+        if isinstance(label, ChunkedArray):
+            yield Progress("looking for classes", number * step, len(labels))
+            if job.stopping and len(counts) > 1:
+                break
         counts.update(dict(zip(*(part.tolist() for part in count_classes(label, ignore_label)))))
     return counts
 
