@@ -179,9 +179,15 @@ class PatchSampler:
         A label, besides -1, that becomes `losses.IGNORE`.
     seed : int or numpy.random.Generator, optional
         Seed of the drawing.
+
+    Attributes
+    ----------
+    slots : slice
+        The part of each batch that is cut, where several processes share the work; by default all.
     """
 
     _TRIES = 10
+    slots = slice(None)
 
     def __init__(
         self,
@@ -213,12 +219,15 @@ class PatchSampler:
         """One batch: images (batch, 1, *patch) float32 and targets (batch, *patch) int64."""
         images = np.empty((self.batch_size, 1, *self.shape), np.float32)
         targets = np.empty((self.batch_size, *self.shape), np.int64)
+        wanted = range(self.batch_size)[self.slots]
         for slot in range(self.batch_size):
             index, where, target = self._draw()
             turn = self._turn()
+            if slot not in wanted:
+                continue
             images[slot, 0] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
             targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
-        return images, targets
+        return images[self.slots], targets[self.slots]
 
     def _draw(self):
         """An entry, a place with pixels that count, of the foreground if asked for, its target."""
