@@ -98,6 +98,12 @@ class TrainingConfig(NetworkConfig):
         title="Ignore label",
         description="Pixels with this label (and with -1) do not count.",
     )
+    early_stopping: bool = Field(
+        True,
+        title="Stop early",
+        description="End when known label noise is fitted better than the true labels would fit "
+        "it: from there on the network learns the noise by heart.",
+    )
 
 
 Shares = tuple[Annotated[float, Field(ge=0, le=1)], ...]

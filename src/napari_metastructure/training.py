@@ -10,6 +10,7 @@ from datetime import datetime
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 
 from napari_metastructure import transition
 from napari_metastructure.configs import TrainingConfig
@@ -228,8 +229,9 @@ def _training(job, images, labels, validation, config, noise, device):
         classes,
         seed=int(weights_seed.generate_state(1)[0]),
     )
+    shares = [counts[value] / counts.total() for value in classes]
     if "bce" in config.loss:
-        expect(model.network, [counts[value] / counts.total() for value in classes])
+        expect(model.network, shares)
     _foresee(model, noise, config.loss)
     sampler = PatchSampler(
         training,
@@ -250,6 +252,8 @@ def _training(job, images, labels, validation, config, noise, device):
         device=device,
     )
     losses, previews = [], Previews(job, model)
+    floor = _noise_floor(model.transition, shares) if config.early_stopping else -np.inf
+    memorising = False
     validation = _Validation(job, model, held_back, clean, config.ignore_label)
     for step in range(1, steps + 1):
         if job.stopping:
@@ -258,8 +262,13 @@ def _training(job, images, labels, validation, config, noise, device):
         losses.append(trainer.step(*sampler.batch()))
         yield Step(step, steps, epoch, losses[-1])
         yield from previews.if_due(epoch)
-        if step % per_epoch == 0 and len(held_back):
+        if step % per_epoch:
+            continue
+        if len(held_back):
             yield from validation.run(epoch, step)
+        memorising = np.mean(losses[-per_epoch:]) < floor
+        if memorising:
+            break
     trainer.optimizer.zero_grad()
     if validation.weights:
         model.network.load_state_dict(validation.weights)
@@ -275,6 +284,7 @@ def _training(job, images, labels, validation, config, noise, device):
         "validated_on": validation.labels,
         "validation": validation.scores,
         "steps": len(losses),
+        "stopped_early": bool(memorising),
         "threshold": model.threshold,
         "threshold_source": model.threshold_source,
         "device": str(device),
@@ -344,6 +354,29 @@ def _foresee(model, noise, loss):
         model.inverted = bool(matrix[1, 1] < matrix[0, 1])
     if loss == "bce":  # the other losses do not yield the probabilities of the labels
         model.transition = matrix.tolist()
+
+
+def _noise_floor(matrix, shares):
+    """Cross entropy of the noisy labels for a network that knows the true ones.
+
+    A loss below it, over a whole epoch, says more of the noisy labels than the true ones do.
+
+    Parameters
+    ----------
+    matrix : list of list of float or None
+        Noise transition matrix; None if it is not known.
+    shares : list of float
+        Share of each class in the noisy labels.
+
+    Returns
+    -------
+    float
+        The entropy H(noisy | true) in nats; minus infinity where the noise is not known.
+    """
+    if matrix is None:
+        return -np.inf
+    true = np.clip(np.linalg.solve(np.transpose(matrix), shares), 0, None)
+    return float(true / true.sum() @ entropy(matrix, axis=1))
 
 
 def _with_indices(spec, classes):
