@@ -598,3 +598,24 @@ def test_a_loss_that_is_not_finite_ends_the_training(task, monkeypatch):
     )
     with pytest.raises(FloatingPointError, match="no longer finite; lower the learning rate"):
         list(train(images, masks, **TINY))
+
+
+# ----------------------------------------------------------------- early stopping
+
+
+def test_stops_when_the_noise_is_learnt_by_heart(blobs):
+    images, masks = blobs(1, seed=0, size=32)
+    spec = NoiseSpec(kind="flip", ratio=0.4, seed=0)
+    options = {**SMALL, "channels": 16, "epochs": 60, "batch_size": 1, "validation_fraction": 0}
+    noisy = corrupt(masks, spec)
+    done, _ = last(train(images, noisy, noise=spec, **options))
+    entropy = -(0.4 * np.log(0.4) + 0.6 * np.log(0.6))
+    assert done.record["stopped_early"]
+    assert done.record["steps"] < 60
+    assert done.history["loss"][-1] < entropy
+    assert all(loss >= entropy for loss in done.history["loss"][:-1])
+    whole, _ = last(train(images, noisy, noise=spec, early_stopping=False, **options))
+    assert whole.record["steps"] == 60
+    assert not whole.record["stopped_early"]
+    unknown, _ = last(train(images, noisy, **options))
+    assert unknown.record["steps"] == 60

@@ -205,7 +205,7 @@ def _described(config):
     noises += config.skeletonize + config.random
     runs = (noises + 1) * config.seeds
     return (
-        f"{runs} trainings: clean labels and {noises} kinds of noise, {config.seeds} times each. "
+        f"{runs} trainings: clean labels and {noises} noises, seeds: {config.seeds}. "
         "The first one tells how long it will take."
     )
 
@@ -249,18 +249,16 @@ class SweepPlot(pg.GraphicsLayoutWidget):
         plot.setMouseEnabled(False, False)
         plot.showGrid(y=True, alpha=0.2)
         plot.setLabel("left", "Dice")
-        plot.setLabel("bottom", report.x_label(kinds))
+        plot.setLabel("bottom", _x_label(kinds, self._COLOURS))
         plot.getAxis("left").enableAutoSIPrefix(False)
         if kinds[0] in report.NO_AMOUNT:
-            ticks = list(enumerate(report.NO_AMOUNT))
+            ticks = [(number, "") for number in range(len(report.NO_AMOUNT))]
         else:
             places = {report.shown_amount(k, value) for k in kinds for value in amounts[k]}
             ticks = [(place, f"{place:g}") for place in sorted(places)]
         plot.getAxis("bottom").setTicks([ticks])
         margin = 0.1 * (ticks[-1][0] - ticks[0][0]) or 1
         plot.setXRange(ticks[0][0] - margin, ticks[-1][0] + margin)
-        if len(kinds) > 1 and kinds[0] not in report.NO_AMOUNT:
-            plot.addLegend(offset=(5, -5), labelTextSize="8pt")
         band = pg.LinearRegionItem(
             orientation="horizontal", movable=False, brush=(255, 255, 255, 40), pen=pg.mkPen(None)
         )
@@ -309,6 +307,15 @@ class SweepPlot(pg.GraphicsLayoutWidget):
     def _on_points(self, _item, points, _event=None):
         if len(points):
             self.clicked.emit(points[0].data())
+
+
+def _x_label(kinds, colours):
+    """What the amounts of a panel are; several kinds in the colours of their points."""
+    if len(kinds) == 1:
+        return report.x_label(kinds)
+    unit = report.UNITS[kinds[0]][1]
+    words = [f"<span style='color: {colour}'>{kind}</span>" for kind, colour in zip(kinds, colours)]
+    return " · ".join(words) + (f" [{unit}]" if unit else "")
 
 
 def _tip(x, y, data):
