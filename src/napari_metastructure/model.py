@@ -1,15 +1,17 @@
 """A trained network with all it takes to use it again: predict, segment, save, load."""
 
 import json
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from napari_metastructure.chunks import ChunkedArray, in_chunks
 from napari_metastructure.devices import pick_device
 from napari_metastructure.networks import build
 from napari_metastructure.prediction import predict_tiles
-from napari_metastructure.volumes import as_array, moments, planes
+from napari_metastructure.volumes import moments, planes
 
 __all__ = ["SegmentationModel", "load_model", "versions"]
 
@@ -81,13 +83,19 @@ class SegmentationModel:
         self.network.to(pick_device(device) if isinstance(device, str) else device)
         return self
 
-    def predict(self, image, **tiling):
+    def predict(self, image, *, out=None, labels=False, **tiling):
         """Probabilities of an image or a stack of any size.
 
         Parameters
         ----------
         image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
-            Each plane (or volume) is normalised by its own mean and deviation.
+            Each plane (or volume) is normalised by its own mean and deviation. Dask and zarr arrays
+            are read chunk by chunk.
+        out : array, optional
+            Where to write the result as it comes, so that it is never whole in memory:
+            `ome_zarr.create_image`, numpy.memmap or whatever else can be assigned to by index.
+        labels : bool
+            What `decide` makes of the probabilities, in place of these.
         **tiling
             ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
 
@@ -95,38 +103,68 @@ class SegmentationModel:
         -------
         array of float32
             For two classes the probability of the object, of the image's shape; for more, one map
-            per class along a first axis.
+            per class along a first axis. With `labels`, as `decide` returns them. `out` if given.
 
         Raises
         ------
         ValueError
-            If the image has too few axes, is empty or holds NaN or infinity.
+            If the image has too few axes, is empty or holds NaN or infinity, or `out` does not fit.
         """
-        job = self.predicting(image, **tiling)
+        job = self.predicting(image, out=out, labels=labels, **tiling)
         while True:
             try:
                 next(job)
             except StopIteration as end:
                 return end.value
 
-    def predicting(self, image, **tiling):
+    def predicting(self, image, *, out=None, labels=False, **tiling):
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
-        image, results = as_array(image), []
-        for number, part in enumerate(planes(image, self.spatial_dims)):
-            mean, deviation = moments(part)
-            normalised = (np.asarray(part, dtype=np.float32) - mean) / deviation
-            results.append(
-                (yield from _numbered(number, self.predicting_one(normalised, **tiling)))
+        image = in_chunks(image, warn=True)
+        parts = planes(image, self.spatial_dims)
+        out = self._checked_out(out, image.shape, labels)
+        align = getattr(out, "chunks", None) or (1,) * out.ndim
+        for number, index in enumerate(np.ndindex(image.shape[: -self.spatial_dims])):
+            write = partial(self._write, out, index, labels)
+            tiles = self.predicting_one(
+                _Normalised(parts[number]), write=write, align=align[-self.spatial_dims], **tiling
             )
-        if len(self.classes) == 2:
-            return np.stack(results).reshape(image.shape)
-        return np.stack(results, axis=1).reshape(len(self.classes), *image.shape)
+            yield from _numbered(number, tiles)
+        return out
 
-    def predicting_one(self, normalised, **tiling):
+    def _checked_out(self, out, shape, labels):
+        """The array to write on, a new one if none is given."""
+        shape = shape if labels or len(self.classes) == 2 else (len(self.classes), *shape)
+        if out is None:
+            return np.empty(shape, self._label_values().dtype if labels else np.float32)
+        if tuple(out.shape) != tuple(shape):
+            raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
+        if not labels and np.dtype(out.dtype).kind != "f":
+            raise ValueError(f"Probabilities need an out of floats, not {out.dtype}.")
+        return out
+
+    def _write(self, out, index, labels, start, block):
+        """Write rows of one plane (or volume)."""
+        rows = slice(start, start + block.shape[1 if len(self.classes) > 2 else 0])
+        if labels:
+            out[(*index, rows)] = self.decide(block)
+        else:
+            classes = (slice(None),) if len(self.classes) > 2 else ()
+            out[(*classes, *index, rows)] = block.astype(out.dtype, copy=False)
+
+    def predicting_one(self, normalised, write=None, **tiling):
         """Predict one plane (or volume) of zero mean and unit deviation.
 
-        A generator of (tiles done, tiles in all); returns the probabilities.
+        A generator of (tiles done, tiles in all); returns the probabilities, or with `write`
+        hands them over, see `prediction.predict_tiles`.
         """
+
+        def of_classes(probabilities):
+            if len(self.classes) > 2:
+                return probabilities
+            return 1 - probabilities[0] if self.inverted else probabilities[0]
+
+        if write is not None:
+            tiling["write"] = lambda start, rows: write(start, of_classes(rows))
         was_training = self.network.training
         self.network.eval()
         try:
@@ -135,9 +173,7 @@ class SegmentationModel:
             )
         finally:
             self.network.train(was_training)
-        if len(self.classes) > 2:
-            return probabilities
-        return 1 - probabilities[0] if self.inverted else probabilities[0]
+        return None if probabilities is None else of_classes(probabilities)
 
     def segment(self, image, **tiling):
         """Labels of an image or a stack: `predict`, then `decide`."""
@@ -157,12 +193,15 @@ class SegmentationModel:
         array of int
             Values of `classes`, in the smallest unsigned type that holds them.
         """
-        classes = np.array(self.classes)
-        classes = classes.astype(np.min_scalar_type(int(classes.max())))
+        classes = self._label_values()
         if len(classes) == 2:
             threshold = self.threshold if threshold is None else threshold
             return classes[(probabilities > threshold).astype(np.intp)]
         return classes[self.undo_noise(probabilities).argmax(0)]
+
+    def _label_values(self):
+        classes = np.array(self.classes)
+        return classes.astype(np.min_scalar_type(int(classes.max())))
 
     def undo_noise(self, probabilities):
         """Turn class probabilities of the noisy labels into those of the clean ones.
@@ -195,6 +234,19 @@ class SegmentationModel:
         }
         weights = {name: value.contiguous() for name, value in _weights(self.network).items()}
         save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
+
+
+class _Normalised:
+    """Boxes of an image, of zero mean and unit deviation."""
+
+    def __init__(self, image):
+        if isinstance(image, ChunkedArray) and not image.cached:
+            image = np.asarray(image)
+        self.image, self.shape = image, image.shape
+        self.mean, self.deviation = moments(image)
+
+    def __getitem__(self, where):
+        return (np.asarray(self.image[where], dtype=np.float32) - self.mean) / self.deviation
 
 
 def _weights(network):

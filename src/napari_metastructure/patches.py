@@ -4,8 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from napari_metastructure.chunks import ChunkedArray, chunk_cache, in_chunks
 from napari_metastructure.losses import IGNORE
 from napari_metastructure.volumes import as_list, moments, planes, round_up
+
+_SAMPLED = 2**24  # pixels of a larger plane or volume, in chunks, that are read for its moments
 
 __all__ = ["Items", "PatchSampler", "class_indices"]
 
@@ -18,13 +21,14 @@ def class_indices(labels, classes, ignore_label=None):
     labels : array of int or bool
     classes : sequence of int
         Label values in ascending order, background first. With two classes any label
-        that is not 0 counts as object.
+        that is not 0 counts as object; with more, other values are left out.
     ignore_label : int, optional
     """
     if len(classes) == 2:
         indices = (labels != 0).astype(np.int64)
     else:
         indices = np.searchsorted(classes, labels)
+        indices[np.take(classes, indices, mode="clip") != labels] = IGNORE
     indices[labels == IGNORE] = IGNORE
     if ignore_label is not None:
         indices[labels == ignore_label] = IGNORE
@@ -35,7 +39,9 @@ def class_indices(labels, classes, ignore_label=None):
 class Items:
     """Planes (or volumes), one per entry, with what brings each to zero mean, unit deviation.
 
-    Slicing an entry is all that touches the pixels, so arrays may be lazy.
+    Slicing an entry is all that touches the pixels, so arrays may be lazy: of dask and zarr arrays
+    a patch reads the chunks it lies in, through a cache that they share. The moments of such an
+    entry are taken when it is first used; of more than 2**24 pixels, from evenly spread chunks.
     """
 
     images: list
@@ -65,12 +71,17 @@ class Items:
                 f"There are {len(images)} images but {len(labels)} label arrays; "
                 "give one label array per image."
             )
-        items = cls([], [])
+        items, cache = cls([], []), chunk_cache()
         for number, (image, label) in enumerate(zip(images, labels)):
             _check(number, image, label)
+            image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
+            label = None if label is None else in_chunks(label, cache)
             items.images += planes(image, spatial_dims)
             items.labels += [None] if label is None else planes(label, spatial_dims)
-        items.moments = known_moments or [moments(image) for image in items.images]
+        items.moments = known_moments or [
+            _Later(moments, image) if isinstance(image, ChunkedArray) else moments(image)
+            for image in items.images
+        ]
         return items
 
     def __len__(self):
@@ -79,7 +90,10 @@ class Items:
     def image(self, index, where=...):
         """The normalised pixels of one entry, float32."""
         mean, deviation = self.moments[index]
-        return (np.asarray(self.images[index][where], dtype=np.float32) - mean) / deviation
+        pixels = np.asarray(self.images[index][where], dtype=np.float32)
+        if isinstance(self.moments[index], _Later) and not np.isfinite(pixels).all():
+            raise ValueError("The image holds NaN or infinity; replace these pixels first.")
+        return (pixels - mean) / deviation
 
     def split(self, fraction):
         """Training and held-back items: the last entries, or the end of each if there are few.
@@ -105,6 +119,19 @@ class Items:
 
     def _take(self, which):
         return Items(self.images[which], self.labels[which], self.moments[which])
+
+
+class _Later:
+    """A tuple that is made when it is first unpacked."""
+
+    def __init__(self, function, *arguments):
+        self._make, self._made = (function, arguments), None
+
+    def __iter__(self):
+        if self._made is None:
+            function, arguments = self._make
+            self._made, self._make = function(*arguments), None
+        return iter(self._made)
 
 
 def _cut(length, fraction):
@@ -152,9 +179,15 @@ class PatchSampler:
         A label, besides -1, that becomes `losses.IGNORE`.
     seed : int or numpy.random.Generator, optional
         Seed of the drawing.
+
+    Attributes
+    ----------
+    slots : slice
+        The part of each batch that is cut, where several processes share the work; by default all.
     """
 
     _TRIES = 10
+    slots = slice(None)
 
     def __init__(
         self,
@@ -186,12 +219,15 @@ class PatchSampler:
         """One batch: images (batch, 1, *patch) float32 and targets (batch, *patch) int64."""
         images = np.empty((self.batch_size, 1, *self.shape), np.float32)
         targets = np.empty((self.batch_size, *self.shape), np.int64)
+        wanted = range(self.batch_size)[self.slots]
         for slot in range(self.batch_size):
             index, where, target = self._draw()
             turn = self._turn()
+            if slot not in wanted:
+                continue
             images[slot, 0] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
             targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
-        return images, targets
+        return images[self.slots], targets[self.slots]
 
     def _draw(self):
         """An entry, a place with pixels that count, of the foreground if asked for, its target."""
