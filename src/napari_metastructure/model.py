@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_metastructure.axes import channels_first, multiples
 from napari_metastructure.devices import pick_device
 from napari_metastructure.networks import build
 from napari_metastructure.prediction import predict_tiles
-from napari_metastructure.volumes import as_array, moments, planes
+from napari_metastructure.volumes import as_array, channel_moments, planes
 
-__all__ = ["SegmentationModel", "load_model", "versions"]
+__all__ = ["SegmentationModel", "load_model", "run_out", "versions"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
+_MARGIN = 4  # predicted beyond a region, in `multiple`s: the network sees its surroundings
 _SAVED = ("threshold", "threshold_source", "inverted", "transition", "flips", "record")
 
 
@@ -25,9 +27,11 @@ class SegmentationModel:
     ----------
     architecture : dict
         Arguments of `networks.build`: network, spatial_dims, in_channels, out_channels,
-        channels, depth.
+        channels, depth, anisotropy.
     classes : sequence of int
         Label values in the order of the network's classes, background first.
+    channel_axis : int, optional
+        Axis of the images that holds channels; by default they hold none.
     seed : int, optional
         Seed of the first weights.
 
@@ -50,8 +54,9 @@ class SegmentationModel:
         How the model came about.
     """
 
-    def __init__(self, architecture, classes, *, seed=None):
+    def __init__(self, architecture, classes, *, channel_axis=None, seed=None):
         self.architecture = dict(architecture)
+        self.channel_axis = channel_axis
         self.classes = [int(label) for label in classes]
         if architecture["out_channels"] != (1 if len(self.classes) == 2 else len(self.classes)):
             raise ValueError(f"{len(self.classes)} classes do not fit the network's output.")
@@ -69,8 +74,13 @@ class SegmentationModel:
 
     @property
     def multiple(self):
-        """What the sides of the network's input are multiples of, in pixels."""
-        return 2 ** (self.architecture["depth"] - 1)
+        """What the sides of the network's input are multiples of, in pixels, per axis."""
+        anisotropy = self.architecture.get("anisotropy", 1.0)
+        return multiples(self.architecture["depth"], self.spatial_dims, anisotropy)
+
+    @property
+    def in_channels(self):
+        return self.architecture["in_channels"]
 
     @property
     def device(self):
@@ -81,49 +91,107 @@ class SegmentationModel:
         self.network.to(pick_device(device) if isinstance(device, str) else device)
         return self
 
-    def predict(self, image, **tiling):
+    def predict(self, image, *, region=None, **tiling):
         """Probabilities of an image or a stack of any size.
 
         Parameters
         ----------
         image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
-            Each plane (or volume) is normalised by its own mean and deviation.
+            Each plane (or volume) is normalised by its own mean and deviation. A model with a
+            `channel_axis` takes images with their channels along that axis.
+        region : array of bool, optional
+            Of the result's shape (a view by `numpy.broadcast_to` will do): only where it holds is
+            predicted, the rest is 0. Means and deviations are those of whole planes.
         **tiling
             ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
 
         Returns
         -------
         array of float32
-            For two classes the probability of the object, of the image's shape; for more, one map
-            per class along a first axis.
+            For two classes the probability of the object, of the image's shape without
+            channels; for more, one map per class along a first axis.
 
         Raises
         ------
         ValueError
-            If the image has too few axes, is empty or holds NaN or infinity.
+            If the image has too few axes, other channels than those trained on, is empty or holds
+            NaN or infinity.
         """
-        job = self.predicting(image, **tiling)
-        while True:
-            try:
-                next(job)
-            except StopIteration as end:
-                return end.value
+        return run_out(self.predicting(image, region=region, **tiling))
 
-    def predicting(self, image, **tiling):
+    def predicting(self, image, *, region=None, **tiling):
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
-        image, results = as_array(image), []
-        for number, part in enumerate(planes(image, self.spatial_dims)):
-            mean, deviation = moments(part)
-            normalised = (np.asarray(part, dtype=np.float32) - mean) / deviation
-            results.append(
-                (yield from _numbered(number, self.predicting_one(normalised, **tiling)))
-            )
+        image = self.channels_first(image)
+        has_channels = self.channel_axis is not None
+        shape = list(image.shape)
+        if has_channels:
+            del shape[-self.spatial_dims - 1]
+        parts = planes(image, self.spatial_dims + has_channels)
+        regions = [None] * len(parts)
+        if region is not None:
+            if region.shape != tuple(shape):
+                raise ValueError(f"The region has shape {region.shape}, not {tuple(shape)}.")
+            regions = planes(region, self.spatial_dims)
+        results = []
+        for number, (part, where) in enumerate(zip(parts, regions)):
+            job = self.predicting_plane(part, region=where, **tiling)
+            results.append((yield from _numbered(number, job)))
         if len(self.classes) == 2:
-            return np.stack(results).reshape(image.shape)
-        return np.stack(results, axis=1).reshape(len(self.classes), *image.shape)
+            return np.stack(results).reshape(shape)
+        return np.stack(results, axis=1).reshape(len(self.classes), *shape)
+
+    def channels_first(self, image):
+        """An image as `predict` takes it, its channel axis moved before the spatial axes.
+
+        Raises
+        ------
+        ValueError
+            If the number of channels is not that of the network.
+        """
+        image = as_array(image)
+        if self.channel_axis is None:
+            return image
+        moved = channels_first(image, self.channel_axis, self.spatial_dims)
+        found = moved.shape[-self.spatial_dims - 1]
+        if found != self.in_channels:
+            raise ValueError(
+                f"The model sees {self.in_channels} channels along axis {self.channel_axis}, but "
+                f"an image of shape {image.shape} has {found} there."
+            )
+        return moved
+
+    def predicting_plane(self, plane, *, region=None, **tiling):
+        """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
+        mean, deviation = channel_moments(plane, self.spatial_dims)
+        box = (slice(None),) * self.spatial_dims
+        if region is not None:
+            box = self._around(region)
+            if box is None:
+                yield 1, 1
+                classes = () if len(self.classes) == 2 else (len(self.classes),)
+                return np.zeros((*classes, *region.shape), np.float32)
+        pixels = np.asarray(plane[(..., *box)], dtype=np.float32)
+        predicted = yield from self.predicting_one((pixels - mean) / deviation, **tiling)
+        if region is None:
+            return predicted
+        result = np.zeros(predicted.shape[: -self.spatial_dims] + region.shape, np.float32)
+        result[(..., *box)] = np.where(region[box], predicted, 0)
+        return result
+
+    def _around(self, region):
+        """Slices around a region and what the network sees beyond it; None if it is empty."""
+        from scipy.ndimage import find_objects
+
+        found = (find_objects(np.asarray(region).astype(np.uint8)) or [None])[0]
+        if found is None:
+            return None
+        return tuple(
+            slice(max(0, part.start // step - _MARGIN) * step, part.stop + _MARGIN * step)
+            for part, step in zip(found, self.multiple)
+        )
 
     def predicting_one(self, normalised, **tiling):
-        """Predict one plane (or volume) of zero mean and unit deviation.
+        """Predict one plane (or volume) of zero mean and unit deviation, channels first.
 
         A generator of (tiles done, tiles in all); returns the probabilities.
         """
@@ -139,9 +207,9 @@ class SegmentationModel:
             return probabilities
         return 1 - probabilities[0] if self.inverted else probabilities[0]
 
-    def segment(self, image, **tiling):
+    def segment(self, image, *, region=None, **tiling):
         """Labels of an image or a stack: `predict`, then `decide`."""
-        return self.decide(self.predict(image, **tiling))
+        return self.decide(self.predict(image, region=region, **tiling))
 
     def decide(self, probabilities, threshold=None):
         """Labels of the probabilities that `predict` returned.
@@ -189,6 +257,7 @@ class SegmentationModel:
             "format_version": _FORMAT_VERSION,
             "architecture": self.architecture,
             "classes": self.classes,
+            "channel_axis": self.channel_axis,
             "normalisation": f"z-score per {part}",
             **{name: getattr(self, name) for name in _SAVED},
             "versions": versions(),
@@ -201,6 +270,15 @@ def _weights(network):
     """Parameters and buffers by name, each tensor once (networks list some twice)."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def run_out(job):
+    """Run a generator to its end; returns its value."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
 
 
 def _numbered(number, tiles):
@@ -264,7 +342,9 @@ def load_model(path, device="auto"):
 
 
 def _rebuilt(header, weights):
-    model = SegmentationModel(header["architecture"], header["classes"])
+    model = SegmentationModel(
+        header["architecture"], header["classes"], channel_axis=header.get("channel_axis")
+    )
     if weights.keys() != _weights(model.network).keys():
         raise KeyError("other weights than the architecture asks for")
     model.network.load_state_dict(weights, strict=False)

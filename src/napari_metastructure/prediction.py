@@ -15,7 +15,7 @@ _TILE = {2: 512, 3: 96}  # side in pixels, by spatial dimensions
 _SLOPE = 16  # pixels over which neighbouring tiles are blended
 
 
-def predict(model, image, **tiling):
+def predict(model, image, *, region=None, **tiling):
     """Apply a model as a job that can be watched and stopped.
 
     Parameters
@@ -23,6 +23,8 @@ def predict(model, image, **tiling):
     model : SegmentationModel
     image : array of real numbers
         As for `SegmentationModel.predict`.
+    region : array of bool, optional
+        Only where it holds is predicted; the rest is 0.
     **tiling
         ``tile, overlap, batch_size`` of `predict_tiles`.
 
@@ -33,8 +35,9 @@ def predict(model, image, **tiling):
     """
 
     def work(job):
-        prediction = model.predicting(image, **tiling)
-        total = int(np.prod(image.shape[: image.ndim - model.spatial_dims]))
+        prediction = model.predicting(image, region=region, **tiling)
+        shape = model.channels_first(image).shape[: -model.spatial_dims]
+        total = int(np.prod(shape[:-1] if model.channel_axis is not None else shape))
         while True:
             try:
                 plane, done, tiles = next(prediction)
@@ -60,13 +63,14 @@ def predict_tiles(
     ----------
     network : torch.nn.Module
         In evaluation mode, on the device to use.
-    image : array of float, (y, x) or (z, y, x)
+    image : array of float, (y, x) or (z, y, x), or with channels first
         Normalised pixels. Sides are filled up by reflection to a multiple of `multiple`.
-    multiple : int
+    multiple : int or sequence of int, one per spatial axis
         What the network needs the sides of its input to be multiples of. Tiles begin at
-        such multiples too, so that they see the same grid as the whole image would.
-    tile : int, optional
-        Side of a tile in pixels, rounded up to a multiple of `multiple`; by default 512
+        such multiples too, so that they see the same grid as the whole image would. One int
+        stands for every axis of an image without channels.
+    tile : int or sequence of int, optional
+        Sides of a tile in pixels, rounded up to a multiple of `multiple`; by default 512
         in planes and 96 in volumes.
     overlap : float, [0, 1)
         Share of a tile's side that neighbours have in common, at least. Where half of it
@@ -83,23 +87,28 @@ def predict_tiles(
 
     Returns
     -------
-    array of float32, (channels, *image.shape)
+    array of float32, (classes, [z,] y, x)
         Probabilities: of the object for one channel, of each class for more.
     """
     from monai.data.utils import dense_patch_slices
 
     device = next(network.parameters()).device
-    tile = tile or _TILE[image.ndim]
+    dims = np.size(multiple) if np.ndim(multiple) else image.ndim
+    sides = image.shape[-dims:]
+    image = image.reshape(-1, *sides)
+    multiple = np.broadcast_to(multiple, dims).tolist()
+    tile = np.broadcast_to(_TILE[dims] if tile is None else tile, dims).tolist()
     batch_size = batch_size or (1 if device.type == "cpu" else 4)
-    padded = [round_up(side, multiple) for side in image.shape]
-    tile_shape = [min(side, round_up(tile, multiple)) for side in padded]
-    interval = [max(1, int(side * (1 - overlap)) // multiple) * multiple for side in tile_shape]
-    filled = np.pad(image, [(0, p - s) for p, s in zip(padded, image.shape)], mode="symmetric")
+    padded = [round_up(side, m) for side, m in zip(sides, multiple)]
+    tile_shape = [min(p, round_up(t, m)) for p, t, m in zip(padded, tile, multiple)]
+    interval = [max(1, int(t * (1 - overlap)) // m) * m for t, m in zip(tile_shape, multiple)]
+    missing = [(0, 0), *((0, p - s) for p, s in zip(padded, sides))]
+    filled = np.pad(image, missing, mode="symmetric")
     places = dense_patch_slices(padded, tile_shape, interval)
     total, weights = None, np.zeros(padded, np.float32)
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
-        tiles = torch.from_numpy(np.stack([filled[where] for where in batch])[:, None])
+        tiles = torch.from_numpy(np.stack([filled[(slice(None), *where)] for where in batch]))
         probabilities = _probabilities(network, tiles.to(device), flips).cpu().numpy()
         if total is None:
             total = np.zeros((probabilities.shape[1], *padded), np.float32)
@@ -109,7 +118,7 @@ def predict_tiles(
             weights[where] += weight
         yield min(start + batch_size, len(places)), len(places)
     total /= weights
-    return total[(slice(None), *(slice(side) for side in image.shape))]
+    return total[(slice(None), *(slice(side) for side in sides))]
 
 
 def _weight(where, shape, interval):

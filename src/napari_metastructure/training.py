@@ -45,9 +45,11 @@ def train(
     ----------
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; each plane (volume for
-        ``spatial_dims=3``) is brought to zero mean and unit deviation.
+        ``spatial_dims=3``) is brought to zero mean and unit deviation. With ``channel_axis`` they
+        have one axis more, for channels, each of which is normalised by itself.
     labels : array or sequence of arrays
-        Integers of the same shapes; 0 is background, -1 and ``ignore_label`` do not count.
+        Integers of the same shapes, without channels; 0 is background, -1 and ``ignore_label``
+        do not count. Where no pixel of a plane counts, it is left out.
     config : TrainingConfig or dict, optional
     validation_images : array or sequence of arrays, optional
         Images to validate on. By default a block of `images` is held back.
@@ -217,15 +219,9 @@ def _training(job, images, labels, validation, config, noise, device):
     seed = np.random.SeedSequence(config.seed).entropy
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
-        {
-            "network": config.network,
-            "spatial_dims": config.spatial_dims,
-            "in_channels": 1,
-            "out_channels": 1 if len(classes) == 2 else len(classes),
-            "channels": config.channels,
-            "depth": config.depth,
-        },
+        config.architecture(training.images[0].shape, len(classes)),
         classes,
+        channel_axis=config.channel_axis,
         seed=int(weights_seed.generate_state(1)[0]),
     )
     if "bce" in config.loss:
@@ -234,7 +230,7 @@ def _training(job, images, labels, validation, config, noise, device):
     sampler = PatchSampler(
         training,
         classes,
-        patch_size=config.patch_size,
+        patch_size=config.patch_shape,
         batch_size=config.batch_size,
         multiple=config.multiple,
         ignore_label=config.ignore_label,
@@ -289,15 +285,19 @@ def _training(job, images, labels, validation, config, noise, device):
 def _hold_back(images, labels, validation_images, validation_labels, config):
     """Items to train on, items to validate on, and whether the labels of these are clean."""
     dims, fraction = config.spatial_dims, config.validation_fraction
-    items = Items.of(images, labels, dims)
+    axis = config.channel_axis
+    items = Items.of(images, labels, dims, channel_axis=axis)
+    every_moments, boxes = items.moments, items.boxes_that_count(config.ignore_label)
+    items = items.within(boxes)
     if validation_images is not None:
         if validation_labels is None:
             raise ValueError("The validation images need labels; give validation_labels too.")
-        return items, Items.of(validation_images, validation_labels, dims), True
+        held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
+        return items, held_back, True
     training, held_back = items.split(fraction)
     if validation_labels is None:
         return training, held_back, False
-    clean = Items.of(images, validation_labels, dims, items.moments)
+    clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
     return training, clean.split(fraction)[1], True
 
 
@@ -489,7 +489,7 @@ class Previews:
         started, image = time.perf_counter(), self.job.preview
         if image is None or started < self._next:
             return
-        prediction = self.model.predicting(image)
+        prediction = self.model.predicting_plane(image)
         probability = yield from _finish(self.job, prediction, Progress("preview", 0, 1))
         now = time.perf_counter()
         self._next = now + max(_SECONDS_BETWEEN_PREVIEWS, 10 * (now - started))
