@@ -16,7 +16,7 @@ __all__ = ["SegmentationModel", "load_model", "run_out", "versions"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
-_MARGIN = 4  # predicted beyond a region, in `multiple`s: the network sees its surroundings
+_MARGIN = 6  # predicted beyond a region, in `multiple`s: as far as a U-Net sees
 _SAVED = ("threshold", "threshold_source", "inverted", "transition", "flips", "record")
 
 

@@ -297,7 +297,7 @@ class PatchSampler:
 
 
 def _starts(part, size, side):
-    """Where a patch of this size may begin, as a range, so that it lies in the part or around it."""
+    """Range of where a patch of this size may begin, to lie in the part or around it."""
     first, last = sorted((part.start, part.stop - size))
     last_of_all = max(side - size, 0)
     return min(max(first, 0), last_of_all), min(max(last, 0), last_of_all) + 1
