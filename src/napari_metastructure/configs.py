@@ -142,6 +142,11 @@ class TrainingConfig(NetworkConfig):
         title="Held back",
         description="Share of the images, the last ones, kept from training for validation.",
     )
+    as_mask: bool = Field(
+        False,
+        title="Train on the mask",
+        description="Take every label but 0 as one class, as for instances numbered one by one.",
+    )
     ignore_label: int | None = Field(
         None,
         title="Ignore label",

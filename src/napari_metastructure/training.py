@@ -4,6 +4,7 @@ import copy
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -26,6 +27,7 @@ from napari_metastructure.volumes import count_classes
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 
 _MAX_CLASSES = 256
+_MANY_CLASSES = 20
 _SECONDS_BETWEEN_PREVIEWS = 2.0
 
 
@@ -214,8 +216,8 @@ def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    counts = _counts(training, config.ignore_label)
-    classes = _classes(counts, _counts(held_back, config.ignore_label), clean)
+    counts, judged = (_counts(items, config) for items in (training, held_back))
+    classes = _classes(counts, judged, clean)
     seed = np.random.SeedSequence(config.seed).entropy
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
@@ -301,11 +303,14 @@ def _hold_back(images, labels, validation_images, validation_labels, config):
     return training, clean.split(fraction)[1], True
 
 
-def _counts(items, ignore_label):
+def _counts(items, config):
     """Number of pixels per label value, of those that count."""
     counts = Counter()
     for label in items.labels:
-        counts.update(dict(zip(*(part.tolist() for part in count_classes(label, ignore_label)))))
+        found = count_classes(label, config.ignore_label)
+        counts.update(dict(zip(*(part.tolist() for part in found))))
+    if config.as_mask:
+        counts = Counter({0: counts[0], 1: counts.total() - counts[0]})
     return counts
 
 
@@ -321,7 +326,13 @@ def _classes(counts, judged, clean):
     if len(present) > _MAX_CLASSES:
         raise ValueError(
             f"The labels hold {len(present)} different values; these look like instances: "
-            "give one value per kind of structure."
+            "give one value per kind of structure, or train on the mask (as_mask)."
+        )
+    if len(present) > _MANY_CLASSES:
+        warnings.warn(
+            f"The labels hold {len(present)} different values, and each is trained as a class of "
+            "its own; if they are instances, train on the mask (as_mask).",
+            stacklevel=2,
         )
     if len(present) > 2 and judged - present:
         raise ValueError(
