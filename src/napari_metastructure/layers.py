@@ -1,10 +1,11 @@
 """Between napari layers and arrays: where a layer lies, and which plane is shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from napari_metastructure.axes import Layout, channels_first
+from napari_metastructure.volumes import as_array
 
 __all__ = [
     "RECORD",
@@ -105,11 +106,14 @@ class Source:
         Of the array of the chosen level.
     level : int
         Of a multiscale layer, 0 is the finest.
+    box : tuple of slice or None
+        A part of the image, without channels, that the job works on.
     """
 
     layer: object
     layout: Layout
     level: int = 0
+    box: tuple | None = None
 
     @classmethod
     def of(cls, layer, level=0, **preferences):
@@ -138,7 +142,31 @@ class Source:
     def array(self):
         """What the network sees of the layer, safe from later edits."""
         data = self.layer.data[self.level] if self.layer.multiscale else self.layer.data
-        return self.layout.taken(data)
+        data = self.layout.taken(as_array(data))
+        if self.box is None:
+            return data
+        part, axis = list(self.box), self.layout.input_axis
+        if axis is not None:
+            part.insert(axis, slice(None))
+        return data[tuple(part)]
+
+    @property
+    def shape(self):
+        """Of results."""
+        shape = self.layout.label_shape
+        return shape if self.box is None else tuple(part.stop - part.start for part in self.box)
+
+    def around(self, region):
+        """The part of the image around a region, an array of bool."""
+        from scipy.ndimage import find_objects
+
+        return replace(self, box=find_objects(region.astype(np.uint8))[0])
+
+    def whole(self, result):
+        """A result of the `box` in an array of the image's size, 0 elsewhere."""
+        filled = np.zeros(self.layout.label_shape, result.dtype)
+        filled[self.box] = result
+        return filled
 
     @property
     def canonical(self):
@@ -159,11 +187,15 @@ class Source:
         if self._kept_axis is not None:
             factors[axis] = self.layout.shape[axis]
         placed = _coarser(place(self.layer), factors)
-        return _without_axis(placed, axis) if axis == 0 else placed
+        placed = _without_axis(placed, axis) if axis == 0 else placed
+        return self._onward(placed, [part.start for part in self.box]) if self.box else placed
 
     def place_plane(self, index):
         """The same for one plane (or volume), its leading axes of length 1."""
-        placed = self.place()
+        return self._onward(self.place(), index)
+
+    def _onward(self, placed, index):
+        """The place so many pixels further on, along the first axes of the result."""
         offset = np.zeros(len(placed["scale"]))
         offset[self._result_axes[: len(index)]] = index
         return _moved(placed, offset)
@@ -188,7 +220,7 @@ class Source:
         point = np.asarray(viewer.dims.point, dtype=float)[-ndim:]
         point = np.concatenate([np.zeros(ndim - len(point)), point])
         pixel = (np.linalg.inv(_to_world(placed)) @ [*point, 1])[axes]
-        leading = self.layout.label_shape[: -self.layout.spatial_dims]
+        leading = self.shape[: -self.layout.spatial_dims]
         index = np.rint(pixel[: len(leading)]).astype(int)
         return tuple(int(i) for i in np.clip(index, 0, np.array(leading, int) - 1))
 
@@ -212,6 +244,8 @@ class Source:
             for axis, (n, whole) in enumerate(zip(self.layout.label_shape, labels.shape)):
                 nearest = ((np.arange(n) + 0.5) * whole / n).astype(int)
                 labels = labels[(slice(None),) * axis + (nearest,)]
+        if self.box is not None:
+            labels = labels[self.box]
         if region is None:
             return labels
         signed = np.promote_types(labels.dtype, np.int8)
