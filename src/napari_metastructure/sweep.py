@@ -301,6 +301,7 @@ def _trained_and_scored(data, run, config):
     noisy = data.stack if spec is None else corrupt(data.stack, spec)
     chosen = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     chosen |= {"seed": run.seed, "validation_fraction": _HELD_BACK, "ignore_label": None}
+    chosen |= {"as_mask": False, "channel_axis": None if config.channel_axis is None else 0}
     job = train(data.images, data.planes(noisy), chosen, noise=spec)
     for event in job:
         if isinstance(event, Step):
@@ -360,7 +361,8 @@ def _pictures(data, runs, store):
     """A scored plane with objects, and what each run of the first seed makes of it."""
     plane = max(range(len(data.scored_labels)), key=lambda n: (data.scored_labels[n] > 0).mean())
     truth = np.array(data.classes)[np.maximum(data.scored_labels[plane], 0)]
-    pictures = {"image": data.scored_images[plane], "labels": truth}
+    image = np.asarray(data.scored_images[plane])
+    pictures = {"image": image.mean(0) if image.ndim > truth.ndim else image, "labels": truth}
     for run in runs:
         prediction = store.prediction(run) if run.seed == runs[0].seed else None
         if prediction is not None:
@@ -411,12 +413,12 @@ class _Data:
 
     @classmethod
     def of(cls, images, labels, validation, config):
-        dims = config.spatial_dims
-        training = Items.of(images, labels, dims)
+        axes = {"spatial_dims": config.spatial_dims, "channel_axis": config.channel_axis}
+        training = Items.of(images, labels, **axes)
         if validation is None:
             training, scored = training.split(config.validation_fraction)
         else:
-            scored = Items.of(*validation, dims)
+            scored = Items.of(*validation, **axes)
         if not len(scored):
             raise ValueError("A sweep needs images to score on; raise validation_fraction above 0.")
         counts = Counter()
@@ -424,7 +426,7 @@ class _Data:
             counts.update(
                 dict(zip(*map(np.ndarray.tolist, count_classes(label, config.ignore_label))))
             )
-        classes = sorted({0, *(+counts)})
+        classes = [0, 1] if config.as_mask else sorted({0, *(+counts)})
         if len(classes) < 2:
             raise ValueError("The clean labels hold no object, only background; paint some first.")
         if len(classes) > 256:
@@ -440,6 +442,7 @@ class _Data:
             for part in (training, scored)
         ]
         shares = [counts[value] / counts.total() for value in classes]
+        shares[1:] = shares[1:] if len(classes) > 2 else [1 - shares[0]]
         stack = _stacked(numbers[0])
         return cls(training.images, numbers[0], stack, scored.images, numbers[1], classes, shares)
 
