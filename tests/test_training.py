@@ -274,12 +274,11 @@ def test_one_small_image(task):
     assert done.record["validation"] is not None
 
 
-@pytest.mark.parametrize("left", [0, -1])
-def test_nothing_to_validate_on_keeps_the_last_weights(task, left):
-    """The held-back planes hold no object, or no labelled pixel at all."""
+def test_nothing_to_validate_on_keeps_the_last_weights(task):
+    """The held-back planes hold no object."""
     images, masks, *_ = task
     labels = masks.astype(int)
-    labels[13:] = left
+    labels[13:] = 0
     job = train(images, labels, **TINY)
     done, events = last(job)
     validated = [e for e in events if isinstance(e, Validated)]
@@ -598,3 +597,24 @@ def test_a_loss_that_is_not_finite_ends_the_training(task, monkeypatch):
     )
     with pytest.raises(FloatingPointError, match="no longer finite; lower the learning rate"):
         list(train(images, masks, **TINY))
+
+
+# ----------------------------------------------------------------- early stopping
+
+
+def test_stops_when_the_noise_is_learnt_by_heart(blobs):
+    images, masks = blobs(1, seed=0, size=32)
+    spec = NoiseSpec(kind="flip", ratio=0.4, seed=0)
+    options = {**SMALL, "channels": 16, "epochs": 60, "batch_size": 1, "validation_fraction": 0}
+    noisy = corrupt(masks, spec)
+    done, _ = last(train(images, noisy, noise=spec, **options))
+    entropy = -(0.4 * np.log(0.4) + 0.6 * np.log(0.6))
+    assert done.record["stopped_early"]
+    assert done.record["steps"] < 60
+    assert done.history["loss"][-1] < entropy
+    assert all(loss >= entropy for loss in done.history["loss"][:-1])
+    whole, _ = last(train(images, noisy, noise=spec, early_stopping=False, **options))
+    assert whole.record["steps"] == 60
+    assert not whole.record["stopped_early"]
+    unknown, _ = last(train(images, noisy, **options))
+    assert unknown.record["steps"] == 60

@@ -88,7 +88,7 @@ class Round:
 class Scored:
     """A finished run of a sweep, the `done`-th of `total`: its row of the table, what it predicts.
 
-    `prediction` holds class numbers, one array per scored image; None if the run failed.
+    `prediction` holds labels, one array per scored image; None if the run failed.
     """
 
     row: dict

@@ -9,7 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["COLUMNS", "SCORES", "UNITS", "clean_level", "curves", "figure", "save", "summary"]
+__all__ = [
+    "CLOSE",
+    "COLUMNS",
+    "NO_AMOUNT",
+    "SCORES",
+    "UNITS",
+    "clean_level",
+    "curves",
+    "figure",
+    "panels",
+    "save",
+    "shown_amount",
+    "summary",
+    "x_label",
+]
 
 SCORES = ("dice", "iou", "auc", "threshold", "best_dice", "rank", "figure_of_merit")
 COLUMNS = ("kind", "amount", "seed", *SCORES, "seconds", "status", "error")
@@ -28,10 +42,13 @@ UNITS = {
 """What the amount of each kind of noise says, and its unit."""
 
 
+NO_AMOUNT = ["skeletonize", "random"]
+
+
 def shown_amount(kind, amount):
-    """The amount in the unit of its kind: shares in percent, moves in pixels."""
+    """Where an amount stands on the axis: shares in percent, moves in pixels, others by number."""
     if amount is None:
-        return 0.0
+        return NO_AMOUNT.index(kind)
     return 100 * amount if UNITS[kind][1] == "%" else amount
 
 
@@ -174,41 +191,54 @@ def figure(table, score="dice"):
     from matplotlib.figure import Figure
 
     found, clean = curves(table, score), clean_level(table, score)
-    panels = [kinds for kinds in _panels(found) if kinds]
-    drawing = Figure(figsize=(3.2 * max(len(panels), 1), 3.2), layout="constrained")
-    axes = drawing.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)[0]
-    for axis, kinds in zip(axes, panels):
+    groups = panels(found)
+    width = max(len(groups), 1)
+    drawing = Figure(figsize=(3.2 * width, 3.2), layout="constrained")
+    axes = drawing.subplots(1, width, sharey=True, squeeze=False)[0]
+    for axis, kinds in zip(axes, groups):
         if clean is not None:
             axis.axhspan(clean[0] - CLOSE, clean[0] + CLOSE, color="0.9")
-            axis.axhline(clean[0], color="0.5", linewidth=1, label="clean")
+            axis.axhline(clean[0], color="0.5", linewidth=1)
         for kind in kinds:
             _draw_curve(axis, kind, found[kind], table, score)
-        if UNITS[kinds[0]][1]:
-            text, unit = UNITS[kinds[0]]
-            axis.set_xlabel(f"borders moved [{unit}]" if len(kinds) > 1 else f"{text} [{unit}]")
-        else:
-            axis.set_xticks(range(len(kinds)), [UNITS[kind][0] for kind in kinds])
-            axis.set_xlim(-0.6, len(kinds) - 0.4)
-        if len(kinds) > 1 and UNITS[kinds[0]][1]:
+        axis.set_xlabel(x_label(kinds))
+        if kinds[0] in NO_AMOUNT:
+            axis.set_xticks(range(len(NO_AMOUNT)), [UNITS[kind][0] for kind in NO_AMOUNT])
+            axis.set_xlim(-0.6, len(NO_AMOUNT) - 0.4)
+        elif len(kinds) > 1:
             axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel({"dice": "Dice", "iou": "IoU", "auc": "AUC"}.get(score, score))
     return drawing
 
 
-def _panels(found):
-    """Kinds that share a panel: those measured in percent alone, moves together, the rest."""
-    moves = [kind for kind in ("shift", "dilate", "erode") if kind in found]
-    rest = [kind for kind in ("skeletonize", "random") if kind in found]
-    return [[kind] if kind in found else [] for kind in ("sample", "flip")] + [moves, rest]
+def panels(kinds):
+    """Kinds of noise that share a panel: kept and flipped pixels alone, moves together, the rest.
+
+    Parameters
+    ----------
+    kinds : container of str
+
+    Returns
+    -------
+    list of list of str
+        Without empty ones.
+    """
+    groups = [["sample"], ["flip"], ["shift", "dilate", "erode"], NO_AMOUNT]
+    groups = [[kind for kind in group if kind in kinds] for group in groups]
+    return [group for group in groups if group]
+
+
+def x_label(kinds):
+    """What the amounts of one panel are, with their unit."""
+    text, unit = UNITS[kinds[0]]
+    text = "pixels or borders moved by" if len(kinds) > 1 else text
+    return f"{text} [{unit}]" if unit else ""
 
 
 def _draw_curve(axis, kind, points, table, score):
     amounts, means, spreads, _ = zip(*points)
-    if amounts[0] is None:
-        place = [["skeletonize", "random"].index(kind) if len(axis.containers) else 0]
-    else:
-        place = [shown_amount(kind, amount) for amount in amounts]
+    place = [shown_amount(kind, amount) for amount in amounts]
     bars = axis.errorbar(place, means, spreads, marker="o", capsize=3, label=kind)
     for x, amount in zip(place, amounts):
         values = _values(table, kind, amount, score)

@@ -24,7 +24,7 @@ from napari_metastructure.patches import Items, class_indices
 from napari_metastructure.training import run_to_end, train
 from napari_metastructure.volumes import count_classes
 
-__all__ = ["Run", "Sweep", "SweepConfig", "plan", "sweep", "sweep_all"]
+__all__ = ["Run", "Sweep", "SweepConfig", "as_images", "plan", "sweep", "sweep_all"]
 
 AMOUNTS = {
     "sample": "fraction",
@@ -37,6 +37,7 @@ AMOUNTS = {
 
 _HELD_BACK = 0.1  # of the training images: noisy as they are, they choose the weights
 _TRIES = 3  # of a run whose worker died
+_SECONDS_TO_CONNECT = 20
 _WITHOUT_NOISE = {"sample": 1, "flip": 0, "shift": 0, "dilate": 0, "erode": 0}
 
 
@@ -300,6 +301,7 @@ def _trained_and_scored(data, run, config):
     noisy = data.stack if spec is None else corrupt(data.stack, spec)
     chosen = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     chosen |= {"seed": run.seed, "validation_fraction": _HELD_BACK, "ignore_label": None}
+    chosen |= {"as_mask": False, "channel_axis": None if config.channel_axis is None else 0}
     job = train(data.images, data.planes(noisy), chosen, noise=spec)
     for event in job:
         if isinstance(event, Step):
@@ -312,6 +314,7 @@ def _trained_and_scored(data, run, config):
 def _score(model, data):
     """Scores on the images that no run was trained on, and the labels predicted there."""
     size = len(data.classes)
+    values = np.array(data.classes).astype(np.min_scalar_type(data.classes[-1]))
     counts, masks = np.zeros((size, size), np.int64), []
     tallies = [Tally() for _ in range(size - 1)]
     for image, truth in zip(data.scored_images, data.scored_labels):
@@ -322,7 +325,7 @@ def _score(model, data):
         maps = [probabilities] if size == 2 else model.undo_noise(probabilities)[1:].clip(0, 1)
         for label, (tally, p) in enumerate(zip(tallies, maps), 1):
             tally.add(truth[known] == label, p[known])
-        masks.append(mask)
+        masks.append(values[mask])
     hits, either = np.diag(counts)[1:], (counts.sum(0) + counts.sum(1))[1:]
     occurs = counts.sum(1)[1:] > 0
     curves = [tally.scores() for tally, there in zip(tallies, occurs) if there]
@@ -357,13 +360,37 @@ def _mean(values):
 def _pictures(data, runs, store):
     """A scored plane with objects, and what each run of the first seed makes of it."""
     plane = max(range(len(data.scored_labels)), key=lambda n: (data.scored_labels[n] > 0).mean())
-    pictures = {"image": data.scored_images[plane], "labels": data.scored_labels[plane]}
+    truth = np.array(data.classes)[np.maximum(data.scored_labels[plane], 0)]
+    image = np.asarray(data.scored_images[plane])
+    pictures = {"image": image.mean(0) if image.ndim > truth.ndim else image, "labels": truth}
     for run in runs:
         prediction = store.prediction(run) if run.seed == runs[0].seed else None
         if prediction is not None:
             pictures[run.title] = prediction[plane]
     middle = {name: p[len(p) // 2] if p.ndim == 3 else p for name, p in pictures.items()}
     return {name: np.asarray(picture) for name, picture in middle.items()}
+
+
+def as_images(prediction, shapes, config):
+    """A prediction in arrays of the whole images' shapes, 0 where nothing was scored.
+
+    Parameters
+    ----------
+    prediction : list of array
+        Of a `Scored` event of a sweep that held its scored part back itself.
+    shapes : sequence of tuple of int
+        Of the labels that the sweep was given.
+    config : SweepConfig
+
+    Returns
+    -------
+    list of array
+    """
+    images = [np.zeros(shape, prediction[0].dtype) for shape in shapes]
+    scored = Items.of(images, None, config.spatial_dims).split(config.validation_fraction)[1]
+    for place, mask in zip(scored.images, prediction):
+        place[...] = mask
+    return images
 
 
 # --------------------------------------------------------------------------- data
@@ -386,12 +413,12 @@ class _Data:
 
     @classmethod
     def of(cls, images, labels, validation, config):
-        dims = config.spatial_dims
-        training = Items.of(images, labels, dims)
+        axes = {"spatial_dims": config.spatial_dims, "channel_axis": config.channel_axis}
+        training = Items.of(images, labels, **axes)
         if validation is None:
             training, scored = training.split(config.validation_fraction)
         else:
-            scored = Items.of(*validation, dims)
+            scored = Items.of(*validation, **axes)
         if not len(scored):
             raise ValueError("A sweep needs images to score on; raise validation_fraction above 0.")
         counts = Counter()
@@ -399,7 +426,7 @@ class _Data:
             counts.update(
                 dict(zip(*map(np.ndarray.tolist, count_classes(label, config.ignore_label))))
             )
-        classes = sorted({0, *(+counts)})
+        classes = [0, 1] if config.as_mask else sorted({0, *(+counts)})
         if len(classes) < 2:
             raise ValueError("The clean labels hold no object, only background; paint some first.")
         if len(classes) > 256:
@@ -415,6 +442,7 @@ class _Data:
             for part in (training, scored)
         ]
         shares = [counts[value] / counts.total() for value in classes]
+        shares[1:] = shares[1:] if len(classes) > 2 else [1 - shares[0]]
         stack = _stacked(numbers[0])
         return cls(training.images, numbers[0], stack, scored.images, numbers[1], classes, shares)
 
@@ -513,7 +541,7 @@ class _Store:
             file.write(json.dumps(row) + "\n")
 
     def prediction(self, run):
-        """The predicted class numbers, one array per scored image; None if there are none."""
+        """The predicted labels, one array per scored image; None if there are none."""
         if self.folder is None:
             return self._predictions.get(run)
         if not self.is_done(run) or not self._path(run).exists():
@@ -565,7 +593,7 @@ def _connect(address):
             "A scheduler needs dask.distributed: pip install 'napari-metastructure[distributed]'."
         ) from None
     try:
-        return Client(address, timeout=20, set_as_default=False)
+        return Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"There is no dask scheduler at {address} ({error}).") from None
 

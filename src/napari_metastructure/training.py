@@ -8,6 +8,7 @@ from datetime import datetime
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 
 from napari_metastructure import parallel, transition
 from napari_metastructure.chunks import ChunkedArray
@@ -41,6 +42,7 @@ from napari_metastructure.volumes import count_classes
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 
 _MAX_CLASSES = 256
+_MANY_CLASSES = 20
 _MOST_COUNTED = 2**32  # pixels
 _SECONDS_BETWEEN_PREVIEWS = 2.0
 
@@ -61,9 +63,11 @@ def train(
     ----------
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; each plane (volume for
-        ``spatial_dims=3``) is brought to zero mean and unit deviation.
+        ``spatial_dims=3``) is brought to zero mean and unit deviation. With ``channel_axis`` they
+        have one axis more, for channels, each of which is normalised by itself.
     labels : array or sequence of arrays
-        Integers of the same shapes; 0 is background, -1 and ``ignore_label`` do not count.
+        Integers of the same shapes, without channels; 0 is background, -1 and ``ignore_label``
+        do not count. Where no pixel of a plane counts, it is left out.
     config : TrainingConfig or dict, optional
     validation_images : array or sequence of arrays, optional
         Images to validate on. By default a block of `images` is held back.
@@ -281,30 +285,25 @@ def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    counts = yield from _counts(job, training, config.ignore_label)
-    judged = yield from _counts(job, held_back, config.ignore_label)
+    counts = yield from _counts(job, training, config)
+    judged = yield from _counts(job, held_back, config)
     classes = _classes(counts, judged, clean)
     seed = parallel.same(np.random.SeedSequence(config.seed).entropy)
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
-        {
-            "network": config.network,
-            "spatial_dims": config.spatial_dims,
-            "in_channels": 1,
-            "out_channels": 1 if len(classes) == 2 else len(classes),
-            "channels": config.channels,
-            "depth": config.depth,
-        },
+        config.architecture(training.images[0].shape, len(classes)),
         classes,
+        channel_axis=config.channel_axis,
         seed=int(weights_seed.generate_state(1)[0]),
     )
+    shares = [counts[value] / counts.total() for value in classes]
     if "bce" in config.loss:
-        expect(model.network, [counts[value] / counts.total() for value in classes])
+        expect(model.network, shares)
     _foresee(model, noise, config.loss)
     sampler = PatchSampler(
         training,
         classes,
-        patch_size=config.patch_size,
+        patch_size=config.patch_shape,
         batch_size=config.batch_size * parallel.size(),
         multiple=config.multiple,
         ignore_label=config.ignore_label,
@@ -322,6 +321,8 @@ def _training(job, images, labels, validation, config, noise, device):
         compile=config.compile,
     )
     losses, previews = [], Previews(job, model)
+    floor = _noise_floor(model.transition, shares) if config.early_stopping else -np.inf
+    memorising = False
     validation = _Validation(job, model, held_back, clean, config.ignore_label)
     for step in range(1, steps + 1):
         if parallel.stopping(job):
@@ -331,8 +332,13 @@ def _training(job, images, labels, validation, config, noise, device):
         yield Step(step, steps, epoch, losses[-1])
         yield from trainer.news()
         yield from previews.if_due(epoch)
-        if step % per_epoch == 0 and len(held_back):
+        if step % per_epoch:
+            continue
+        if len(held_back):
             yield from validation.run(epoch, step)
+        memorising = np.mean(losses[-per_epoch:]) < floor
+        if memorising:
+            break
     trainer.optimizer.zero_grad()
     if validation.weights:
         model.network.load_state_dict(validation.weights)
@@ -349,6 +355,7 @@ def _training(job, images, labels, validation, config, noise, device):
         "validated_on": validation.labels,
         "validation": validation.scores,
         "steps": len(losses),
+        "stopped_early": bool(memorising),
         "threshold": model.threshold,
         "threshold_source": model.threshold_source,
         "device": str(device),
@@ -366,19 +373,23 @@ def _training(job, images, labels, validation, config, noise, device):
 def _hold_back(images, labels, validation_images, validation_labels, config):
     """Items to train on, items to validate on, and whether the labels of these are clean."""
     dims, fraction = config.spatial_dims, config.validation_fraction
-    items = Items.of(images, labels, dims)
+    axis = config.channel_axis
+    items = Items.of(images, labels, dims, channel_axis=axis)
+    every_moments, boxes = items.moments, items.boxes_that_count(config.ignore_label)
+    items = items.within(boxes)
     if validation_images is not None:
         if validation_labels is None:
             raise ValueError("The validation images need labels; give validation_labels too.")
-        return items, Items.of(validation_images, validation_labels, dims), True
+        held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
+        return items, held_back, True
     training, held_back = items.split(fraction)
     if validation_labels is None:
         return training, held_back, False
-    clean = Items.of(images, validation_labels, dims, items.moments)
+    clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
     return training, clean.split(fraction)[1], True
 
 
-def _counts(job, items, ignore_label):
+def _counts(job, items, config):
     """Number of pixels per label value, of those that count; generator of `Progress`.
 
     Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
@@ -398,7 +409,11 @@ def _counts(job, items, ignore_label):
             yield Progress("looking for classes", number * step, len(labels))
             if job.stopping and len(counts) > 1:
                 break
-        counts.update(dict(zip(*(part.tolist() for part in count_classes(label, ignore_label)))))
+        counts.update(
+            dict(zip(*(part.tolist() for part in count_classes(label, config.ignore_label))))
+        )
+    if config.as_mask:
+        counts = Counter({0: counts[0], 1: counts.total() - counts[0]})
     return counts
 
 
@@ -414,7 +429,13 @@ def _classes(counts, judged, clean):
     if len(present) > _MAX_CLASSES:
         raise ValueError(
             f"The labels hold {len(present)} different values; these look like instances: "
-            "give one value per kind of structure."
+            "give one value per kind of structure, or train on the mask (as_mask)."
+        )
+    if len(present) > _MANY_CLASSES:
+        warnings.warn(
+            f"The labels hold {len(present)} different values, and each is trained as a class of "
+            "its own; if they are instances, train on the mask (as_mask).",
+            stacklevel=2,
         )
     if len(present) > 2 and judged - present:
         raise ValueError(
@@ -437,6 +458,29 @@ def _foresee(model, noise, loss):
         model.inverted = bool(matrix[1, 1] < matrix[0, 1])
     if loss == "bce":  # the other losses do not yield the probabilities of the labels
         model.transition = matrix.tolist()
+
+
+def _noise_floor(matrix, shares):
+    """Cross entropy of the noisy labels for a network that knows the true ones.
+
+    A loss below it, over a whole epoch, says more of the noisy labels than the true ones do.
+
+    Parameters
+    ----------
+    matrix : list of list of float or None
+        Noise transition matrix; None if it is not known.
+    shares : list of float
+        Share of each class in the noisy labels.
+
+    Returns
+    -------
+    float
+        The entropy H(noisy | true) in nats; minus infinity where the noise is not known.
+    """
+    if matrix is None:
+        return -np.inf
+    true = np.clip(np.linalg.solve(np.transpose(matrix), shares), 0, None)
+    return float(true / true.sum() @ entropy(matrix, axis=1))
 
 
 def _with_indices(spec, classes):
@@ -584,7 +628,7 @@ class Previews:
         started, image = time.perf_counter(), self.job.preview
         if image is None or started < self._next:
             return
-        prediction = self.model.predicting(image)
+        prediction = self.model.predicting_plane(image)
         probability = yield from _finish(self.job, prediction, Progress("preview", 0, 1))
         now = time.perf_counter()
         self._next = now + max(_SECONDS_BETWEEN_PREVIEWS, 10 * (now - started))
