@@ -1,4 +1,5 @@
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -235,17 +236,48 @@ def test_stopped_training_is_kept_and_marked(folder, monkeypatch):
     from napari_metastructure import progress
     from napari_metastructure.events import Step
 
-    show = progress._Shown.__call__
-
-    def stop_at_third(self, event):
-        import signal
-
-        if isinstance(event, Step) and event.step == 3:
-            signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
-        show(self, event)
-
-    monkeypatch.setattr(progress._Shown, "__call__", stop_at_third)
+    monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
     run("train", ".", "-o", "m.safetensors", *QUICK, "--epochs", 50)
     record = record_of(folder / "m.safetensors")
     assert record["stopped"]
     assert record["steps"] == 3
+
+
+def _stop_at(kind, attribute, number):
+    """In place of the progress bar: Ctrl-C, at a certain event."""
+
+    def show(self, event):
+        if isinstance(event, kind) and getattr(event, attribute) == number:
+            signal.raise_signal(signal.SIGINT)
+
+    return show
+
+
+def test_zarr_in_and_out_is_the_same_as_tiff(folder):
+    pytest.importorskip("zarr")
+    run("corrupt", "masks", "-o", "a.ome.zarr", "--kind", "dilate", "--radius", 2)
+    run("corrupt", "a.ome.zarr", "-o", "b.ome.zarr", "--kind", "flip", "--seed", 1, "--quiet")
+    run("corrupt", "a.ome.zarr", "-o", "b.tif", "--kind", "flip", "--seed", 1)
+    np.testing.assert_array_equal(read("b.ome.zarr").data, read("b.tif").data)
+    record = record_of(folder / "b.ome.zarr")
+    assert read("b.ome.zarr").record["config"] == record["config"]
+    run("train", ".", "-o", "m.safetensors", *QUICK)
+    out = ["-o", "c.ome.zarr", "--probabilities", "p.ome.zarr", "--quiet"]
+    run("predict", "m.safetensors", "images", *out)
+    run("predict", "m.safetensors", "images", "-o", "c.tif", "--quiet")
+    np.testing.assert_array_equal(read("c.ome.zarr").data, read("c.tif").data)
+    assert read("p.ome.zarr").data.dtype == np.float32
+    assert read("p.ome.zarr").complete
+
+
+def test_stopped_prediction_leaves_a_partial_image(folder, monkeypatch):
+    pytest.importorskip("zarr")
+    from napari_metastructure import progress
+    from napari_metastructure.events import Progress
+
+    run("train", ".", "-o", "m.safetensors", *QUICK)
+    monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Progress, "done", 2))
+    text = run("predict", "m.safetensors", "images", "-o", "c.ome.zarr")
+    assert "Wrote c.ome.zarr, which is partial." in text
+    assert record_of(folder / "c.ome.zarr")["partial"]
+    assert "partial: the run that makes it has not finished" in run("info", "c.ome.zarr")

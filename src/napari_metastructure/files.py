@@ -21,10 +21,12 @@ from napari_metastructure.volumes import as_list, is_lazy
 __all__ = [
     "Pixels",
     "check_new",
+    "create_zarr",
     "digest",
     "fingerprint",
     "folder_layout",
     "in_place_of",
+    "in_planes",
     "pair_of",
     "paths_of",
     "read",
@@ -253,7 +255,7 @@ def _read_one(path, count=1, missing="error"):
             return _read_tiff(path, count)
         if path.suffix.lower() == ".npy":
             data = np.load(path, mmap_mode="r", allow_pickle=False)
-            data = _from_array(data) if data.nbytes * count > LAZY else np.array(data)
+            data = in_planes(data) if data.nbytes * count > LAZY else np.array(data)
             return _plain(data, "i" * (data.ndim - 2) + "yx")
         from skimage.io import imread
 
@@ -313,8 +315,12 @@ def _read_page(path, index):
         return tifffile.imread(path, key=index) if index is not None else tifffile.imread(path)
 
 
-def _from_array(data):
+def in_planes(data):
+    """The array as a dask array; one that is not yet, in blocks of a plane."""
     import dask.array as da
+
+    if is_lazy(data):
+        return data
 
     return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
 
@@ -501,6 +507,33 @@ def write(
                     f"{path.name} should end in .ome.tif, .ome.zarr or .npy, or have no ending to "
                     "be a folder."
                 )
+
+
+def create_zarr(path, shape, dtype, *, like=None, overwrite=False):
+    """A new OME-Zarr image, to be filled block by block and then finished.
+
+    Parameters
+    ----------
+    path : path or str
+        Absolute, if other processes are to write to it.
+    shape : sequence of int
+    dtype : dtype
+    like : Pixels, optional
+        As for `write`.
+    overwrite : bool
+
+    Returns
+    -------
+    ome_zarr.ZarrImage
+    """
+    from napari_metastructure.ome_zarr import create_image
+
+    path = check_new(path, overwrite=overwrite)
+    empty = np.broadcast_to(np.zeros((), dtype), shape)
+    axes, scale, units = _described(empty, like, None, None, None)
+    return create_image(
+        path, shape, dtype, axes=axes, scale=scale, units=units, overwrite=overwrite
+    )
 
 
 def _described(data, like, axes, scale, units):

@@ -1,6 +1,7 @@
 """What is in a file: an image, a model or a record, in a few lines."""
 
 import json
+import warnings
 from pathlib import Path
 
 from napari_metastructure import files
@@ -27,7 +28,10 @@ def describe(path):
                 for line in _pixels(p)
             ),
         ]
-    return _pixels(files.read(path, missing="warn"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        lines = _pixels(files.read(path, missing="warn"))
+    return lines + [str(w.message) for w in caught if w.category is UserWarning]
 
 
 def _pixels(pixels):

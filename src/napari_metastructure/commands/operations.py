@@ -1,6 +1,7 @@
 """The operations of the command line, on files: each takes a `Run` and fills its outputs."""
 
 import json
+import tempfile
 
 import numpy as np
 
@@ -11,7 +12,7 @@ __all__ = ["OPERATIONS", "known_noise"]
 
 def corrupt(run):
     """Noisy copies of labels."""
-    from napari_metastructure import noise, transition
+    from napari_metastructure import noise
 
     if run.config.seed is None:
         seed = np.random.SeedSequence().entropy % 2**32
@@ -22,12 +23,6 @@ def corrupt(run):
     ]
     run.facts["noise"] = run.config.summary()
     run.write("output", _like_source(noisy, labels), labels)
-    if run.outputs and run.is_main:
-        try:
-            size = max(2, 1 + max(int(array.max()) for array in labels.arrays))
-            run.facts["matrix"] = transition.of(run.config, size).tolist()
-        except ValueError:  # no closed form
-            pass
 
 
 def train(run):
@@ -62,26 +57,60 @@ def segment(run):
 def predict(run):
     """Labels, or probabilities, that a model gives to images."""
     from napari_metastructure.model import load_model
-    from napari_metastructure.prediction import predict
 
-    options = dict(run.options)
+    options = {name: value for name, value in run.options.items() if value is not None}
+    options.pop("scheduler", None)
     images = run.read("images")
-    model = load_model(run.inputs["model"], options.pop("device", None) or "auto")
-    threshold, _scheduler = options.pop("threshold", None), options.pop("scheduler", None)
-    tiling = {name: value for name, value in options.items() if value is not None}
+    model = load_model(run.inputs["model"], options.pop("device", "auto"))
+    if "threshold" in options:
+        model.threshold, model.threshold_source = options.pop("threshold"), "set by hand"
     run.facts["device"] = str(model.device)
-    labels, probabilities = [], []
+    run.facts["threshold"] = model.threshold
+    role = "probabilities" if "probabilities" in run.outputs else "output"
+    found = []
     for array in images.arrays:
-        last = run.watch(predict(model, array, **tiling))
-        if last.value is None:
+        found.append(_predicted(run, role, model, array, images, options))
+        if run.stopped:
             run.partial = True
             break
-        probabilities.append(last.value)
-        labels.append(model.decide(last.value, threshold))
-    if not labels:
-        raise RuntimeError("Stopped before the first image was done: nothing was written.")
-    run.write("output", _like_source(labels, images), images)
-    run.write("probabilities", _like_source(probabilities, images), images)
+    if not hasattr(found[0], "finish"):  # an OME-Zarr image is written already
+        run.write(role, _like_source(found, images), images)
+    if role == "probabilities" and "output" in run.outputs:
+        labels = [_decided(model, array) for array in found]
+        run.write("output", _like_source(labels, images), images)
+
+
+def _predicted(run, role, model, array, images, tiling):
+    """The array that a model makes of one image; an OME-Zarr image if that is to be the output."""
+    from napari_metastructure import cluster
+    from napari_metastructure.prediction import predict
+
+    labels = role == "output"
+    shape, dtype = array.shape, np.dtype(np.float32)
+    if labels:
+        dtype = np.min_scalar_type(max(model.classes))
+    elif len(model.classes) > 2:
+        shape = (len(model.classes), *shape)
+    if run.streams(role) and not isinstance(images.data, list):
+        out = run.create(role, shape, dtype, images)
+    elif np.prod(shape) * dtype.itemsize > files.LAZY:
+        file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
+        out = np.memmap(file, dtype, shape=shape)
+    else:
+        out = np.zeros(shape, dtype)
+    if run.client is not None:
+        return run.watch(cluster.predict(model, array, out, run.client, labels=labels)).value
+    return run.watch(predict(model, array, out=out, labels=labels, **tiling)).value
+
+
+def _decided(model, probabilities):
+    """Labels of probabilities, lazily where these are."""
+    if not hasattr(probabilities, "lazy"):
+        return model.decide(probabilities)
+    lazy, dtype = probabilities.lazy, np.min_scalar_type(max(model.classes))
+    if len(model.classes) == 2:
+        return lazy.map_blocks(model.decide, dtype=dtype)
+    return lazy.rechunk({0: -1}).map_blocks(model.decide, dtype=dtype, drop_axis=0)
 
 
 def density(run):

@@ -59,7 +59,7 @@ def replay(path, *, keep=None, quiet=False):
             {role: source["path"] for role, source in record["inputs"].items()},
             outputs,
             _config(record),
-            record["options"],
+            {**record["options"], "scheduler": None},
             quiet=quiet,
         )
         again = perform(run)

@@ -7,13 +7,15 @@ import sys
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import click
+import numpy as np
 
 from napari_metastructure import __version__, files
+from napari_metastructure.volumes import is_lazy
 
 __all__ = ["Run", "perform", "record_path", "result_digest"]
 
@@ -45,6 +47,8 @@ class Run:
         What the operation adds to the record.
     stopped, partial : bool
         Ended early by the user; not all of the output was made.
+    client : distributed.Client, optional
+        While the run goes on, of the scheduler in its options.
     """
 
     operation: str
@@ -57,6 +61,7 @@ class Run:
     facts: dict = field(default_factory=dict)
     stopped: bool = False
     partial: bool = False
+    client: object = None
 
     def __post_init__(self):
         self.inputs = {name: value for name, value in self.inputs.items() if value}
@@ -84,21 +89,46 @@ class Run:
 
     def read(self, role, **how):
         """The pixels of an input; None if it was not given."""
-        return files.read(self.inputs[role], **how) if role in self.inputs else None
+        if role not in self.inputs:
+            return None
+        pixels = files.read(self.inputs[role], **how)
+        if not pixels.complete:
+            self.say(f"Note: {self.inputs[role]} is a partial result.")
+        if self.client is None or isinstance(pixels.data, list):
+            return pixels
+        return replace(pixels, data=files.in_planes(pixels.data))
 
     def read_pair(self):
-        """Images and labels, each from their input, or from one folder with both."""
+        """Images and labels, each from their input."""
         images, labels = files.read_pair(self.inputs["images"], self.inputs["labels"])
         if isinstance(images.data, list):
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels
 
-    def write(self, role, data, like=None, **how):
-        """Write an output, if it is wanted."""
+    def streams(self, role):
+        """Whether an output is written block by block, while it is made."""
+        return role in self.outputs and self.outputs[role].suffix == ".zarr"
+
+    def create(self, role, shape, dtype, like):
+        """A new OME-Zarr image for an output."""
+        path = self.outputs[role].resolve()
+        return files.create_zarr(path, shape, dtype, like=like, overwrite=self.overwrite)
+
+    def write(self, role, data, like=None):
+        """Write an output, if it is wanted; lazy data to OME-Zarr block by block."""
         if role not in self.outputs or not self.is_main:
             return
-        path = self.outputs[role]
-        files.write(path, data, like=like, record=self.brief(), overwrite=self.overwrite, **how)
+        if is_lazy(data) and self.streams(role):
+            from napari_metastructure.cluster import store
+
+            dtype = np.uint8 if data.dtype == bool else data.dtype
+            out = self.create(role, data.shape, dtype, like)
+            out.record = self.brief()
+            last = self.watch(store(data, out, self.client, activity="writing"))
+            self.partial = self.partial or last.stopped
+            return
+        record, overwrite = self.brief(), self.overwrite
+        files.write(self.outputs[role], data, like=like, record=record, overwrite=overwrite)
 
     def brief(self):
         """The record without what is known only at the end, for the inside of a file."""
@@ -122,9 +152,11 @@ def perform(run):
     from napari_metastructure.commands.operations import OPERATIONS
 
     _check_outputs(run)
-    inputs = {role: files.fingerprint(source) for role, source in run.inputs.items()}
+    inputs = {}
+    if run.is_main:
+        inputs = {role: files.fingerprint(source) for role, source in run.inputs.items()}
     started, clock = datetime.now(), time.perf_counter()
-    with _warnings_as_lines(run):
+    with _warnings_as_lines(run), _connected(run):
         OPERATIONS[run.operation](run)
     record = {
         **run.brief(),
@@ -199,6 +231,24 @@ def _versions():
         except PackageNotFoundError:
             continue
     return {**found, "platform": f"{sys.platform} {platform.machine()}"}
+
+
+@contextmanager
+def _connected(run):
+    """The client of the run's scheduler, if it has one."""
+    if not run.options.get("scheduler"):
+        yield
+        return
+    from napari_metastructure.cluster import connect
+
+    other = [path for role, path in run.outputs.items() if not run.streams(role)]
+    if other:
+        raise ValueError(f"With a scheduler, {other[0].name} should end in .ome.zarr.")
+    with connect(run.options["scheduler"]) as run.client:
+        try:
+            yield
+        finally:
+            run.client = None
 
 
 @contextmanager
