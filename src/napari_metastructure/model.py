@@ -246,7 +246,10 @@ class _Normalised:
         self.mean, self.deviation = moments(image)
 
     def __getitem__(self, where):
-        return (np.asarray(self.image[where], dtype=np.float32) - self.mean) / self.deviation
+        pixels = np.array(self.image[where], dtype=np.float32)
+        pixels -= self.mean
+        pixels /= self.deviation
+        return pixels
 
 
 def _weights(network):

@@ -137,7 +137,8 @@ def predict_tiles(
             weight = reduce(np.multiply.outer, [axis[at.start] for axis, at in zip(weights, where)])
             first, *others = where
             here = (slice(None), slice(first.start - begin, first.stop - begin), *others)
-            rows[here] += probability * weight
+            probability *= weight
+            rows[here] += probability
         following = places[start + batch_size : start + batch_size + 1]
         done = int(following[0][0].start) // align * align if following else shape[0]
         if write is not None and done > begin:
@@ -198,10 +199,11 @@ def _probabilities(network, tiles, flips):
     mirrors = [(), (-1,), (-2,), (-2, -1)] if flips else [()]
     memory_format = torch.channels_last if tiles.ndim == 4 else torch.channels_last_3d
     tiles = tiles.contiguous(memory_format=memory_format)
-    total = 0
+    total = None
     with torch.inference_mode(), autocast(tiles.device):
         for axes in mirrors:
-            logits = network(tiles.flip(axes)).float()
+            logits = network(tiles.flip(axes) if axes else tiles).float()
             p = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-            total = total + p.flip(axes)
-    return total / len(mirrors)
+            p = p.flip(axes) if axes else p
+            total = p if total is None else total.add_(p)
+    return total / len(mirrors) if flips else total
