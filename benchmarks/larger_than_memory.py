@@ -1,10 +1,11 @@
 """What it costs that a stack is larger than memory: time, against arrays in memory, and memory.
 
-Run: python benchmarks/larger_than_memory.py [--gigabytes 10] [--percent 3] [--folder /tmp]. It makes
-a synthetic stack of planes of 2048 x 2048 uint16 with labels, as Zarr in chunks of 512 x 512, and
-deletes it after. Bars: resident memory at its peak less than 2 GB above that of the idle process;
-prediction at most 1.15 times the time of the bare network on the same tiles; training at most
-1.2 times that from memory. What is compared takes turns, plane by plane and step by step.
+Run: python benchmarks/larger_than_memory.py [--gigabytes 10] [--percent 3] [--folder FOLDER]. It
+makes a synthetic stack of planes of 2048 x 2048 uint16 with labels, as Zarr in chunks of
+512 x 512, and deletes it after. Bars: resident memory at its peak less than 2 GB above that of the
+idle process; prediction at most 1.15 times the time of the bare network on the same tiles;
+training at most 1.2 times that from memory. What is compared takes turns, plane by plane and step
+by step.
 """
 
 import argparse
@@ -19,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-import zarr
 from _timing import tubes
 
 from napari_metastructure import TrainingConfig, train
@@ -120,8 +120,8 @@ def prediction(stack, folder, percent):
         job.close()
     seconds, bare_seconds = sum(times[1:]), sum(bare_times[1:])
     print(
-        f"  {count} of {stack.shape[0]} planes, streamed to Zarr: {seconds / count:.2f} s per plane, "
-        f"bare network {bare_seconds / count:.2f} s, ratio {seconds / bare_seconds:.3f}"
+        f"  {count} of {stack.shape[0]} planes, streamed to Zarr: {seconds / count:.2f} s per "
+        f"plane, bare network {bare_seconds / count:.2f} s, ratio {seconds / bare_seconds:.3f}"
     )
 
 
