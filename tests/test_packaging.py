@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 # A module imports only from its own storey and those below. A new one must be placed here.
 STOREYS = {
     "science": {
-        *("_borders", "_draws", "chunks", "configs", "density", "extraction", "metrics"),
+        *("_borders", "_draws", "axes", "chunks", "configs", "density", "extraction", "metrics"),
         *("noise", "ome_zarr", "parameters", "transition", "volumes"),
     },
     "learning": {

@@ -4,9 +4,12 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from napari_metastructure.axes import multiples
 from napari_metastructure.parameters import Field, Parameters
 
 __all__ = ["IGTTConfig", "NetworkConfig", "TrainingConfig"]
+
+_VOLUMES = {"patch_size": 64, "batch_size": 2}  # defaults in 3-D: the memory of 128 and 8 in 2-D
 
 
 class NetworkConfig(Parameters):
@@ -25,6 +28,20 @@ class NetworkConfig(Parameters):
         2,
         title="Dimensions",
         description="2: every plane of a stack by itself. 3: whole volumes.",
+    )
+    channel_axis: int | None = Field(
+        None,
+        title="Channel axis",
+        description="Axis of the images that holds channels, counted from 0, or from -1 at the "
+        "end; the network sees all of them, labels do not have it. Empty: none.",
+    )
+    anisotropy: float = Field(
+        1.0,
+        ge=0.1,
+        le=100,
+        title="Voxel depth",
+        description="3-D: size of a voxel along z over its size along y and x. Patches follow "
+        "it, and so does the U-Net; other networks take voxels for cubes.",
     )
     epochs: int = Field(
         12, ge=1, le=10_000, title="Epochs", description="How often every pixel is seen on average."
@@ -46,7 +63,7 @@ class NetworkConfig(Parameters):
         le=2048,
         multiple_of=16,
         title="Patch size",
-        description="Side of a training patch, in pixels.",
+        description="Side of a training patch, in pixels; in 3-D along y and x.",
     )
     learning_rate: float = Field(
         1e-2,
@@ -64,14 +81,46 @@ class NetworkConfig(Parameters):
 
     @property
     def multiple(self):
-        """What patch sides are multiples of, in pixels."""
-        return 2 ** (self.depth - 1)
+        """What patch sides are multiples of, in pixels, per axis."""
+        return multiples(self.depth, self.spatial_dims, self._pooled_anisotropy)
+
+    @property
+    def patch_shape(self):
+        """Sides of a patch, in pixels, per axis: in 3-D about as long along z in the world."""
+        if self.spatial_dims == 2:
+            return (self.patch_size, self.patch_size)
+        step = self.multiple[0]
+        planes = max(1, round(self.patch_size / self.anisotropy / step)) * step
+        return (planes, self.patch_size, self.patch_size)
+
+    def architecture(self, plane_shape, num_classes=2):
+        """Arguments of `networks.build` for planes (or volumes) of a shape, channels first."""
+        return {
+            "network": self.network,
+            "spatial_dims": self.spatial_dims,
+            "in_channels": 1 if self.channel_axis is None else plane_shape[0],
+            "out_channels": 1 if num_classes == 2 else num_classes,
+            "channels": self.channels,
+            "depth": self.depth,
+            "anisotropy": self._pooled_anisotropy,
+        }
+
+    @property
+    def _pooled_anisotropy(self):
+        """What the network knows of the voxels."""
+        return self.anisotropy if self.network == "unet" and self.spatial_dims == 3 else 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _smaller_in_3d(cls, values):
+        return {**_VOLUMES, **values} if values.get("spatial_dims") == 3 else values
 
     @model_validator(mode="after")
     def _patches_fit(self):
-        if self.patch_size % (2 * self.multiple):
+        multiple = 2 ** (self.depth - 1)
+        if self.patch_size % (2 * multiple):
             raise ValueError(
-                f"patch_size should be a multiple of {2 * self.multiple} for {self.depth} levels, "
+                f"patch_size should be a multiple of {2 * multiple} for {self.depth} levels, "
                 f"not {self.patch_size}"
             )
         return self
@@ -92,6 +141,11 @@ class TrainingConfig(NetworkConfig):
         le=0.9,
         title="Held back",
         description="Share of the images, the last ones, kept from training for validation.",
+    )
+    as_mask: bool = Field(
+        False,
+        title="Train on the mask",
+        description="Take every label but 0 as one class, as for instances numbered one by one.",
     )
     ignore_label: int | None = Field(
         None,
@@ -139,6 +193,13 @@ class IGTTConfig(NetworkConfig):
         title="Start",
         description="First labels. auto: a vote of filters that fit the images; "
         "black: none, as published; scribbles and labels: yours.",
+    )
+    start_channel: int | None = Field(
+        None,
+        ge=0,
+        title="Start channel",
+        description="Of several channels, the one that start labels are drawn from. "
+        "Empty: the mean of all.",
     )
     polarity: Literal["auto", "bright", "dark"] = Field(
         "auto",
@@ -208,4 +269,7 @@ class IGTTConfig(NetworkConfig):
     @model_validator(mode="before")
     @classmethod
     def _published(cls, values):
-        return {**_PUBLISHED, **values} if values.get("mode") == "paper" else values
+        if values.get("mode") != "paper":
+            return values
+        volumes = _VOLUMES if values.get("spatial_dims") == 3 else {}
+        return {**_PUBLISHED, **volumes, **values}

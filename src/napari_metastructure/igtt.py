@@ -12,7 +12,7 @@ from napari_metastructure.configs import IGTTConfig
 from napari_metastructure.devices import pick_device, release_memory
 from napari_metastructure.events import Done, Job, Progress, Round, Step
 from napari_metastructure.losses import IGNORE, UNSUPERVISED_LOSSES
-from napari_metastructure.model import SegmentationModel, versions
+from napari_metastructure.model import SegmentationModel, run_out, versions
 from napari_metastructure.patches import Items, PatchSampler
 from napari_metastructure.training import Previews, Trainer, run_to_end
 from napari_metastructure.volumes import as_list, round_up
@@ -31,7 +31,9 @@ def segment(images, config=None, *, labels=None, **params):
     ----------
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; together they are one image set, for
-        which one network is trained.
+        which one network is trained. With ``channel_axis`` they have one axis more, for
+        channels: the network sees all of them, start labels are drawn from the mean of the
+        normalised channels or from ``start_channel``.
     config : IGTTConfig or dict, optional
     labels : array or sequence of arrays, optional
         Integers of the images' shapes, for two values of ``start``. "labels": a first
@@ -88,7 +90,7 @@ def _segmenting(job, images, labels, config):
     device = pick_device(config.device)
     seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
     arrays = as_list(images)
-    items = Items.of(arrays, labels, config.spatial_dims)
+    items = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
     run = {"paper": _Paper, "robust": _Robust}[config.mode](job, items, config, device, seed)
     try:
         if run.varied:
@@ -118,8 +120,8 @@ def _segmenting(job, images, labels, config):
             run.history,
             record,
             stopped=job.stopping,
-            masks=_like(arrays, masks),
-            probabilities=_like(arrays, probabilities),
+            masks=_like(arrays, masks, config.channel_axis),
+            probabilities=_like(arrays, probabilities, config.channel_axis),
         )
     finally:
         del run
@@ -133,23 +135,18 @@ class _Run:
         self.job, self.items, self.config, self.device = job, items, config, device
         seeds = np.random.SeedSequence(seed).spawn(2)
         self.model = SegmentationModel(
-            {
-                "network": config.network,
-                "spatial_dims": config.spatial_dims,
-                "in_channels": 1,
-                "out_channels": 1,
-                "channels": config.channels,
-                "depth": config.depth,
-            },
+            config.architecture(items.images[0].shape),
             [0, 1],
+            channel_axis=config.channel_axis,
             seed=int(seeds[0].generate_state(1)[0]),
         )
         self.rng = np.random.default_rng(seeds[1])
         self.history = {"loss": [], "rounds": []}
         self.facts = {}
+        self.pictures = items.pictures(config.start_channel)
         self.polarity = config.polarity
         if self.polarity == "auto":
-            self.polarity = pseudo.polarity(items.images)
+            self.polarity = pseudo.polarity(self.pictures)
         self.facts["polarity"] = self.polarity
         self.varied = {
             number
@@ -164,9 +161,9 @@ class _Run:
         probabilities = []
         for number, image in enumerate(self.items.images):
             if number not in self.varied:
-                probabilities.append(np.zeros(image.shape, np.float32))
+                probabilities.append(np.zeros(self.pictures[number].shape, np.float32))
                 continue
-            prediction = self.model.predicting(image)
+            prediction = self.model.predicting_plane(image)
             while len(probabilities) == number:
                 try:
                     next(prediction)
@@ -177,7 +174,7 @@ class _Run:
 
     def start_label(self, name, number):
         """First label of a plane: uint8, 0 and 1."""
-        image = self.items.images[number]
+        image = self.pictures[number]
         if name == "black":
             return np.zeros(image.shape, np.uint8)
         if name == "labels":
@@ -252,7 +249,7 @@ class _Robust(_Run):
         shown = self.shown()
         image, label = np.asarray(self.items.images[shown]), labels[shown]
         share = float(np.mean([part.mean() for part in labels]))
-        p = self.model.predict(image)
+        p = run_out(self.model.predicting_plane(image))
         return Round(0, self.config.rounds, share, float("nan"), image, p, label, label)
 
     def _report(self, number, before, after):
@@ -262,7 +259,7 @@ class _Robust(_Run):
         self.history["rounds"].append({"round": number, "label_change": float(change)})
         shown = self.shown()
         image = np.asarray(self.items.images[shown])
-        p = self.model.predict(image)
+        p = run_out(self.model.predicting_plane(image))
         chosen = (p > self.model.threshold).astype(np.uint8)
         yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
 
@@ -271,7 +268,7 @@ class _Robust(_Run):
         config, items = self.config, self.items
         names = (config.start,)
         if config.start == "auto":
-            names = pseudo.vote_filters(items.images, self.polarity)
+            names = pseudo.vote_filters(self.pictures, self.polarity)
         self.facts["start"] = list(names)
         clear = names == pseudo.INTENSITY
         self.augmentation = 0 if clear else config.augmentation
@@ -287,7 +284,7 @@ class _Robust(_Run):
         sampler = PatchSampler(
             Items(self.items.images, labels, self.items.moments),
             [0, 1],
-            patch_size=config.patch_size,
+            patch_size=config.patch_shape,
             batch_size=config.batch_size,
             multiple=config.multiple,
             foreground=0,
@@ -350,15 +347,17 @@ class _Robust(_Run):
         return start
 
 
-def _like(arrays, planes):
-    """Planes in order, put together to arrays of the same shapes."""
+def _like(arrays, planes, channel_axis):
+    """Planes in order, put together to arrays of the same shapes but for channels."""
     planes = iter(planes)
     results = []
     for array in arrays:
+        shape = list(array.shape)
+        if channel_axis is not None:
+            del shape[channel_axis]
         first = next(planes)
-        count = int(np.prod(array.shape)) // first.size
-        stack = [first, *(next(planes) for _ in range(count - 1))]
-        results.append(np.stack(stack).reshape(array.shape))
+        stack = [first, *(next(planes) for _ in range(int(np.prod(shape)) // first.size - 1))]
+        results.append(np.stack(stack).reshape(shape))
     return results
 
 
@@ -386,7 +385,7 @@ class _Paper(_Run):
                 if self.job.stopping or self.spent() >= 1:
                     return
                 batch = order[start : start + config.batch_size]
-                inputs = np.stack([self._cut(*tiles[index]) for index in batch])[:, None]
+                inputs = np.stack([self._cut(*tiles[index]) for index in batch])
                 targets = np.stack(
                     [_fill_label(labels[index], inputs.shape[2:]) for index in batch]
                 )
@@ -408,20 +407,23 @@ class _Paper(_Run):
 
     def _tiles(self):
         """(plane, place) of tiles of at most the patch size that cover every plane."""
-        size, tiles = self.config.patch_size, []
-        for number, image in enumerate(self.items.images):
+        tiles, sizes = [], self.config.patch_shape
+        for number, image in enumerate(self.pictures):
             starts = [
                 np.unique(np.linspace(0, max(side - size, 0), -(-side // size)).astype(int))
-                for side in image.shape
+                for side, size in zip(image.shape, sizes)
             ]
             for corner in np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, image.ndim):
                 place = tuple(
-                    slice(at, min(at + size, side)) for at, side in zip(corner, image.shape)
+                    slice(at, min(at + size, side))
+                    for at, side, size in zip(corner, image.shape, sizes)
                 )
                 tiles.append((number, place))
-        largest = np.max([image.shape for image in self.items.images], axis=0)
-        multiple = self.config.multiple  # twice, for a batch norm needs more than one value
-        self.shape = tuple(max(2 * multiple, min(size, round_up(s, multiple))) for s in largest)
+        largest = np.max([image.shape for image in self.pictures], axis=0)
+        self.shape = tuple(  # twice the multiple, for a batch norm needs more than one value
+            max(2 * multiple, min(size, round_up(side, multiple)))
+            for side, size, multiple in zip(largest, sizes, self.config.multiple)
+        )
         return tiles
 
     def _first(self, number, place):
@@ -430,7 +432,8 @@ class _Paper(_Run):
         return self.sketch(label) if label.any() else label
 
     def _cut(self, number, place):
-        return _pad(self.items.image(number, place), self.shape, mode="symmetric")
+        tile = _pad(self.items.image(number, place), self.shape, mode="symmetric")
+        return tile.reshape(-1, *self.shape)
 
     def _draw_weights(self):
         """Weights from N(0, 0.02)."""
@@ -449,7 +452,7 @@ class _Paper(_Run):
         shown = self.shown()
         index = next(i for i, (number, _) in enumerate(tiles) if number == shown)
         number, place = tiles[index]
-        image = np.asarray(self.items.images[number][place])
+        image = np.asarray(self.items.images[number][(..., *place)])
         probability, chosen, label = new[index]
         loss = float(np.mean(losses))
         yield Round(epoch, self.config.epochs, change, loss, image, probability, chosen, label)
@@ -470,8 +473,8 @@ def _published_sgd(parameters, learning_rate, steps, batches):
 
 
 def _pad(array, shape, **how):
-    missing = [(0, size - side) for side, size in zip(array.shape, shape)]
-    return np.pad(array, missing, **how)
+    missing = [(0, size - side) for side, size in zip(array.shape[-len(shape) :], shape)]
+    return np.pad(array, [(0, 0)] * (array.ndim - len(shape)) + missing, **how)
 
 
 def _fill_label(label, shape):

@@ -1,22 +1,25 @@
 """A trained network with all it takes to use it again: predict, segment, save, load."""
 
 import json
+from copy import copy
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from napari_metastructure.axes import channels_first, multiples
 from napari_metastructure.chunks import ChunkedArray, in_chunks
 from napari_metastructure.devices import pick_device
 from napari_metastructure.networks import build
 from napari_metastructure.prediction import predict_tiles
-from napari_metastructure.volumes import moments, planes
+from napari_metastructure.volumes import channel_moments, planes
 
-__all__ = ["SegmentationModel", "load_model", "versions"]
+__all__ = ["SegmentationModel", "load_model", "run_out", "versions"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
+_MARGIN = 6  # predicted beyond a region, in `multiple`s: as far as a U-Net sees
 _SAVED = ("threshold", "threshold_source", "inverted", "transition", "flips", "record")
 
 
@@ -27,9 +30,11 @@ class SegmentationModel:
     ----------
     architecture : dict
         Arguments of `networks.build`: network, spatial_dims, in_channels, out_channels,
-        channels, depth.
+        channels, depth, anisotropy.
     classes : sequence of int
         Label values in the order of the network's classes, background first.
+    channel_axis : int, optional
+        Axis of the images that holds channels; by default they hold none.
     seed : int, optional
         Seed of the first weights.
 
@@ -52,8 +57,9 @@ class SegmentationModel:
         How the model came about.
     """
 
-    def __init__(self, architecture, classes, *, seed=None):
+    def __init__(self, architecture, classes, *, channel_axis=None, seed=None):
         self.architecture = dict(architecture)
+        self.channel_axis = channel_axis
         self.classes = [int(label) for label in classes]
         if architecture["out_channels"] != (1 if len(self.classes) == 2 else len(self.classes)):
             raise ValueError(f"{len(self.classes)} classes do not fit the network's output.")
@@ -71,8 +77,13 @@ class SegmentationModel:
 
     @property
     def multiple(self):
-        """What the sides of the network's input are multiples of, in pixels."""
-        return 2 ** (self.architecture["depth"] - 1)
+        """What the sides of the network's input are multiples of, in pixels, per axis."""
+        anisotropy = self.architecture.get("anisotropy", 1.0)
+        return multiples(self.architecture["depth"], self.spatial_dims, anisotropy)
+
+    @property
+    def in_channels(self):
+        return self.architecture["in_channels"]
 
     @property
     def device(self):
@@ -83,14 +94,18 @@ class SegmentationModel:
         self.network.to(pick_device(device) if isinstance(device, str) else device)
         return self
 
-    def predict(self, image, *, out=None, labels=False, **tiling):
+    def predict(self, image, *, region=None, out=None, labels=False, **tiling):
         """Probabilities of an image or a stack of any size.
 
         Parameters
         ----------
         image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
-            Each plane (or volume) is normalised by its own mean and deviation. Dask and zarr arrays
+            Each plane (or volume) is normalised by its own mean and deviation. A model with a
+            `channel_axis` takes images with their channels along that axis. Dask and zarr arrays
             are read chunk by chunk.
+        region : array of bool, optional
+            Of the result's shape (a view by `numpy.broadcast_to` will do): only where it holds is
+            predicted, the rest is 0. Means and deviations are those of whole planes.
         out : array, optional
             Where to write the result as it comes, so that it is never whole in memory:
             `ome_zarr.create_image`, numpy.memmap or whatever else can be assigned to by index.
@@ -102,41 +117,47 @@ class SegmentationModel:
         Returns
         -------
         array of float32
-            For two classes the probability of the object, of the image's shape; for more, one map
-            per class along a first axis. With `labels`, as `decide` returns them. `out` if given.
+            For two classes the probability of the object, of the image's shape without
+            channels; for more, one map per class along a first axis. With `labels`, as `decide`
+            returns them. `out` if given.
 
         Raises
         ------
         ValueError
-            If the image has too few axes, is empty or holds NaN or infinity, or `out` does not fit.
+            If the image has too few axes, other channels than those trained on, is empty or holds
+            NaN or infinity, or `out` does not fit.
         """
-        job = self.predicting(image, out=out, labels=labels, **tiling)
-        while True:
-            try:
-                next(job)
-            except StopIteration as end:
-                return end.value
+        return run_out(self.predicting(image, region=region, out=out, labels=labels, **tiling))
 
-    def predicting(self, image, *, out=None, labels=False, **tiling):
+    def predicting(self, image, *, region=None, out=None, labels=False, **tiling):
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
-        image = in_chunks(image, warn=True)
-        parts = planes(image, self.spatial_dims)
-        out = self._checked_out(out, image.shape, labels)
-        align = getattr(out, "chunks", None) or (1,) * out.ndim
-        for number, index in enumerate(np.ndindex(image.shape[: -self.spatial_dims])):
+        image = self.channels_first(image)
+        has_channels = self.channel_axis is not None
+        shape = list(image.shape)
+        if has_channels:
+            del shape[-self.spatial_dims - 1]
+        parts = planes(image, self.spatial_dims + has_channels)
+        regions = [None] * len(parts)
+        if region is not None:
+            if region.shape != tuple(shape):
+                raise ValueError(f"The region has shape {region.shape}, not {tuple(shape)}.")
+            regions = planes(region, self.spatial_dims)
+        out = self._checked_out(out, shape, labels)
+        align = (getattr(out, "chunks", None) or (1,) * out.ndim)[-self.spatial_dims]
+        for number, index in enumerate(np.ndindex(*shape[: -self.spatial_dims])):
             write = partial(self._write, out, index, labels)
-            tiles = self.predicting_one(
-                _Normalised(parts[number]), write=write, align=align[-self.spatial_dims], **tiling
+            job = self.predicting_plane(
+                parts[number], region=regions[number], write=write, align=align, **tiling
             )
-            yield from _numbered(number, tiles)
+            yield from _numbered(number, job)
         return out
 
     def _checked_out(self, out, shape, labels):
         """The array to write on, a new one if none is given."""
-        shape = shape if labels or len(self.classes) == 2 else (len(self.classes), *shape)
+        shape = tuple(shape) if labels or len(self.classes) == 2 else (len(self.classes), *shape)
         if out is None:
             return np.empty(shape, self._label_values().dtype if labels else np.float32)
-        if tuple(out.shape) != tuple(shape):
+        if tuple(out.shape) != shape:
             raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
         if not labels and np.dtype(out.dtype).kind != "f":
             raise ValueError(f"Probabilities need an out of floats, not {out.dtype}.")
@@ -144,15 +165,75 @@ class SegmentationModel:
 
     def _write(self, out, index, labels, start, block):
         """Write rows of one plane (or volume)."""
-        rows = slice(start, start + block.shape[1 if len(self.classes) > 2 else 0])
+        rows = slice(start, start + block.shape[-self.spatial_dims])
         if labels:
-            out[(*index, rows)] = self.decide(block)
+            out[(*index, rows)] = self.decide(block).astype(out.dtype, copy=False)
         else:
             classes = (slice(None),) if len(self.classes) > 2 else ()
             out[(*classes, *index, rows)] = block.astype(out.dtype, copy=False)
 
+    def channels_first(self, image):
+        """An image as `predict` takes it, its channel axis moved before the spatial axes.
+
+        Raises
+        ------
+        ValueError
+            If the number of channels is not that of the network.
+        """
+        image = in_chunks(image, warn=True)
+        if self.channel_axis is None:
+            return image
+        moved = channels_first(image, self.channel_axis, self.spatial_dims)
+        found = moved.shape[-self.spatial_dims - 1]
+        if found != self.in_channels:
+            raise ValueError(
+                f"The model sees {self.in_channels} channels along axis {self.channel_axis}, but "
+                f"an image of shape {image.shape} has {found} there."
+            )
+        return moved
+
+    def predicting_plane(self, plane, *, region=None, write=None, **tiling):
+        """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
+        image = _Normalised(plane, self.spatial_dims)
+        if region is None:
+            return (yield from self.predicting_one(image, write=write, **tiling))
+        region = np.asarray(region)
+        box, classes = self._around(region), (len(self.classes),) * (len(self.classes) > 2)
+        result = None
+        if write is None:
+            result = np.empty((*classes, *region.shape), np.float32)
+
+            def write(start, rows):
+                by_row = np.moveaxis(result, len(classes), 0)
+                by_row[start : start + rows.shape[len(classes)]] = np.moveaxis(
+                    rows, len(classes), 0
+                )
+
+        rows = _Framed(write, region, box, classes)
+        if box is None:
+            yield 1, 1
+        else:
+            yield from self.predicting_one(image.cut(box), write=rows.write, **tiling)
+        rows.close()
+        return result
+
+    def _around(self, region):
+        """Slices around a region and what the network sees beyond it; None if it is empty."""
+        from scipy.ndimage import find_objects
+
+        found = (find_objects(np.asarray(region).astype(np.uint8)) or [None])[0]
+        if found is None:
+            return None
+        return tuple(
+            slice(
+                max(0, part.start // step - _MARGIN) * step,
+                min(part.stop + _MARGIN * step, side),
+            )
+            for part, step, side in zip(found, self.multiple, region.shape)
+        )
+
     def predicting_one(self, normalised, write=None, **tiling):
-        """Predict one plane (or volume) of zero mean and unit deviation.
+        """Predict one plane (or volume) of zero mean and unit deviation, channels first.
 
         A generator of (tiles done, tiles in all); returns the probabilities, or with `write`
         hands them over, see `prediction.predict_tiles`.
@@ -175,9 +256,9 @@ class SegmentationModel:
             self.network.train(was_training)
         return None if probabilities is None else of_classes(probabilities)
 
-    def segment(self, image, **tiling):
+    def segment(self, image, *, region=None, **tiling):
         """Labels of an image or a stack: `predict`, then `decide`."""
-        return self.decide(self.predict(image, **tiling))
+        return self.decide(self.predict(image, region=region, **tiling))
 
     def decide(self, probabilities, threshold=None):
         """Labels of the probabilities that `predict` returned.
@@ -228,6 +309,7 @@ class SegmentationModel:
             "format_version": _FORMAT_VERSION,
             "architecture": self.architecture,
             "classes": self.classes,
+            "channel_axis": self.channel_axis,
             "normalisation": f"z-score per {part}",
             **{name: getattr(self, name) for name in _SAVED},
             "versions": versions(),
@@ -237,13 +319,13 @@ class SegmentationModel:
 
 
 class _Normalised:
-    """Boxes of an image, of zero mean and unit deviation."""
+    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
 
-    def __init__(self, image):
+    def __init__(self, image, spatial_dims):
         if isinstance(image, ChunkedArray) and not image.cached:
             image = np.asarray(image)
         self.image, self.shape = image, image.shape
-        self.mean, self.deviation = moments(image)
+        self.mean, self.deviation = channel_moments(image, spatial_dims)
 
     def __getitem__(self, where):
         pixels = np.array(self.image[where], dtype=np.float32)
@@ -251,11 +333,56 @@ class _Normalised:
         pixels /= self.deviation
         return pixels
 
+    def cut(self, box):
+        """A part, normalised in the same way."""
+        part = copy(self)
+        part.image = self.image[(..., *box)]
+        part.shape = part.image.shape
+        return part
+
+
+class _Framed:
+    """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
+
+    def __init__(self, write, region, box, classes):
+        self._write, self.region, self.classes = write, region, classes
+        self.box = box or (slice(0, 0),) * region.ndim
+        self.done = 0
+        self._zeros(self.box[0].start)
+
+    def write(self, start, block):
+        count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
+        rows = np.zeros((*self.classes, count, *rest), np.float32)
+        rows[(..., slice(None), *self.box[1:])] = block
+        rows *= self.region[self.done : self.done + count]
+        self._write(self.done, rows)
+        self.done += count
+
+    def close(self):
+        """All that is left are zeros."""
+        self._zeros(len(self.region) - self.done)
+
+    def _zeros(self, count):
+        if count:
+            self._write(
+                self.done, np.zeros((*self.classes, count, *self.region.shape[1:]), np.float32)
+            )
+        self.done += count
+
 
 def _weights(network):
     """Parameters and buffers by name, each tensor once (networks list some twice)."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def run_out(job):
+    """Run a generator to its end; returns its value."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
 
 
 def _numbered(number, tiles):
@@ -319,7 +446,9 @@ def load_model(path, device="auto"):
 
 
 def _rebuilt(header, weights):
-    model = SegmentationModel(header["architecture"], header["classes"])
+    model = SegmentationModel(
+        header["architecture"], header["classes"], channel_axis=header.get("channel_axis")
+    )
     if weights.keys() != _weights(model.network).keys():
         raise KeyError("other weights than the architecture asks for")
     model.network.load_state_dict(weights, strict=False)

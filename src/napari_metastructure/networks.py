@@ -6,18 +6,22 @@ by itself, so that tiled and whole-image predictions agree.
 
 import math
 
+from napari_metastructure.axes import strides
+
 __all__ = ["NETWORKS", "build", "expect"]
 
 
-def _unet(spatial_dims, in_channels, out_channels, widths):
+def _unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
     from monai.networks.nets import DynUNet
 
-    steps = [2] * (len(widths) - 1)
+    steps = strides(len(widths), spatial_dims, anisotropy)
+    # as in nnU-Net, no kernel spans an axis that is too coarse yet to be halved
+    kernels = [tuple(3 if step == 2 else 1 for step in level) for level in steps]
     return DynUNet(
         spatial_dims,
         in_channels,
         out_channels,
-        kernel_size=[3] * len(widths),
+        kernel_size=[*kernels, 3],
         strides=[1, *steps],
         upsample_kernel_size=steps,
         filters=widths,
@@ -25,7 +29,7 @@ def _unet(spatial_dims, in_channels, out_channels, widths):
     )
 
 
-def _attention_unet(spatial_dims, in_channels, out_channels, widths):
+def _attention_unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
     from monai.networks.nets import AttentionUnet
 
     steps = [2] * (len(widths) - 1)
@@ -45,7 +49,7 @@ def _use_batch_normalisation(network):
                 setattr(module, name, batch[type(child)](child.num_features))
 
 
-def _segresnet(spatial_dims, in_channels, out_channels, widths):
+def _segresnet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
     from monai.networks.nets import SegResNet
 
     return SegResNet(
@@ -63,7 +67,15 @@ NETWORKS = {"unet": _unet, "attention_unet": _attention_unet, "segresnet": _segr
 
 
 def build(
-    network, *, spatial_dims=2, in_channels=1, out_channels=1, channels=16, depth=4, seed=None
+    network,
+    *,
+    spatial_dims=2,
+    in_channels=1,
+    out_channels=1,
+    channels=16,
+    depth=4,
+    anisotropy=1.0,
+    seed=None,
 ):
     """Build a network that maps an image to one logit map per output channel.
 
@@ -78,7 +90,11 @@ def build(
     channels : int
         Width of the first level, at least 2; it doubles at each further level.
     depth : int
-        Number of levels, at least 3. Image sides must be multiples of ``2 ** (depth - 1)``.
+        Number of levels, at least 3. Image sides must be multiples of ``2 ** (depth - 1)``, or
+        of `axes.multiples` with an anisotropy.
+    anisotropy : float
+        Size of a voxel along z over its size along y and x. The U-Net halves the finer axes
+        first; the other networks take voxels for cubes.
     seed : int, optional
         Seed of the random weights. The global random state is left alone.
 
@@ -99,7 +115,8 @@ def build(
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        return NETWORKS[network](spatial_dims, in_channels, out_channels, widths)
+        make = NETWORKS[network]
+        return make(spatial_dims, in_channels, out_channels, widths, anisotropy)
 
 
 def expect(network, shares):

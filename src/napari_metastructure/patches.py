@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from napari_metastructure.axes import channels_first
 from napari_metastructure.chunks import ChunkedArray, chunk_cache, in_chunks
 from napari_metastructure.losses import IGNORE
-from napari_metastructure.volumes import as_list, moments, planes, round_up
+from napari_metastructure.volumes import as_list, channel_moments, planes, round_up
 
 _SAMPLED = 2**24  # pixels of a larger plane or volume, in chunks, that are read for its moments
+_LARGEST_PLANE = 2**28  # pixels of a plane or volume that is read whole
 
 __all__ = ["Items", "PatchSampler", "class_indices"]
 
@@ -42,17 +44,21 @@ class Items:
     Slicing an entry is all that touches the pixels, so arrays may be lazy: of dask and zarr arrays
     a patch reads the chunks it lies in, through a cache that they share. The moments of such an
     entry are taken when it is first used; of more than 2**24 pixels, from evenly spread chunks.
+    With channels an image has one axis more than its labels, the first, and one mean and
+    deviation per channel. `boxes` holds, per entry, the slices outside of which no pixel counts.
     """
 
     images: list
     labels: list
     moments: list = field(default_factory=list)
+    boxes: list | None = None
 
     @classmethod
-    def of(cls, images, labels=None, spatial_dims=2, known_moments=None):
+    def of(cls, images, labels=None, spatial_dims=2, known_moments=None, channel_axis=None):
         """Split images, and labels that match, into planes or volumes.
 
-        With `known_moments`, one per plane or volume, the pixels are not looked at.
+        With `known_moments`, one per plane or volume, the pixels are not looked at. The channel
+        axis, if there is one, is that of the images; labels do not have it.
 
         Raises
         ------
@@ -60,7 +66,7 @@ class Items:
             If the images are not real numbers or the labels not integers.
         ValueError
             If images and labels differ in number or shape, or an image is empty,
-            has too few axes or holds NaN or infinity.
+            has too few axes or holds NaN or infinity, or images differ in their channels.
         """
         images = as_list(images)
         labels = [None] * len(images) if labels is None else as_list(labels)
@@ -73,13 +79,20 @@ class Items:
             )
         items, cache = cls([], []), chunk_cache()
         for number, (image, label) in enumerate(zip(images, labels)):
-            _check(number, image, label)
+            _check(number, image, label, channel_axis)
             image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
+            image = channels_first(image, channel_axis, spatial_dims)
+            items.images += planes(image, spatial_dims + (channel_axis is not None))
             label = None if label is None else in_chunks(label, cache)
-            items.images += planes(image, spatial_dims)
             items.labels += [None] if label is None else planes(label, spatial_dims)
+        counts = {image.shape[:-spatial_dims] for image in items.images}
+        if len(counts) > 1:
+            counts = ", ".join(str(*count) for count in sorted(counts))
+            raise ValueError(f"The images should have equally many channels, not {counts}.")
         items.moments = known_moments or [
-            _Later(moments, image) if isinstance(image, ChunkedArray) else moments(image)
+            _Later(channel_moments, image, spatial_dims)
+            if isinstance(image, ChunkedArray)
+            else channel_moments(image, spatial_dims)
             for image in items.images
         ]
         return items
@@ -87,13 +100,52 @@ class Items:
     def __len__(self):
         return len(self.images)
 
-    def image(self, index, where=...):
-        """The normalised pixels of one entry, float32."""
+    def image(self, index, where=()):
+        """The normalised pixels of one entry, float32; `where` counts spatial axes only."""
         mean, deviation = self.moments[index]
-        pixels = np.asarray(self.images[index][where], dtype=np.float32)
+        pixels = np.asarray(self.images[index][(..., *where)], dtype=np.float32)
         if isinstance(self.moments[index], _Later) and not np.isfinite(pixels).all():
             raise ValueError("The image holds NaN or infinity; replace these pixels first.")
         return (pixels - mean) / deviation
+
+    def pictures(self, channel=None):
+        """One plane of values per entry, to look at: the image itself if it has no channels, else
+        one of them or the mean of all, normalised.
+        """
+        if np.ndim(self.moments[0][0]) == 0:
+            return self.images
+        if channel is None:
+            return [self.image(index).mean(axis=0) for index in range(len(self))]
+        if channel >= len(self.images[0]):
+            raise ValueError(
+                f"There is no channel {channel}; the images have {len(self.images[0])}, from 0."
+            )
+        return [image[channel] for image in self.images]
+
+    def box(self, index):
+        """Slices outside of which no pixel of an entry counts."""
+        if self.boxes is not None:
+            return self.boxes[index]
+        return tuple(slice(0, side) for side in self.labels[index].shape)
+
+    def boxes_that_count(self, ignore_label=None):
+        """Per entry the smallest slices around the pixels that count, None where there are none.
+
+        None for all if the labels cannot hold an ignored value; then they are not looked at.
+        """
+        if ignore_label is None and all(label.dtype.kind in "bu" for label in self.labels):
+            return None
+        return [_box(label, ignore_label) for label in self.labels]
+
+    def within(self, boxes):
+        """The entries that have a box, with their boxes."""
+        if boxes is None:
+            return self
+        kept = [index for index, box in enumerate(boxes) if box is not None]
+        if not kept:
+            raise ValueError("No pixel of the labels counts: all of them are ignored.")
+        parts = (self.images, self.labels, self.moments, boxes)
+        return Items(*([part[index] for index in kept] for part in parts))
 
     def split(self, fraction):
         """Training and held-back items: the last entries, or the end of each if there are few.
@@ -106,19 +158,25 @@ class Items:
         if len(self) >= 4:
             cut = _cut(len(self), fraction)
             return self._take(slice(cut)), self._take(slice(cut, None))
-        training, held_back = Items([], [], self.moments), Items([], [], self.moments)
-        for image, label in zip(self.images, self.labels):
-            axis = int(np.argmax(image.shape))
-            cut = _cut(image.shape[axis], fraction)
-            first = (slice(None),) * axis + (slice(cut),)
-            last = (slice(None),) * axis + (slice(cut, None),)
-            for part, where in ((training, first), (held_back, last)):
-                part.images.append(image[where])
-                part.labels.append(label[where])
+        training, held_back = Items([], [], self.moments, []), Items([], [], self.moments, [])
+        for index, (image, label) in enumerate(zip(self.images, self.labels)):
+            box = self.box(index)
+            axis = int(np.argmax([part.stop - part.start for part in box]))
+            begin, end = box[axis].start, box[axis].stop
+            cut = begin + _cut(end - begin, fraction)
+            for part, start, stop in ((training, 0, cut), (held_back, cut, label.shape[axis])):
+                where = [slice(None)] * label.ndim
+                where[axis] = slice(start, stop)
+                part.images.append(image[(..., *where)])
+                part.labels.append(label[tuple(where)])
+                inside = list(box)
+                inside[axis] = slice(max(begin, start) - start, min(end, stop) - start)
+                part.boxes.append(tuple(inside))
         return training, held_back
 
     def _take(self, which):
-        return Items(self.images[which], self.labels[which], self.moments[which])
+        boxes = None if self.boxes is None else self.boxes[which]
+        return Items(self.images[which], self.labels[which], self.moments[which], boxes)
 
 
 class _Later:
@@ -133,13 +191,29 @@ class _Later:
             self._made, self._make = function(*arguments), None
         return iter(self._made)
 
+    def __getitem__(self, index):
+        return tuple(self)[index]
+
 
 def _cut(length, fraction):
     """Where the held-back end begins: one entry at least on either side of it."""
     return max(1, length - max(1, round(fraction * length)))
 
 
-def _check(number, image, label):
+def _box(label, ignore_label):
+    """The smallest slices around the pixels that count; None if there are none."""
+    from scipy.ndimage import find_objects
+
+    if isinstance(label, ChunkedArray) and label.size > _LARGEST_PLANE:
+        return tuple(slice(0, side) for side in label.shape)
+    label = np.asarray(label)
+    counted = label != IGNORE
+    if ignore_label is not None:
+        counted &= label != ignore_label
+    return (find_objects(counted.astype(np.uint8)) or [None])[0]
+
+
+def _check(number, image, label, channel_axis=None):
     if not (np.issubdtype(image.dtype, np.number) or image.dtype == bool):
         raise TypeError(f"Image {number} should hold real numbers, not {image.dtype}.")
     if np.issubdtype(image.dtype, np.complexfloating):
@@ -151,10 +225,13 @@ def _check(number, image, label):
             f"Label array {number} should hold integers, not {label.dtype}; "
             "convert it to integers first."
         )
-    if image.shape != label.shape:
+    shape = list(image.shape)
+    if channel_axis is not None and -image.ndim <= channel_axis < image.ndim:
+        del shape[channel_axis]
+    if tuple(shape) != label.shape:
+        same = "they should be the same" if channel_axis is None else "without its channels, equal"
         raise ValueError(
-            f"Image {number} has shape {image.shape} but its labels have {label.shape}; "
-            "they should be the same."
+            f"Image {number} has shape {image.shape} but its labels have {label.shape}; {same}."
         )
 
 
@@ -164,11 +241,11 @@ class PatchSampler:
     Parameters
     ----------
     items : Items
-        Where the patches come from, each pixel with the same chance.
+        Where the patches come from, each pixel of the entries' boxes with the same chance.
     classes : sequence of int
         Label values in ascending order; a target holds their indices.
-    patch_size : int
-        Side of a patch in pixels, a multiple of `multiple`. Sides of smaller images are
+    patch_size : int or sequence of int
+        Sides of a patch in pixels, multiples of `multiple`. Sides of smaller images are
         filled up to a multiple of `multiple` by reflection, and left out of the loss.
     batch_size : int
         Patches per batch.
@@ -201,22 +278,26 @@ class PatchSampler:
         self.foreground = foreground
         self.ignore_label = ignore_label
         self.rng = np.random.default_rng(seed)
-        largest = np.max([image.shape for image in items.images], axis=0)
-        self.shape = tuple(min(patch_size, round_up(side, multiple)) for side in largest)
-        sizes = np.array([np.prod(image.shape) for image in items.images], dtype=float)
+        largest = np.max([label.shape for label in items.labels], axis=0)
+        sides = np.broadcast_to(patch_size, len(largest)).tolist()
+        multiple = np.broadcast_to(multiple, len(largest)).tolist()
+        self.shape = tuple(min(p, round_up(s, m)) for p, s, m in zip(sides, largest, multiple))
+        boxes = [items.box(index) for index in range(len(items))]
+        sizes = np.array([np.prod([p.stop - p.start for p in box]) for box in boxes], dtype=float)
         self._chances = sizes / sizes.sum()
         self.batches_per_epoch = max(
             1, round(sizes.sum() / np.prod(self.shape, dtype=float) / batch_size)
         )
 
     def batch(self):
-        """One batch: images (batch, 1, *patch) float32 and targets (batch, *patch) int64."""
-        images = np.empty((self.batch_size, 1, *self.shape), np.float32)
+        """One batch: images (batch, channels, *patch) float32, targets (batch, *patch) int64."""
+        channels = self.items.images[0].shape[: -len(self.shape)] or (1,)
+        images = np.empty((self.batch_size, *channels, *self.shape), np.float32)
         targets = np.empty((self.batch_size, *self.shape), np.int64)
         for slot in range(self.batch_size):
             index, where, target = self._draw()
             turn = self._turn()
-            images[slot, 0] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
+            images[slot] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
             targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
         return images, targets
 
@@ -227,8 +308,8 @@ class PatchSampler:
             index = self.rng.choice(len(self.items), p=self._chances)
             label_array = self.items.labels[index]
             starts = [
-                self.rng.integers(max(side - size, 0) + 1)
-                for side, size in zip(label_array.shape, self.shape)
+                self.rng.integers(*_starts(part, size, side))
+                for part, size, side in zip(self.items.box(index), self.shape, label_array.shape)
             ]
             where = tuple(slice(start, start + size) for start, size in zip(starts, self.shape))
             target = class_indices(np.asarray(label_array[where]), self.classes, self.ignore_label)
@@ -247,9 +328,18 @@ class PatchSampler:
         return turn
 
 
+def _starts(part, size, side):
+    """Range of where a patch of this size may begin, to lie in the part or around it."""
+    first, last = sorted((part.start, part.stop - size))
+    last_of_all = max(side - size, 0)
+    return min(max(first, 0), last_of_all), min(max(last, 0), last_of_all) + 1
+
+
 def _fill(patch, shape, mode, **padding):
-    """Pad at the end of each axis up to the shape."""
-    if patch.shape == shape:
+    """Pad at the end of each of the last axes up to the shape."""
+    sides = patch.shape[-len(shape) :]
+    if sides == shape:
         return patch
-    missing = [(0, size - side) for side, size in zip(patch.shape, shape)]
+    missing = [(0, 0)] * (patch.ndim - len(shape))
+    missing += [(0, size - side) for side, size in zip(sides, shape)]
     return np.pad(patch, missing, mode=mode, **padding)

@@ -15,7 +15,7 @@ _TILE = {2: 512, 3: 96}  # side in pixels, by spatial dimensions
 _SLOPE = 16  # pixels over which neighbouring tiles are blended
 
 
-def predict(model, image, *, out=None, labels=False, **tiling):
+def predict(model, image, *, region=None, out=None, labels=False, **tiling):
     """Apply a model as a job that can be watched and stopped.
 
     Parameters
@@ -23,6 +23,8 @@ def predict(model, image, *, out=None, labels=False, **tiling):
     model : SegmentationModel
     image : array of real numbers
         As for `SegmentationModel.predict`.
+    region : array of bool, optional
+        Only where it holds is predicted; the rest is 0.
     out : array, optional
         Where to write the result, as for `SegmentationModel.predict`. An `ome_zarr.ZarrImage` is
         marked as complete, with a record, when all is written; else it stays partial.
@@ -39,8 +41,9 @@ def predict(model, image, *, out=None, labels=False, **tiling):
     """
 
     def work(job):
-        prediction = model.predicting(image, out=out, labels=labels, **tiling)
-        total = int(np.prod(image.shape[: image.ndim - model.spatial_dims]))
+        prediction = model.predicting(image, region=region, out=out, labels=labels, **tiling)
+        shape = model.channels_first(image).shape[: -model.spatial_dims]
+        total = int(np.prod(shape[:-1] if model.channel_axis is not None else shape))
         record = {"operation": "predict", "labels": labels, "model": model.record}
         while True:
             try:
@@ -82,14 +85,15 @@ def predict_tiles(
     ----------
     network : torch.nn.Module
         In evaluation mode, on the device to use.
-    image : array of float, (y, x) or (z, y, x)
+    image : array of float, (y, x) or (z, y, x), or with channels first
         Normalised pixels; all that is asked of it are its ``shape`` and boxes of pixels. Sides are
         filled up by reflection to a multiple of `multiple`.
-    multiple : int
+    multiple : int or sequence of int, one per spatial axis
         What the network needs the sides of its input to be multiples of. Tiles begin at
-        such multiples too, so that they see the same grid as the whole image would.
-    tile : int, optional
-        Side of a tile in pixels, rounded up to a multiple of `multiple`; by default 512
+        such multiples too, so that they see the same grid as the whole image would. One int
+        stands for every axis of an image without channels.
+    tile : int or sequence of int, optional
+        Sides of a tile in pixels, rounded up to a multiple of `multiple`; by default 512
         in planes and 96 in volumes.
     overlap : float, [0, 1)
         Share of a tile's side that neighbours have in common, at least. Where half of it
@@ -99,8 +103,8 @@ def predict_tiles(
     flips : bool
         Average over the mirror images of each tile (the last two axes).
     write : callable, optional
-        ``write(start, slab)`` gets what is done, (channels, rows, *image.shape[1:]), and the first
-        of its rows; in order, each row once.
+        ``write(start, slab)`` gets what is done, (classes, rows, [y,] x), and the first of its
+        rows; in order, each row once.
     align : int
         Slabs begin at multiples of so many rows.
 
@@ -111,25 +115,27 @@ def predict_tiles(
 
     Returns
     -------
-    array of float32, (channels, *image.shape)
+    array of float32, (classes, [z,] y, x)
         Probabilities: of the object for one channel, of each class for more. None with `write`.
     """
     from monai.data.utils import dense_patch_slices
 
     device = next(network.parameters()).device
-    shape = tuple(image.shape)
-    tile = tile or _TILE[len(shape)]
+    dims = np.size(multiple) if np.ndim(multiple) else len(image.shape)
+    sides = tuple(image.shape[-dims:])
+    multiple = np.broadcast_to(multiple, dims).tolist()
+    tile = np.broadcast_to(_TILE[dims] if tile is None else tile, dims).tolist()
     batch_size = batch_size or (1 if device.type == "cpu" else 4)
-    padded = [round_up(side, multiple) for side in shape]
-    tile_shape = [min(side, round_up(tile, multiple)) for side in padded]
-    interval = [max(1, int(side * (1 - overlap)) // multiple) * multiple for side in tile_shape]
+    padded = [round_up(side, m) for side, m in zip(sides, multiple)]
+    tile_shape = [min(p, round_up(t, m)) for p, t, m in zip(padded, tile, multiple)]
+    interval = [max(1, int(t * (1 - overlap)) // m) * m for t, m in zip(tile_shape, multiple)]
     places = dense_patch_slices(padded, tile_shape, interval)
     weights = _weights(places, padded, interval)
-    inside = tuple(slice(side) for side in shape[1:])
+    inside = tuple(slice(side) for side in sides[1:])
     rows, begin = None, 0  # what is not written yet, and where it begins
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
-        tiles = torch.from_numpy(np.stack([_cut(image, where) for where in batch])[:, None])
+        tiles = torch.from_numpy(np.stack([_cut(image, where) for where in batch]))
         probabilities = _probabilities(network, tiles.to(device), flips).cpu().numpy()
         end = padded[0] if write is None else batch[-1][0].stop
         rows = _grown(rows, (probabilities.shape[1], end - begin, *padded[1:]))
@@ -140,24 +146,26 @@ def predict_tiles(
             probability *= weight
             rows[here] += probability
         following = places[start + batch_size : start + batch_size + 1]
-        done = int(following[0][0].start) // align * align if following else shape[0]
+        done = int(following[0][0].start) // align * align if following else sides[0]
         if write is not None and done > begin:
             write(begin, rows[(slice(None), slice(done - begin), *inside)])
             rows, begin = rows[:, done - begin :], done
         yield min(start + batch_size, len(places)), len(places)
-    return rows[(slice(None), slice(shape[0]), *inside)] if write is None else None
+    return rows[(slice(None), slice(sides[0]), *inside)] if write is None else None
 
 
 def _cut(image, where):
-    """One tile, filled up by reflection where the image ends."""
-    shape = image.shape
-    if all(at.stop <= side for at, side in zip(where, shape)):
-        return np.ascontiguousarray(image[where], dtype=np.float32)
-    missing = [max(at.stop - side, 0) for at, side in zip(where, shape)]
-    first = [max(min(at.start, s - m), 0) for at, s, m in zip(where, shape, missing)]
-    part = image[tuple(slice(a, at.stop) for a, at in zip(first, where))]
-    part = np.pad(part, [(0, m) for m in missing], mode="symmetric")
-    return part[tuple(slice(at.start - a, None) for a, at in zip(first, where))]
+    """One tile, (channels, *tile), filled up by reflection where the image ends."""
+    sides = image.shape[-len(where) :]
+    missing = [max(at.stop - side, 0) for at, side in zip(where, sides)]
+    first = [max(min(at.start, s - m), 0) for at, s, m in zip(where, sides, missing)]
+    tile = image[(..., *(slice(a, at.stop) for a, at in zip(first, where)))]
+    tile = tile.reshape(-1, *tile.shape[-len(where) :])
+    if any(missing):
+        tile = np.pad(tile, [(0, 0), *((0, m) for m in missing)], mode="symmetric")
+        inner = (slice(at.start - a, None) for a, at in zip(first, where))
+        tile = tile[(slice(None), *inner)]
+    return tile
 
 
 def _grown(rows, shape):

@@ -28,6 +28,7 @@ from napari_metastructure.volumes import count_classes
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 
 _MAX_CLASSES = 256
+_MANY_CLASSES = 20
 _MOST_COUNTED = 2**32  # pixels
 _SECONDS_BETWEEN_PREVIEWS = 2.0
 
@@ -48,9 +49,11 @@ def train(
     ----------
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; each plane (volume for
-        ``spatial_dims=3``) is brought to zero mean and unit deviation.
+        ``spatial_dims=3``) is brought to zero mean and unit deviation. With ``channel_axis`` they
+        have one axis more, for channels, each of which is normalised by itself.
     labels : array or sequence of arrays
-        Integers of the same shapes; 0 is background, -1 and ``ignore_label`` do not count.
+        Integers of the same shapes, without channels; 0 is background, -1 and ``ignore_label``
+        do not count. Where no pixel of a plane counts, it is left out.
     config : TrainingConfig or dict, optional
     validation_images : array or sequence of arrays, optional
         Images to validate on. By default a block of `images` is held back.
@@ -215,21 +218,15 @@ def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    counts = yield from _counts(job, training, config.ignore_label)
-    judged = yield from _counts(job, held_back, config.ignore_label)
+    counts = yield from _counts(job, training, config)
+    judged = yield from _counts(job, held_back, config)
     classes = _classes(counts, judged, clean)
     seed = np.random.SeedSequence(config.seed).entropy
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
-        {
-            "network": config.network,
-            "spatial_dims": config.spatial_dims,
-            "in_channels": 1,
-            "out_channels": 1 if len(classes) == 2 else len(classes),
-            "channels": config.channels,
-            "depth": config.depth,
-        },
+        config.architecture(training.images[0].shape, len(classes)),
         classes,
+        channel_axis=config.channel_axis,
         seed=int(weights_seed.generate_state(1)[0]),
     )
     if "bce" in config.loss:
@@ -238,7 +235,7 @@ def _training(job, images, labels, validation, config, noise, device):
     sampler = PatchSampler(
         training,
         classes,
-        patch_size=config.patch_size,
+        patch_size=config.patch_shape,
         batch_size=config.batch_size,
         multiple=config.multiple,
         ignore_label=config.ignore_label,
@@ -293,19 +290,23 @@ def _training(job, images, labels, validation, config, noise, device):
 def _hold_back(images, labels, validation_images, validation_labels, config):
     """Items to train on, items to validate on, and whether the labels of these are clean."""
     dims, fraction = config.spatial_dims, config.validation_fraction
-    items = Items.of(images, labels, dims)
+    axis = config.channel_axis
+    items = Items.of(images, labels, dims, channel_axis=axis)
+    every_moments, boxes = items.moments, items.boxes_that_count(config.ignore_label)
+    items = items.within(boxes)
     if validation_images is not None:
         if validation_labels is None:
             raise ValueError("The validation images need labels; give validation_labels too.")
-        return items, Items.of(validation_images, validation_labels, dims), True
+        held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
+        return items, held_back, True
     training, held_back = items.split(fraction)
     if validation_labels is None:
         return training, held_back, False
-    clean = Items.of(images, validation_labels, dims, items.moments)
+    clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
     return training, clean.split(fraction)[1], True
 
 
-def _counts(job, items, ignore_label):
+def _counts(job, items, config):
     """Number of pixels per label value, of those that count; generator of `Progress`.
 
     Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
@@ -325,7 +326,10 @@ def _counts(job, items, ignore_label):
             yield Progress("looking for classes", number * step, len(labels))
             if job.stopping and len(counts) > 1:
                 break
-        counts.update(dict(zip(*(part.tolist() for part in count_classes(label, ignore_label)))))
+        found = count_classes(label, config.ignore_label)
+        counts.update(dict(zip(*(part.tolist() for part in found))))
+    if config.as_mask:
+        counts = Counter({0: counts[0], 1: counts.total() - counts[0]})
     return counts
 
 
@@ -341,7 +345,13 @@ def _classes(counts, judged, clean):
     if len(present) > _MAX_CLASSES:
         raise ValueError(
             f"The labels hold {len(present)} different values; these look like instances: "
-            "give one value per kind of structure."
+            "give one value per kind of structure, or train on the mask (as_mask)."
+        )
+    if len(present) > _MANY_CLASSES:
+        warnings.warn(
+            f"The labels hold {len(present)} different values, and each is trained as a class of "
+            "its own; if they are instances, train on the mask (as_mask).",
+            stacklevel=2,
         )
     if len(present) > 2 and judged - present:
         raise ValueError(
@@ -509,7 +519,7 @@ class Previews:
         started, image = time.perf_counter(), self.job.preview
         if image is None or started < self._next:
             return
-        prediction = self.model.predicting(image)
+        prediction = self.model.predicting_plane(image)
         probability = yield from _finish(self.job, prediction, Progress("preview", 0, 1))
         now = time.perf_counter()
         self._next = now + max(_SECONDS_BETWEEN_PREVIEWS, 10 * (now - started))

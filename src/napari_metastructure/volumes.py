@@ -7,6 +7,7 @@ from napari_metastructure.chunks import ChunkedArray
 __all__ = [
     "as_array",
     "as_list",
+    "channel_moments",
     "is_lazy",
     "map_blocks",
     "moments",
@@ -155,6 +156,17 @@ def moments(image):
     if not np.isfinite(mean + deviation):
         raise ValueError("The image holds NaN or infinity; replace these pixels first.")
     return mean, deviation or 1.0
+
+
+def channel_moments(image, spatial_dims=2):
+    """`moments` of a plane or volume; of each channel, as arrays (c, 1, 1), if it has a first axis
+    for them.
+    """
+    if image.ndim == spatial_dims:
+        return moments(image)
+    shape = (-1,) + (1,) * spatial_dims
+    both = zip(*(moments(channel) for channel in image))
+    return tuple(np.array(values, np.float32).reshape(shape) for values in both)
 
 
 def sum_blocks(function, *arrays, whole_axes=()):

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from napari_metastructure.layers import place_plane, plane_index
-
 __all__ = ["LiveLayer", "Watched"]
 
 PROBABILITY = {"colormap": "magma", "contrast_limits": (0, 1)}
@@ -56,17 +54,17 @@ class Watched:
     Parameters
     ----------
     job : Job
-    image : napari.layers.Image
-    spatial_dims : {2, 3}
+    source : Source
+        The image as it is read.
     """
 
-    def __init__(self, job, image, spatial_dims):
-        self.job, self.image, self.spatial_dims = job, image, spatial_dims
+    def __init__(self, job, source):
+        self.job, self.source = job, source
         self.plane = self.place = None
 
     def follow(self, viewer):
         """Ask the job for previews of the plane that the sliders point at."""
-        index = plane_index(self.image, viewer, self.spatial_dims)
-        self.plane = np.array(self.image.data[index])
-        self.place = place_plane(self.image, index)
+        index = self.source.plane_index(viewer)
+        self.plane = np.array(self.source.canonical[index])
+        self.place = self.source.place_plane(index)
         self.job.preview = self.plane

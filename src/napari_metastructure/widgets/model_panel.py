@@ -9,13 +9,14 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.events import Result
-from napari_metastructure.layers import RECORD, place, place_plane, plane_index, snapshot
+from napari_metastructure.layers import RECORD, Source
 from napari_metastructure.widgets.dock import note, say, section
 from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.input_form import InputForm
 from napari_metastructure.widgets.live import PROBABILITY
 from napari_metastructure.widgets.run_panel import notify_error
 
-__all__ = ["ModelPanel", "is_grey", "is_labels"]
+__all__ = ["ModelPanel", "is_grey", "is_image", "is_labels"]
 
 _STACK, _PLANE = "whole stack", "this plane"
 _FILES = "Models (*.safetensors)"
@@ -43,7 +44,8 @@ class ModelPanel(QWidget):
         self.save_button = QPushButton("Save model …")
         self.load_button = QPushButton("Load model …")
         self.predict_button = QPushButton("Predict")
-        self.target = dock.choose_layer("target", "Image", is_grey)
+        self.target = dock.choose_layer("target", "Image", is_image)
+        self.reading = InputForm(dock, "predicted", with_dimensions=False)
         self.scope = ComboBox(name="scope", label="Planes", choices=[_STACK, _PLANE])
         self.threshold = FloatSlider(
             name="threshold",
@@ -53,7 +55,8 @@ class ModelPanel(QWidget):
             step=0.005,
             tooltip="Moves the last result's mask at once.",
         )
-        self.form = Form().add(self.target, self.scope, self.threshold)
+        self.which = Form().add(self.target)
+        self.form = Form().add(self.scope, self.threshold)
         if predict_after:
             self.predict_after = CheckBox(
                 name="predict_after", label="Predict when the training is done", value=True
@@ -66,7 +69,8 @@ class ModelPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.note)
         layout.addLayout(buttons)
-        layout.addWidget(section("Apply the model", self.form, self.predict_button, expanded=True))
+        parts = (self.which, self.reading, self.form, self.predict_button)
+        layout.addWidget(section("Apply the model", *parts, expanded=True))
 
         self.save_button.clicked.connect(self._ask_and_save)
         self.load_button.clicked.connect(self._ask_and_load)
@@ -74,6 +78,7 @@ class ModelPanel(QWidget):
         self._timer = QTimer(self, interval=30, singleShot=True)
         self._timer.timeout.connect(self._apply_threshold)
         self.threshold.changed.connect(self._threshold_moved)
+        self.which.changed.connect(self.read_target)
         panel.yielded.connect(self._on_event)
         panel.finished.connect(self.refresh)
         self.refresh()
@@ -83,7 +88,15 @@ class ModelPanel(QWidget):
     def take(self, model, name):
         """Hold a model under a name."""
         self.model, self.name, self.results = model, name, None
+        self.read_target()
         self.refresh()
+
+    def read_target(self):
+        """Read the image to predict on in the way of the model."""
+        if self.model is not None:
+            self.reading.spatial_dims = self.model.spatial_dims
+        self.reading.show_layer(self.target.value)
+        self.reading.suit(self.model)
 
     def refresh(self):
         """Say what there is, and enable what can be done."""
@@ -133,29 +146,55 @@ class ModelPanel(QWidget):
         """Apply the model to a layer in the background; gives a map and a mask as new layers."""
         from napari_metastructure.prediction import predict
 
-        image = image if isinstance(image, Image) else self.target.value
-        if image is None:
+        source = image if isinstance(image, Source) else None
+        if source is None and self.target.value is not None:
+            source = self.reading.source(self.target.value)
+        if source is None:
             notify_error("Choose an image to predict on.")
             return
-        data, placed = snapshot(image), place(image)
+        try:
+            region = self.reading.region(source)
+            data = self._input(source)
+        except ValueError as error:
+            notify_error(error)
+            return
+        index, placed = (), source.place()
         if self.scope.value == _PLANE:
-            index = plane_index(image, self.viewer, self.model.spatial_dims)
-            data = np.asarray(data[index])[(np.newaxis,) * len(index)]
-            placed = place_plane(image, index)
-        self._applied_to = image.name, placed
-        self.panel.start(predict(self.model, data), "Prediction")
+            index = source.plane_index(self.viewer)
+            placed = source.place_plane(index)
+        one = (np.newaxis,) * len(index)
+        data = np.asarray(data[index])[one] if index else data
+        region = region[index][one] if index and region is not None else region
+        if self.model.channel_axis is not None:
+            data = np.moveaxis(data, -self.model.spatial_dims - 1, self.model.channel_axis)
+        self._applied_to = source, placed
+        self.panel.start(predict(self.model, data, region=region), "Prediction")
         self.refresh()
+
+    def _input(self, source):
+        """The image's array, channels just before the spatial axes, if it fits the model."""
+        layout, wanted = source.layout, self.model.in_channels
+        found = layout.num_channels if layout.input_axis is not None else 1
+        if (self.model.channel_axis is None) != (layout.input_axis is None) or found != wanted:
+            raise ValueError(
+                f"The model sees {wanted} channel{'s' * (wanted > 1)} but {source.name} is read "
+                f"with {found}; choose its channel axis and channels to match."
+            )
+        if len(layout.label_shape) < self.model.spatial_dims:
+            raise ValueError(f"The model needs volumes, but {source.name} is a single plane.")
+        return source.canonical
 
     def _on_event(self, event):
         if isinstance(event, Result) and isinstance(event.value, np.ndarray):
-            self.show_result(*self._applied_to, event.value)
+            source, placed = self._applied_to
+            self.show_result(source.name, placed, source.shaped(event.value))
 
     def show_result(self, image_name, placed, probabilities, labels=None):
         """Add the probabilities, hidden, and the labels as layers; returns the labels layer."""
         labels = self.model.decide(probabilities) if labels is None else labels
         metadata = {RECORD: {**self.model.record, "applied_to": image_name, "model": self.name}}
         maps = {"probability": probabilities}
-        if probabilities.ndim > labels.ndim:
+        if len(self.model.classes) > 2:
             names = [f"probability of {label}" for label in self.model.classes]
             maps = dict(list(zip(names, probabilities))[1:])
         for kind, data in maps.items():
@@ -191,8 +230,13 @@ class ModelPanel(QWidget):
 
 
 def is_grey(layer):
-    """Whether a layer can be an input: an image with one value per pixel."""
+    """Whether a layer is an image with one value per pixel."""
     return isinstance(layer, Image) and not layer.rgb and not layer.multiscale
+
+
+def is_image(layer):
+    """Whether a layer can be an input: an image of grey values or colours."""
+    return isinstance(layer, Image)
 
 
 def is_labels(layer):

@@ -1,17 +1,20 @@
 """Dock widget: segment images without annotation, and watch the pseudo-labels form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QPushButton
 
 from napari_metastructure.configs import IGTTConfig
 from napari_metastructure.events import Done, Job, Preview, Progress, Result, Round, Step
-from napari_metastructure.layers import RECORD, place, snapshot
+from napari_metastructure.layers import RECORD
 from napari_metastructure.widgets.dock import Dock, section
 from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.input_form import InputForm
 from napari_metastructure.widgets.live import PROBABILITY, LiveLayer, Watched
-from napari_metastructure.widgets.model_panel import ModelPanel, is_grey, is_labels
-from napari_metastructure.widgets.run_panel import Curves, RunPanel, late_job
+from napari_metastructure.widgets.model_panel import ModelPanel, is_image, is_labels
+from napari_metastructure.widgets.run_panel import Curves, RunPanel, late_job, notify_error
 
 __all__ = ["UnsupervisedSegmentation"]
 
@@ -20,10 +23,10 @@ _ADVANCED = (
     "rounds",
     "loss",
     "ems",
+    "start_channel",
     "network",
     "channels",
     "depth",
-    "spatial_dims",
     "patch_size",
     "batch_size",
     "min_steps",
@@ -57,7 +60,7 @@ class UnsupervisedSegmentation(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.images = [self.choose_layer("image", "Image", is_grey, tooltip="Image or stack.")]
+        self.images = [self.choose_layer("image", "Image", is_image, tooltip="Image or stack.")]
         self.given = self.choose_layer(
             "given",
             "Start labels",
@@ -67,14 +70,16 @@ class UnsupervisedSegmentation(Dock):
             "1 on background and 2 on structures.",
         )
         self.inputs = self.add(Form().add(*self.images))
+        self.reading = self.add(InputForm(self, "segmented"))
         self.more = self.add(QPushButton("Add another image"))
         self.more.setToolTip("Segment several image layers as one image set.")
         self.more.clicked.connect(self.add_image)
         self.form = self.add(Form().add_fields(IGTTConfig, _BASIC).add(self.given))
         self.advanced = Form().add_fields(IGTTConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        for form in (self.inputs, self.form, self.advanced):
+        for form in (self.inputs, self.reading, self.form, self.advanced):
             form.changed.connect(self._check)
+        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
         self.form["mode"].changed.connect(self._on_mode)
 
     def _build_run(self):
@@ -96,7 +101,7 @@ class UnsupervisedSegmentation(Dock):
     def add_image(self):
         """Offer one more image layer for the set."""
         number = len(self.images) + 1
-        box = self.choose_layer(f"image_{number}", f"Image {number}", is_grey, optional=True)
+        box = self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True)
         self.images.append(box)
         self.inputs.add(box)
         self._check()
@@ -105,7 +110,8 @@ class UnsupervisedSegmentation(Dock):
 
     def config(self):
         """The `IGTTConfig` that the form shows."""
-        return IGTTConfig(**self.form.values(), **self.advanced.values())
+        read = self.reading.values()
+        return IGTTConfig(**self.form.values(), **self.advanced.values(), **read)
 
     def chosen_images(self):
         """The image layers of the set."""
@@ -114,6 +120,7 @@ class UnsupervisedSegmentation(Dock):
     def reset_choices(self, event=None):
         super().reset_choices(event)
         self._check()
+        self.models.read_target()
 
     def problem(self):
         """Why the segmentation cannot start; None if it can."""
@@ -122,7 +129,7 @@ class UnsupervisedSegmentation(Dock):
             return "Add an Image layer to segment."
         if self.form["start"].value in _GIVEN:
             given = self.given.value
-            if given is None or len(images) > 1 or given.data.shape != images[0].data.shape:
+            if given is None or len(images) > 1 or not self.reading.source().fits(given):
                 return "This start needs start labels of the shape of a single image."
         try:
             self.config()
@@ -133,29 +140,47 @@ class UnsupervisedSegmentation(Dock):
     def _check(self):
         given = {"given"} if self.form["start"].value in _GIVEN else set()
         self.form.show_only({*_BASIC, *given})
+        self.reading.show_layer(self.images[0].value)
         self.panel.set_problem(self.problem())
         self.baseline_button.setEnabled(bool(self.chosen_images()) and not self.panel.running)
 
     def _on_mode(self):
         """Fill in the defaults of the mode."""
-        defaults = IGTTConfig(mode=self.form["mode"].value)
+        dims = self.reading.spatial_dims
+        defaults = IGTTConfig(mode=self.form["mode"].value, spatial_dims=dims)
         for form, names in ((self.form, _BASIC), (self.advanced, _ADVANCED)):
             form.set_values({name: getattr(defaults, name) for name in names if name != "seed"})
+
+    def _on_dimensions(self, dims):
+        """Fill in the sizes that suit planes or volumes."""
+        defaults = IGTTConfig(mode=self.form["mode"].value, spatial_dims=dims)
+        names = ("patch_size", "batch_size")
+        self.advanced.set_values({name: getattr(defaults, name) for name in names})
 
     # ------------------------------------------------------------------ run
 
     def run(self):
         """Segment in the background."""
         layers, config = self.chosen_images(), self.config()
-        given = {"labels": [snapshot(self.given.value)]} if config.start in _GIVEN else {}
+        sources = [self.reading.source(layer) for layer in layers]
+        try:
+            regions = [self.reading.region(source) for source in sources]
+        except ValueError as error:
+            notify_error(error)
+            return
+        sources = [
+            source if region is None else source.around(region)
+            for source, region in zip(sources, regions)
+        ]
+        given = {"labels": [sources[0].labels(self.given.value)]} if config.start in _GIVEN else {}
         job = late_job(
             "napari_metastructure.igtt:segment",
-            images=[snapshot(layer) for layer in layers],
+            images=[source.array for source in sources],
             config=config,
             **given,
         )
-        self._watched = Watched(job, layers[0], config.spatial_dims)
-        self._sources = [(layer.name, place(layer)) for layer in layers]
+        self._watched = Watched(job, sources[0])
+        self._sources = list(zip(sources, regions))
         self._follow_plane()
         self.curves.clear_points()
         self.curves.show()
@@ -170,7 +195,7 @@ class UnsupervisedSegmentation(Dock):
             self._step = event.step
             self.curves.add_point("training", event.step, event.loss)
         elif isinstance(event, Preview) and event.image is self._watched.plane:
-            self._live["probability"].draw(event.probability, self._watched.place)
+            self._draw("probability", event.probability)
         elif isinstance(event, Round):
             self._show_round(event)
         elif isinstance(event, Done):
@@ -183,8 +208,11 @@ class UnsupervisedSegmentation(Dock):
         self.pictures.show()
         self.pictures.draw(event.candidate, event.label, event.probability)
         if np.array_equal(event.image, self._watched.plane):
-            self._live["probability"].draw(event.probability, self._watched.place)
-            self._live["label"].draw(np.rint(event.label).astype(np.uint8), self._watched.place)
+            self._draw("probability", event.probability)
+            self._draw("label", np.rint(event.label).astype(np.uint8))
+
+    def _draw(self, kind, plane):
+        self._live[kind].draw(self._watched.source.shaped(plane), self._watched.place)
 
     def _on_finished(self):
         for layer in self._live.values():
@@ -196,8 +224,12 @@ class UnsupervisedSegmentation(Dock):
             return
         start = "+".join(np.atleast_1d(done.record.get("start", done.record["config"]["mode"])))
         self.models.take(done.model, f"unsupervised, {start}")
-        for (name, placed), mask, p in zip(self._sources, done.masks, done.probabilities):
-            self.models.show_result(name, placed, p, mask)
+        for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
+            if region is not None:
+                mask, p = (np.where(region, source.whole(part), 0) for part in (mask, p))
+                source = replace(source, box=None)
+            mask, p = source.shaped(mask), source.shaped(p)
+            self.models.show_result(source.name, source.place(), p, mask)
 
     def closed(self):
         self.panel.abandon()
@@ -206,19 +238,26 @@ class UnsupervisedSegmentation(Dock):
 
     def add_baselines(self):
         """Masks of simple filters, each a hidden layer."""
-        layer = self.chosen_images()[0]
-        self._baselines_of = layer.name, place(layer)
-        data, dims = snapshot(layer), self.advanced["spatial_dims"].value
+        source = self.reading.source()
+        layout, data = source.layout, source.canonical
+        if layout.input_axis is not None:
+            data = data.mean(axis=-layout.spatial_dims - 1, dtype=np.float32)
+        self._baselines_of, dims = source, layout.spatial_dims
         polarity = self.form["polarity"].value
         job = Job(lambda job: _filtering(job, data, polarity, dims))
         self.panel.start(job, "Filters")
 
     def _show_baselines(self, masks):
-        name, placed = self._baselines_of
+        source = self._baselines_of
+        name, placed = source.name, source.place()
         for kind, mask in masks.items():
             record = {"operation": "filter", "filter": kind, "applied_to": name}
             self.viewer.add_labels(
-                mask, name=f"{name} {kind}", visible=False, metadata={RECORD: record}, **placed
+                source.shaped(mask),
+                name=f"{name} {kind}",
+                visible=False,
+                metadata={RECORD: record},
+                **placed,
             )
 
 

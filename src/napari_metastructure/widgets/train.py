@@ -10,17 +10,17 @@ from napari_metastructure.layers import noise_of, snapshot
 from napari_metastructure.metrics import evaluate
 from napari_metastructure.widgets.dock import Dock, note, say, section
 from napari_metastructure.widgets.form import Form
+from napari_metastructure.widgets.input_form import InputForm
 from napari_metastructure.widgets.live import PROBABILITY, LiveLayer, Watched
-from napari_metastructure.widgets.model_panel import ModelPanel, is_grey, is_labels
+from napari_metastructure.widgets.model_panel import ModelPanel, is_grey, is_image, is_labels
 from napari_metastructure.widgets.run_panel import Curves, RunPanel, late_job, notify_error
 
 __all__ = ["TrainSegmentation"]
 
-_BASIC = ("network", "loss", "epochs", "device", "seed")
+_BASIC = ("network", "loss", "epochs", "as_mask", "device", "seed")
 _ADVANCED = (
     "channels",
     "depth",
-    "spatial_dims",
     "patch_size",
     "batch_size",
     "min_steps",
@@ -58,7 +58,7 @@ class TrainSegmentation(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.image = self.choose_layer("image", "Image", is_grey, tooltip="What the network sees.")
+        self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
         self.labels = self.choose_layer(
             "labels", "Labels", is_labels, tooltip="What it learns; noisy labels are welcome."
         )
@@ -71,6 +71,7 @@ class TrainSegmentation(Dock):
             "only the held-back part is looked at.",
         )
         self.inputs = self.add(Form().add(self.image, self.labels, self.clean_labels))
+        self.reading = self.add(InputForm(self, "trained"))
         self.pairs = []
         self.more = self.add(QPushButton("Add another image"))
         self.more.setToolTip("Train on several image layers at once.")
@@ -78,8 +79,9 @@ class TrainSegmentation(Dock):
         self.form = self.add(Form().add_fields(TrainingConfig, _BASIC))
         self.advanced = Form().add_fields(TrainingConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        for form in (self.inputs, self.form, self.advanced):
+        for form in (self.inputs, self.reading, self.form, self.advanced):
             form.changed.connect(self._check)
+        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Train"))
@@ -107,7 +109,7 @@ class TrainSegmentation(Dock):
         """Offer one more image and labels to train on."""
         number = len(self.pairs) + 2
         pair = (
-            self.choose_layer(f"image_{number}", f"Image {number}", is_grey, optional=True),
+            self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True),
             self.choose_layer(f"labels_{number}", f"Labels {number}", is_labels, optional=True),
         )
         self.pairs.append(pair)
@@ -118,7 +120,8 @@ class TrainSegmentation(Dock):
 
     def config(self):
         """The `TrainingConfig` that the form shows."""
-        return TrainingConfig(**self.form.values(), **self.advanced.values())
+        read = self.reading.values()
+        return TrainingConfig(**self.form.values(), **self.advanced.values(), **read)
 
     def chosen_pairs(self):
         """(image layer, labels layer) of every row that is filled in."""
@@ -129,6 +132,7 @@ class TrainSegmentation(Dock):
     def reset_choices(self, event=None):
         super().reset_choices(event)
         self._check()
+        self.models.read_target()
 
     def problem(self):
         """Why the training cannot start; None if it can."""
@@ -138,15 +142,16 @@ class TrainSegmentation(Dock):
         for image, labels in pairs:
             if image is None or labels is None:
                 return "Choose both an image and its labels in every row."
-            if image.data.shape != labels.data.shape:
+            source = self.reading.source(image)
+            if not source.fits(labels):
                 return (
-                    f"{image.name} has shape {image.data.shape} but {labels.name} has "
+                    f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
                     f"{labels.data.shape}; choose labels that belong to the image."
                 )
         clean = self.clean_labels.value
         if clean is not None and len(pairs) > 1:
             return "Clean labels work with a single image; leave them empty for several."
-        if clean is not None and clean.data.shape != pairs[0][0].data.shape:
+        if clean is not None and not self.reading.source().fits(clean):
             return f"{clean.name} does not have the image's shape; choose other clean labels."
         try:
             self.config()
@@ -155,7 +160,14 @@ class TrainSegmentation(Dock):
         return None
 
     def _check(self):
+        self.reading.show_layer(self.image.value, self.labels.value)
         self.panel.set_problem(self.problem())
+
+    def _on_dimensions(self, dims):
+        """Fill in the sizes that suit planes or volumes."""
+        defaults = TrainingConfig(spatial_dims=dims)
+        names = ("patch_size", "batch_size")
+        self.advanced.set_values({name: getattr(defaults, name) for name in names})
 
     # ------------------------------------------------------------------ training
 
@@ -164,15 +176,24 @@ class TrainSegmentation(Dock):
         pairs, config = self.chosen_pairs(), self.config()
         clean = self.clean_labels.value
         noises = [noise_of(labels) for _, labels in pairs]
+        sources = [self.reading.source(image) for image, _ in pairs]
+        try:
+            regions = [self.reading.region(source) for source in sources]
+        except ValueError as error:
+            notify_error(error)
+            return
         job = late_job(
             "napari_metastructure.training:train",
-            images=[snapshot(image) for image, _ in pairs],
-            labels=[snapshot(labels) for _, labels in pairs],
+            images=[source.array for source in sources],
+            labels=[
+                source.labels(labels, region)
+                for source, (_, labels), region in zip(sources, pairs, regions)
+            ],
             config=config,
-            validation_labels=None if clean is None else [snapshot(clean)],
+            validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
             noise=noises[0] if all(noise == noises[0] for noise in noises) else None,
         )
-        self._watched = Watched(job, pairs[0][0], config.spatial_dims)
+        self._watched = Watched(job, sources[0])
         self._trained_on = pairs[0][1], pairs[0][1].name
         self._follow_plane()
         self.curves.clear_points()
@@ -192,8 +213,9 @@ class TrainSegmentation(Dock):
             self.curves.add_point("AUC", event.step, event.auc)
         elif isinstance(event, Preview) and event.image is self._watched.plane:
             p = event.probability
-            p = 1 - p[0] if p.ndim > event.image.ndim else p
-            self._preview.draw(p, self._watched.place)
+            source = self._watched.source
+            p = 1 - p[0] if p.ndim > source.layout.spatial_dims else p
+            self._preview.draw(source.shaped(p), self._watched.place)
         elif isinstance(event, Done):
             self._finished_model = event.model
 
@@ -205,9 +227,10 @@ class TrainSegmentation(Dock):
         if model is not None:
             layer, name = self._trained_on
             self.models.take(model, name)
+            self.models.reading.adopt(self.reading)
             if self.models.predict_after.value:
                 layer.visible = False
-                self.models.predict(watched.image)
+                self.models.predict(watched.source)
         elif self.models.results is not None:
             probability, mask = self.models.results
             self.result.value = probability if len(self.models.model.classes) == 2 else mask
