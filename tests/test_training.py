@@ -553,7 +553,7 @@ def change(array, value):
         (lambda i, m: (change(i, np.inf), m), ValueError, "NaN or infinity"),
         (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
         (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
-        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "hold no object"),
+        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "No pixel of the labels counts"),
         (lambda i, m: (i, change(m, -5)), ValueError, "must not be negative"),
         (
             lambda i, m: (i, np.arange(m.size).reshape(m.shape) // 100),
