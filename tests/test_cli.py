@@ -281,3 +281,24 @@ def test_stopped_prediction_leaves_a_partial_image(folder, monkeypatch):
     assert "Wrote c.ome.zarr, which is partial." in text
     assert record_of(folder / "c.ome.zarr")["partial"]
     assert "partial: the run that makes it has not finished" in run("info", "c.ome.zarr")
+
+
+# --------------------------------------------------------------------------------- sweep
+
+
+def test_sweep_goes_on_where_it_stopped(folder):
+    settings = folder / "sweep.yaml"
+    settings.write_text("flip: []\ndilate: []\nerode: []\nskeletonize: false\nrandom: false\n")
+    options = [*QUICK, "--seeds", "1", "--settings", "sweep.yaml"]
+    text = run("sweep", ".", "-o", "found", "--sample", "0.5", *options)
+    assert "Full annotation reaches a Dice of" in text
+    assert (folder / "found" / "sweep.html").is_file()
+    first = (folder / "found" / "runs.jsonl").read_text()
+    assert len(first.splitlines()) == 2
+    run("sweep", ".", "-o", "found", "--sample", "0.5,0.2", *options)
+    assert (folder / "found" / "runs.jsonl").read_text().startswith(first)
+    record = json.loads((folder / "found" / "sweep.json").read_text())
+    assert [row["amount"] for row in record["table"]] == [None, 0.5, 0.2]
+    assert set(record["inputs"]) == {"images", "labels"}
+    text = run("sweep", ".", "-o", "found", *options, "--channels", "8", code=1)
+    assert "another channels; choose another folder" in text
