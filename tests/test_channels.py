@@ -195,3 +195,19 @@ def test_files_from_before_channels_still_load(blobs, tmp_path):
     old = load_model(path, "cpu")
     assert old.channel_axis is None
     np.testing.assert_array_equal(old.predict(images), model.predict(images))
+
+
+def test_instances_are_trained_as_a_mask(blobs):
+    from skimage.measure import label
+
+    images, masks = blobs(4, seed=6)
+    instances = np.stack([label(mask) for mask in masks])
+    assert instances.max() > 3
+    params = {**TINY, "epochs": 1}
+    done = last(nms.train(images, instances, as_mask=True, **params))
+    assert done.model.classes == [0, 1]
+    plain = last(nms.train(images, masks, **params))
+    np.testing.assert_array_equal(done.model.predict(images), plain.model.predict(images))
+    many = np.arange(64 * 64 * 4).reshape(4, 64, 64) // 512
+    with pytest.warns(UserWarning, match="32 different values.*instances"):
+        last(nms.train(images, many, **{**params, "validation_fraction": 0}))

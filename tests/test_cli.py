@@ -313,3 +313,24 @@ def test_scheduler_gives_the_same_as_this_machine(folder):
     run("predict", "m.safetensors", "images", "-o", "b.tif", "--quiet")
     for name in "ab":
         np.testing.assert_array_equal(read(f"{name}.ome.zarr").data, read(f"{name}.tif").data)
+
+
+# --------------------------------------------------------------------------------- sweep
+
+
+def test_sweep_goes_on_where_it_stopped(folder):
+    settings = folder / "sweep.yaml"
+    settings.write_text("flip: []\ndilate: []\nerode: []\nskeletonize: false\nrandom: false\n")
+    options = [*QUICK, "--seeds", "1", "--settings", "sweep.yaml"]
+    text = run("sweep", ".", "-o", "found", "--sample", "0.5", *options)
+    assert "Full annotation reaches a Dice of" in text
+    assert (folder / "found" / "sweep.html").is_file()
+    first = (folder / "found" / "runs.jsonl").read_text()
+    assert len(first.splitlines()) == 2
+    run("sweep", ".", "-o", "found", "--sample", "0.5,0.2", *options)
+    assert (folder / "found" / "runs.jsonl").read_text().startswith(first)
+    record = json.loads((folder / "found" / "sweep.json").read_text())
+    assert [row["amount"] for row in record["table"]] == [None, 0.5, 0.2]
+    assert set(record["inputs"]) == {"images", "labels"}
+    text = run("sweep", ".", "-o", "found", *options, "--channels", "8", code=1)
+    assert "another channels; choose another folder" in text

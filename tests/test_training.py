@@ -314,9 +314,10 @@ def test_which_weights_are_kept(task, monkeypatch, clean, inverted, scores, kept
         return [tallies.pop(0)]
 
     monkeypatch.setattr("napari_metastructure.training._Validation._tallies", next_tally)
-    options = {"validation_labels": masks} if clean else {}
+    options = {**TINY, "epochs": 3, "early_stopping": False}
+    options |= {"validation_labels": masks} if clean else {}
     noise = NoiseSpec(kind="flip", ratio=0.8) if inverted else None
-    done, events = last(train(images, masks, noise=noise, **{**TINY, "epochs": 3}, **options))
+    done, events = last(train(images, masks, noise=noise, **options))
     assert [e.epoch - 1 for e in events if isinstance(e, Validated) and e.best][-1] == kept
     assert done.record["validation"] is not None
 
@@ -552,7 +553,7 @@ def change(array, value):
         (lambda i, m: (change(i, np.inf), m), ValueError, "NaN or infinity"),
         (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
         (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
-        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "hold no object"),
+        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "No pixel of the labels counts"),
         (lambda i, m: (i, change(m, -5)), ValueError, "must not be negative"),
         (
             lambda i, m: (i, np.arange(m.size).reshape(m.shape) // 100),

@@ -254,20 +254,23 @@ def _merged(source, box, kept, indices):
     count, mean, squares = 0, 0.0, 0.0
     for index in indices:
         part, _ = source.part(index, slab)
-        size = np.prod([part.shape[axis] for axis in kept])
+        part = part.transpose(*others, *kept)
+        neighbours = part.shape[: len(others)]
+        part = part.reshape(*neighbours, -1).astype(float)
+        size = part.shape[-1]
         with np.errstate(invalid="ignore", over="ignore"):
-            part_mean = part.mean(axis=kept, dtype=float, keepdims=True)
-            part_squares = size * part.var(axis=kept, dtype=float, keepdims=True)
+            part_mean = part.mean(-1)
+            part -= part_mean[..., None]
             step = part_mean - mean
             mean = mean + step * (size / (count + size))
-            squares = squares + part_squares + step**2 * (count * size / (count + size))
+            squares = squares + step**2 * (count * size / (count + size))
+            squares = squares + np.einsum("...i,...i", part, part)
         count += size
     deviation = np.sqrt(squares / count)
     found = {}
-    for place in np.ndindex(*mean.shape):
+    for place in np.ndindex(*neighbours):
         where = list(box)
-        for axis in others:
-            at = slab[axis][0] + place[axis]
-            where[axis] = at, at + 1
+        for axis, step in zip(others, place):
+            where[axis] = slab[axis][0] + step, slab[axis][0] + step + 1
         found[tuple(where)] = float(mean[place]), float(deviation[place])
     return found

@@ -6,7 +6,7 @@ import click
 
 from napari_metastructure import __version__
 from napari_metastructure.commands.options import config_options
-from napari_metastructure.configs import IGTTConfig, TrainingConfig
+from napari_metastructure.configs import IGTTConfig, SweepConfig, TrainingConfig
 from napari_metastructure.density import DensityConfig
 from napari_metastructure.files import pair_of
 from napari_metastructure.noise import NoiseSpec
@@ -215,6 +215,34 @@ def compare(reference, prediction, output, ignore_label, **common):
             click.echo(f"{name:<10}{value:.4f}")
     if "verdict" in result:
         click.echo(f"{result['verdict']} Structure kept: {result['kept']:.3f}.")
+
+
+@commands.command()
+@click.argument("images")
+@click.argument("labels", required=False)
+@output_option("Folder for the runs and the report; what is in it already is not done again.")
+@click.option("--validation-images", help="Images to score on, in place of the last ones.")
+@click.option("--validation-labels", help="Clean labels of these.")
+@config_options(SweepConfig)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def sweep(images, labels, output, validation_images, validation_labels, config, quiet):
+    """Train on LABELS under growing noise: how good must the annotation be?
+
+    The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
+    page that opens offline (sweep.html). The same command goes on with a sweep that was broken off.
+
+    \b
+    napari-metastructure sweep cells -o cells_sweep --sample 0.5,0.1 --flip 0.4 --seeds 2
+    napari-metastructure sweep cells -o cells_sweep --settings sweep.yaml
+    """
+    from napari_metastructure.commands.operations import sweep
+
+    images, labels = pair_of(images, labels)
+    inputs = {"images": images, "labels": labels}
+    inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
+    found = sweep(inputs, output, config, quiet)
+    click.echo(found.summary)
+    click.echo(f"Wrote {output}{', which is partial' if found.stopped else ''}.")
 
 
 @commands.command()

@@ -1,6 +1,7 @@
 """A trained network with all it takes to use it again: predict, segment, save, load."""
 
 import json
+from copy import copy
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -103,9 +104,8 @@ class SegmentationModel:
             `channel_axis` takes images with their channels along that axis. Dask and zarr arrays
             are read chunk by chunk.
         region : array of bool, optional
-            Of the image's shape without channels (a view by `numpy.broadcast_to` will do): only
-            where it holds is predicted, the rest is 0. Means and deviations are those of whole
-            planes.
+            Of the result's shape (a view by `numpy.broadcast_to` will do): only where it holds is
+            predicted, the rest is 0. Means and deviations are those of whole planes.
         out : array, optional
             Where to write the result as it comes, so that it is never whole in memory:
             `ome_zarr.create_image`, numpy.memmap or whatever else can be assigned to by index.
@@ -131,7 +131,7 @@ class SegmentationModel:
 
     def predicting(self, image, *, region=None, out=None, labels=False, **tiling):
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
-        image = self.channels_first(in_chunks(image, warn=True))
+        image = self.channels_first(image)
         has_channels = self.channel_axis is not None
         shape = list(image.shape)
         if has_channels:
@@ -143,33 +143,31 @@ class SegmentationModel:
                 raise ValueError(f"The region has shape {region.shape}, not {tuple(shape)}.")
             regions = planes(region, self.spatial_dims)
         out = self._checked_out(out, shape, labels)
-        rows = (getattr(out, "chunks", None) or (1,) * out.ndim)[-self.spatial_dims]
+        align = (getattr(out, "chunks", None) or (1,) * out.ndim)[-self.spatial_dims]
         for number, index in enumerate(np.ndindex(*shape[: -self.spatial_dims])):
             write = partial(self._write, out, index, labels)
-            tiles = self.predicting_plane(
-                parts[number], region=regions[number], write=write, align=rows, **tiling
+            job = self.predicting_plane(
+                parts[number], region=regions[number], write=write, align=align, **tiling
             )
-            yield from _numbered(number, tiles)
+            yield from _numbered(number, job)
         return out
 
     def _checked_out(self, out, shape, labels):
         """The array to write on, a new one if none is given."""
-        shape = shape if labels or len(self.classes) == 2 else (len(self.classes), *shape)
+        shape = tuple(shape) if labels or len(self.classes) == 2 else (len(self.classes), *shape)
         if out is None:
             return np.empty(shape, self._label_values().dtype if labels else np.float32)
-        if tuple(out.shape) != tuple(shape):
-            raise ValueError(
-                f"The result has shape {tuple(shape)}, but out has {tuple(out.shape)}."
-            )
+        if tuple(out.shape) != shape:
+            raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
         if not labels and np.dtype(out.dtype).kind != "f":
             raise ValueError(f"Probabilities need an out of floats, not {out.dtype}.")
         return out
 
     def _write(self, out, index, labels, start, block):
         """Write rows of one plane (or volume)."""
-        rows = slice(start, start + block.shape[1 if len(self.classes) > 2 else 0])
+        rows = slice(start, start + block.shape[-self.spatial_dims])
         if labels:
-            out[(*index, rows)] = self.decide(block)
+            out[(*index, rows)] = self.decide(block).astype(out.dtype, copy=False)
         else:
             classes = (slice(None),) if len(self.classes) > 2 else ()
             out[(*classes, *index, rows)] = block.astype(out.dtype, copy=False)
@@ -182,6 +180,7 @@ class SegmentationModel:
         ValueError
             If the number of channels is not that of the network.
         """
+        image = in_chunks(image, warn=True)
         if self.channel_axis is None:
             return image
         moved = channels_first(image, self.channel_axis, self.spatial_dims)
@@ -193,22 +192,30 @@ class SegmentationModel:
             )
         return moved
 
-    def predicting_plane(self, plane, *, region=None, write=None, align=1, **tiling):
+    def predicting_plane(self, plane, *, region=None, write=None, **tiling):
         """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
-        normalised = _Normalised(plane, self.spatial_dims)
+        image = _Normalised(plane, self.spatial_dims)
         if region is None:
-            if write is not None:
-                tiling |= {"write": write, "align": align}
-            return (yield from self.predicting_one(normalised, **tiling))
-        classes = () if len(self.classes) == 2 else (len(self.classes),)
-        result = np.zeros((*classes, *region.shape), np.float32)
-        box = self._around(region)
+            return (yield from self.predicting_one(image, write=write, **tiling))
+        region = np.asarray(region)
+        box, classes = self._around(region), (len(self.classes),) * (len(self.classes) > 2)
+        result = None
+        if write is None:
+            result = np.empty((*classes, *region.shape), np.float32)
+
+            def write(start, rows):
+                by_row = np.moveaxis(result, len(classes), 0)
+                by_row[start : start + rows.shape[len(classes)]] = np.moveaxis(
+                    rows, len(classes), 0
+                )
+
+        rows = _Framed(write, region, box, classes)
         if box is None:
             yield 1, 1
         else:
-            predicted = yield from self.predicting_one(normalised[box], **tiling)
-            result[(..., *box)] = np.where(region[box], predicted, 0)
-        return result if write is None else write(0, result)
+            yield from self.predicting_one(image.cut(box), write=rows.write, **tiling)
+        rows.close()
+        return result
 
     def _around(self, region):
         """Slices around a region and what the network sees beyond it; None if it is empty."""
@@ -218,8 +225,11 @@ class SegmentationModel:
         if found is None:
             return None
         return tuple(
-            slice(max(0, part.start // step - _MARGIN) * step, part.stop + _MARGIN * step)
-            for part, step in zip(found, self.multiple)
+            slice(
+                max(0, part.start // step - _MARGIN) * step,
+                min(part.stop + _MARGIN * step, side),
+            )
+            for part, step, side in zip(found, self.multiple, region.shape)
         )
 
     def predicting_one(self, normalised, write=None, **tiling):
@@ -309,7 +319,7 @@ class SegmentationModel:
 
 
 class _Normalised:
-    """Boxes of an image, of zero mean and unit deviation; boxes have spatial axes only."""
+    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
 
     def __init__(self, image, spatial_dims):
         if isinstance(image, ChunkedArray) and not image.cached:
@@ -318,9 +328,46 @@ class _Normalised:
         self.mean, self.deviation = channel_moments(image, spatial_dims)
 
     def __getitem__(self, where):
-        where = where if Ellipsis in where else (..., *where)
-        pixels = np.asarray(self.image[where], dtype=np.float32)
-        return (pixels - self.mean) / self.deviation
+        pixels = np.array(self.image[where], dtype=np.float32)
+        pixels -= self.mean
+        pixels /= self.deviation
+        return pixels
+
+    def cut(self, box):
+        """A part, normalised in the same way."""
+        part = copy(self)
+        part.image = self.image[(..., *box)]
+        part.shape = part.image.shape
+        return part
+
+
+class _Framed:
+    """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
+
+    def __init__(self, write, region, box, classes):
+        self._write, self.region, self.classes = write, region, classes
+        self.box = box or (slice(0, 0),) * region.ndim
+        self.done = 0
+        self._zeros(self.box[0].start)
+
+    def write(self, start, block):
+        count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
+        rows = np.zeros((*self.classes, count, *rest), np.float32)
+        rows[(..., slice(None), *self.box[1:])] = block
+        rows *= self.region[self.done : self.done + count]
+        self._write(self.done, rows)
+        self.done += count
+
+    def close(self):
+        """All that is left are zeros."""
+        self._zeros(len(self.region) - self.done)
+
+    def _zeros(self, count):
+        if count:
+            self._write(
+                self.done, np.zeros((*self.classes, count, *self.region.shape[1:]), np.float32)
+            )
+        self.done += count
 
 
 def _weights(network):

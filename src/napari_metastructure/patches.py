@@ -10,6 +10,7 @@ from napari_metastructure.losses import IGNORE
 from napari_metastructure.volumes import as_list, channel_moments, planes, round_up
 
 _SAMPLED = 2**24  # pixels of a larger plane or volume, in chunks, that are read for its moments
+_LARGEST_PLANE = 2**28  # pixels of a plane or volume that is read whole
 
 __all__ = ["Items", "PatchSampler", "class_indices"]
 
@@ -43,8 +44,8 @@ class Items:
     Slicing an entry is all that touches the pixels, so arrays may be lazy: of dask and zarr arrays
     a patch reads the chunks it lies in, through a cache that they share. The moments of such an
     entry are taken when it is first used; of more than 2**24 pixels, from evenly spread chunks.
-    With channels an image has one axis more than its labels, the first, and one mean and deviation
-    per channel. `boxes` holds, per entry, the slices outside of which no pixel counts.
+    With channels an image has one axis more than its labels, the first, and one mean and
+    deviation per channel. `boxes` holds, per entry, the slices outside of which no pixel counts.
     """
 
     images: list
@@ -81,8 +82,8 @@ class Items:
             _check(number, image, label, channel_axis)
             image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
             image = channels_first(image, channel_axis, spatial_dims)
-            label = None if label is None else in_chunks(label, cache)
             items.images += planes(image, spatial_dims + (channel_axis is not None))
+            label = None if label is None else in_chunks(label, cache)
             items.labels += [None] if label is None else planes(label, spatial_dims)
         counts = {image.shape[:-spatial_dims] for image in items.images}
         if len(counts) > 1:
@@ -190,6 +191,9 @@ class _Later:
             self._made, self._make = function(*arguments), None
         return iter(self._made)
 
+    def __getitem__(self, index):
+        return tuple(self)[index]
+
 
 def _cut(length, fraction):
     """Where the held-back end begins: one entry at least on either side of it."""
@@ -200,6 +204,8 @@ def _box(label, ignore_label):
     """The smallest slices around the pixels that count; None if there are none."""
     from scipy.ndimage import find_objects
 
+    if isinstance(label, ChunkedArray) and label.size > _LARGEST_PLANE:
+        return tuple(slice(0, side) for side in label.shape)
     label = np.asarray(label)
     counted = label != IGNORE
     if ignore_label is not None:

@@ -104,8 +104,8 @@ def predict_tiles(
     network : torch.nn.Module
         In evaluation mode, on the device to use.
     image : array of float, (y, x) or (z, y, x), or with channels first
-        Normalised pixels; all that is asked of it are its ``shape`` and boxes of pixels, indexed by
-        spatial axes only. Sides are filled up by reflection to a multiple of `multiple`.
+        Normalised pixels; all that is asked of it are its ``shape`` and boxes of pixels. Sides are
+        filled up by reflection to a multiple of `multiple`.
     multiple : int or sequence of int, one per spatial axis
         What the network needs the sides of its input to be multiples of. Tiles begin at
         such multiples too, so that they see the same grid as the whole image would. One int
@@ -121,8 +121,8 @@ def predict_tiles(
     flips : bool
         Average over the mirror images of each tile (the last two axes).
     write : callable, optional
-        ``write(start, slab)`` gets what is done, (channels, rows, *image.shape[1:]), and the first
-        of its rows; in order, each row once, but from the first one again where memory ran out.
+        ``write(start, slab)`` gets what is done, (classes, rows, [y,] x), and the first of its
+        rows; in order, each row once, but from the first one again where memory ran out.
     align : int
         Slabs begin at multiples of so many rows.
     room : Room, optional
@@ -221,18 +221,17 @@ def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, al
     """`predict_tiles` with tiles of a certain size."""
     from monai.data.utils import dense_patch_slices
 
-    device, shape = next(network.parameters()).device, tuple(image.shape[-len(tile) :])
-    padded = [round_up(side, m) for side, m in zip(shape, multiple)]
+    device, sides = next(network.parameters()).device, tuple(image.shape[-len(tile) :])
+    padded = [round_up(side, m) for side, m in zip(sides, multiple)]
     tile_shape = [min(p, round_up(t, m)) for p, t, m in zip(padded, tile, multiple)]
     interval = [max(1, int(t * (1 - overlap)) // m) * m for t, m in zip(tile_shape, multiple)]
     places = dense_patch_slices(padded, tile_shape, interval)
     weights = _weights(places, padded, interval)
-    inside = tuple(slice(side) for side in shape[1:])
+    inside = tuple(slice(side) for side in sides[1:])
     rows, begin = None, 0  # what is not written yet, and where it begins
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
-        tiles = np.stack([_cut(image, where, shape) for where in batch])
-        tiles = torch.from_numpy(tiles.reshape(len(batch), -1, *tile_shape))
+        tiles = torch.from_numpy(np.stack([_cut(image, where) for where in batch]))
         probabilities = room.probabilities(network, tiles, flips, device)
         end = padded[0] if write is None else batch[-1][0].stop
         rows = _grown(rows, (probabilities.shape[1], end - begin, *padded[1:]))
@@ -240,27 +239,29 @@ def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, al
             weight = reduce(np.multiply.outer, [axis[at.start] for axis, at in zip(weights, where)])
             first, *others = where
             here = (slice(None), slice(first.start - begin, first.stop - begin), *others)
-            rows[here] += probability * weight
+            probability *= weight
+            rows[here] += probability
         following = places[start + batch_size : start + batch_size + 1]
-        done = int(following[0][0].start) // align * align if following else shape[0]
+        done = int(following[0][0].start) // align * align if following else sides[0]
         if write is not None and done > begin:
             write(begin, rows[(slice(None), slice(done - begin), *inside)])
             rows, begin = rows[:, done - begin :], done
         yield min(start + batch_size, len(places)), len(places)
-    return rows[(slice(None), slice(shape[0]), *inside)] if write is None else None
+    return rows[(slice(None), slice(sides[0]), *inside)] if write is None else None
 
 
-def _cut(image, where, shape):
-    """One tile, filled up by reflection where the image ends."""
-    missing = [max(at.stop - side, 0) for at, side in zip(where, shape)]
-    first = [max(min(at.start, s - m), 0) for at, s, m in zip(where, shape, missing)]
-    part = image[(..., *(slice(a, at.stop) for a, at in zip(first, where)))]
-    part = np.ascontiguousarray(part, dtype=np.float32)
-    if not any(missing):
-        return part
-    channels = [(0, 0)] * (part.ndim - len(shape))
-    part = np.pad(part, channels + [(0, m) for m in missing], mode="symmetric")
-    return part[(..., *(slice(at.start - a, None) for a, at in zip(first, where)))]
+def _cut(image, where):
+    """One tile, (channels, *tile), filled up by reflection where the image ends."""
+    sides = image.shape[-len(where) :]
+    missing = [max(at.stop - side, 0) for at, side in zip(where, sides)]
+    first = [max(min(at.start, s - m), 0) for at, s, m in zip(where, sides, missing)]
+    tile = image[(..., *(slice(a, at.stop) for a, at in zip(first, where)))]
+    tile = tile.reshape(-1, *tile.shape[-len(where) :])
+    if any(missing):
+        tile = np.pad(tile, [(0, 0), *((0, m) for m in missing)], mode="symmetric")
+        inner = (slice(at.start - a, None) for a, at in zip(first, where))
+        tile = tile[(slice(None), *inner)]
+    return tile
 
 
 def _grown(rows, shape):
@@ -302,10 +303,11 @@ def _probabilities(network, tiles, flips):
     mirrors = [(), (-1,), (-2,), (-2, -1)] if flips else [()]
     memory_format = torch.channels_last if tiles.ndim == 4 else torch.channels_last_3d
     tiles = tiles.contiguous(memory_format=memory_format)
-    total = 0
+    total = None
     with torch.inference_mode(), autocast(tiles.device):
         for axes in mirrors:
-            logits = network(tiles.flip(axes)).float()
+            logits = network(tiles.flip(axes) if axes else tiles).float()
             p = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-            total = total + p.flip(axes)
-    return total / len(mirrors)
+            p = p.flip(axes) if axes else p
+            total = p if total is None else total.add_(p)
+    return total / len(mirrors) if flips else total

@@ -9,6 +9,8 @@ from napari_metastructure.events import Memory, Note, Progress, Scored, Step, Va
 
 __all__ = ["run_to_end"]
 
+_ASIDE = ("validating", "preview")  # between the steps of a training
+
 
 def run_to_end(job, *, hidden=False):
     """Run a job with a progress bar in the terminal; returns its last event.
@@ -43,7 +45,7 @@ class _Shown:
         if isinstance(event, Step):
             self._move(event.step, event.total, "training")
             self.facts["loss"] = f"{event.loss:.3f}"
-        elif isinstance(event, Progress) and event.total > 1:
+        elif isinstance(event, Progress) and event.total > 1 and event.activity not in _ASIDE:
             self._move(event.done, event.total, event.activity)
         elif isinstance(event, Scored):
             self._move(event.done, event.total, "runs")

@@ -409,9 +409,8 @@ def _counts(job, items, config):
             yield Progress("looking for classes", number * step, len(labels))
             if job.stopping and len(counts) > 1:
                 break
-        counts.update(
-            dict(zip(*(part.tolist() for part in count_classes(label, config.ignore_label))))
-        )
+        found = count_classes(label, config.ignore_label)
+        counts.update(dict(zip(*(part.tolist() for part in found))))
     if config.as_mask:
         counts = Counter({0: counts[0], 1: counts.total() - counts[0]})
     return counts

@@ -7,7 +7,7 @@ import numpy as np
 
 from napari_metastructure import files
 
-__all__ = ["OPERATIONS", "known_noise"]
+__all__ = ["OPERATIONS", "known_noise", "sweep"]
 
 
 def corrupt(run):
@@ -34,12 +34,8 @@ def train(run):
     noise = run.options.get("noise")
     if noise:
         run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
-    validation = {
-        f"validation_{what}": pixels.data
-        for what in ("images", "labels")
-        if (pixels := run.read(f"validation_{what}")) is not None
-    }
-    done = run.watch(train(images.data, labels.data, run.config, noise=noise, **validation))
+    options = {"noise": noise, **_validation(run)}
+    done = run.watch(train(images.data, labels.data, run.config, **options))
     _take_model(run, done)
 
 
@@ -173,6 +169,31 @@ def compare(run):
 OPERATIONS = {
     function.__name__: function for function in (corrupt, train, segment, predict, density, compare)
 }
+
+
+def sweep(inputs, folder, config, quiet):
+    """A sweep in a folder, where the runs that are done count; returns the `Sweep`."""
+    from napari_metastructure.commands.run import Run
+    from napari_metastructure.sweep import sweep
+
+    run = Run("sweep", inputs, {}, config, quiet=quiet)
+    images, labels = run.read_pair()
+    validation = _validation(run)
+    job = sweep(images.data, labels.data, config, folder=folder, **validation)
+    found = run.watch(job).value
+    sources = {role: files.fingerprint(source) for role, source in run.inputs.items()}
+    found.record["inputs"] = sources
+    found.save(folder)
+    return found
+
+
+def _validation(run):
+    """The images and labels to validate on, as far as they are given."""
+    return {
+        f"validation_{what}": pixels.data
+        for what in ("images", "labels")
+        if (pixels := run.read(f"validation_{what}")) is not None
+    }
 
 
 def known_noise(source, labels):

@@ -209,7 +209,7 @@ class InputForm(QWidget):
             everywhere = region.ndim < self._layer.ndim or self.form["every_plane"].value
             where = " on every plane" if everywhere and len(layout.label_shape) > 2 else ""
             text += f", inside {region.name}{where}"
-        return f"{text}."
+        return f"{text}.".replace("-D", "\N{NON-BREAKING HYPHEN}D")
 
 
 def _named(letter):
