@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-LONG = 100_000
+LONG = 200_000
 
 
 def read(dock):
@@ -111,7 +111,7 @@ def test_a_region_of_a_coarse_level(qtbot, viewer, dock):
 
 
 def test_unsupervised_inside_a_region(qtbot, viewer, open_dock, stack):
-    image, mask = stack
+    image, _ = stack
     layer = viewer.add_image(image, name="discs", scale=(2, 0.5, 0.5))
     corners = np.array([[7, 5], [7, 27], [29, 27], [29, 5]]) / 2
     shapes = viewer.add_shapes([corners], name="part")
