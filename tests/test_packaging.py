@@ -21,14 +21,17 @@ ROOT = Path(__file__).parents[1]
 # A module imports only from its own storey and those below. A new one must be placed here.
 STOREYS = {
     "science": {
-        *("_borders", "_draws", "axes", "configs", "density", "extraction", "metrics"),
-        *("noise", "parameters", "transition", "volumes"),
+        *("_borders", "_draws", "axes", "chunks", "configs", "density", "extraction", "files"),
+        *("metrics", "noise", "ome_zarr", "parameters", "report", "transition", "volumes"),
     },
     "learning": {
-        *("devices", "events", "igtt", "losses", "model", "networks"),
-        *("patches", "prediction", "pseudolabels", "sweep", "training"),
+        *("cluster", "devices", "events", "igtt", "losses", "model"),
+        *("networks", "parallel", "patches", "prediction", "progress", "pseudolabels"),
+        *("sweep", "training"),
     },
-    "face": {"__main__", "cli", "demo", "layers", "samples", "widgets"},
+    "face": {
+        *("__main__", "cli", "commands", "demo", "layers", "readers", "samples", "widgets"),
+    },
 }
 QT_BINDINGS = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
 GUI = QT_BINDINGS | {"magicgui", "napari", "pyqtgraph", "qtpy", "superqt", "vispy"}

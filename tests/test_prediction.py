@@ -209,3 +209,126 @@ def test_prediction_as_a_job(model):
 def test_images_that_cannot_be_predicted(model, image, message):
     with pytest.raises(ValueError, match=message):
         model("unet", 2).predict(image)
+
+
+# ----------------------------------------------------------------- larger than memory
+
+
+class Kept:
+    """What can be written on by index, and notes how."""
+
+    def __init__(self, shape, dtype=np.float32, chunks=None):
+        self.array = np.full(shape, 7, dtype)
+        self.shape, self.dtype, self.ndim = shape, self.array.dtype, len(shape)
+        self.chunks = chunks or (1,) * len(shape)
+        self.written = []
+
+    def __setitem__(self, where, block):
+        self.written.append(where)
+        self.array[where] = block
+
+
+@pytest.mark.parametrize(
+    ("spatial_dims", "shape", "slabs"),
+    [(2, (2, 150, 40), 8), (2, (150, 70), 4), (3, (130, 20, 33), 5)],
+)
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_what_is_done_is_written_at_once_and_is_the_same(
+    model, spatial_dims, shape, slabs, batch_size
+):
+    made, image = model("unet", spatial_dims), noise(*shape)
+    options = {"tile": 40, "overlap": 0.3, "batch_size": batch_size}
+    out = Kept(shape)
+    assert made.predict(image, out=out, **options) is out
+    np.testing.assert_array_equal(out.array, made.predict(image, **options))
+    assert len(out.written) >= (slabs if batch_size == 1 else 2)
+    out = Kept(shape, chunks=(1, 64, 64))
+    made.predict(image, out=out, **options)
+    np.testing.assert_array_equal(out.array, made.predict(image, **options))
+    if spatial_dims == 2:
+        assert all(where[-1].start % 64 == 0 for where in out.written)
+
+
+def test_planes_are_read_when_their_turn_comes(model):
+    zarr = pytest.importorskip("zarr")
+    made, image = model("unet", 2), noise(3, 70, 90)
+    lazy = zarr.create_array(zarr.storage.MemoryStore(), data=image, chunks=(1, 40, 40))
+    expected = made.predict(image, tile=40)
+    out, read = Kept(image.shape), []
+    usual = type(lazy).__getitem__
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(lazy), "__getitem__", lambda *a: read.append(a[1]) or usual(*a))
+        for plane, *_ in made.predicting(lazy, out=out, tile=40):
+            assert {where[0].start for where in read} == set(range(plane + 1))
+        assert len(read) == 3 * 6  # each chunk once
+    np.testing.assert_allclose(out.array, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [0, 3, 7]])
+def test_labels_alone(classes):
+    made = SegmentationModel(
+        {
+            "network": "unet",
+            "spatial_dims": 2,
+            "in_channels": 1,
+            "out_channels": 1 if len(classes) == 2 else len(classes),
+            "channels": 4,
+            "depth": 3,
+        },
+        classes,
+        seed=0,
+    )
+    image = noise(2, 50, 60)
+    expected = made.segment(image)
+    found = made.predict(image, labels=True)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(expected)) > 1
+    out = Kept(image.shape, np.uint8)
+    made.predict(image, out=out, labels=True, tile=64)
+    np.testing.assert_array_equal(out.array, expected)
+    out = Kept((*image.shape,) if len(classes) == 2 else (len(classes), *image.shape), np.float16)
+    np.testing.assert_allclose(made.predict(image, out=out).array, made.predict(image), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (np.zeros((8, 9), np.float32), r"shape \(8, 8\), but out has \(8, 9\)"),
+        (np.zeros((8, 8), np.uint8), "Probabilities need an out of floats, not uint8"),
+    ],
+)
+def test_out_that_does_not_fit(model, out, message):
+    with pytest.raises(ValueError, match=message):
+        model("unet", 2).predict(np.ones((8, 8)), out=out)
+
+
+def test_result_in_a_file_is_marked_partial_until_it_is_whole(model, tmp_path):
+    pytest.importorskip("zarr")
+    from napari_metastructure.ome_zarr import create_image, open_image
+
+    made, image = model("unet", 2), noise(3, 40, 40)
+    whole = create_image(tmp_path / "whole.ome.zarr", image.shape, "float32")
+    *_, result = predict(made, image, out=whole)
+    assert result == Result(whole)
+    opened = open_image(tmp_path / "whole.ome.zarr")
+    assert opened.complete
+    assert opened.record["operation"] == "predict"
+    np.testing.assert_array_equal(opened[:], made.predict(image))
+
+    part = create_image(tmp_path / "part.ome.zarr", image.shape, "float32")
+    job = predict(made, image, out=part)
+    next(job)
+    job.stop()
+    assert list(job) == [Result(part, stopped=True)]
+    opened = open_image(tmp_path / "part.ome.zarr", missing="fill")
+    assert not opened.complete
+    np.testing.assert_array_equal(opened[0], made.predict(image[0]))
+
+
+def test_memory_map_is_written_on(model, tmp_path):
+    made, image = model("unet", 2), noise(2, 40, 40)
+    out = np.memmap(tmp_path / "out", np.float32, "w+", shape=image.shape)
+    made.predict(image, out=out)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "out", np.float32), out.ravel())
+    np.testing.assert_array_equal(out, made.predict(image))

@@ -314,9 +314,10 @@ def test_which_weights_are_kept(task, monkeypatch, clean, inverted, scores, kept
         return [tallies.pop(0)]
 
     monkeypatch.setattr("napari_metastructure.training._Validation._tallies", next_tally)
-    options = {"validation_labels": masks} if clean else {}
+    options = {**TINY, "epochs": 3, "early_stopping": False}
+    options |= {"validation_labels": masks} if clean else {}
     noise = NoiseSpec(kind="flip", ratio=0.8) if inverted else None
-    done, events = last(train(images, masks, noise=noise, **{**TINY, "epochs": 3}, **options))
+    done, events = last(train(images, masks, noise=noise, **options))
     assert [e.epoch - 1 for e in events if isinstance(e, Validated) and e.best][-1] == kept
     assert done.record["validation"] is not None
 
@@ -552,7 +553,7 @@ def change(array, value):
         (lambda i, m: (change(i, np.inf), m), ValueError, "NaN or infinity"),
         (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
         (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
-        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "hold no object"),
+        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "No pixel of the labels counts"),
         (lambda i, m: (i, change(m, -5)), ValueError, "must not be negative"),
         (
             lambda i, m: (i, np.arange(m.size).reshape(m.shape) // 100),
@@ -597,3 +598,24 @@ def test_a_loss_that_is_not_finite_ends_the_training(task, monkeypatch):
     )
     with pytest.raises(FloatingPointError, match="no longer finite; lower the learning rate"):
         list(train(images, masks, **TINY))
+
+
+# ----------------------------------------------------------------- early stopping
+
+
+def test_stops_when_the_noise_is_learnt_by_heart(blobs):
+    images, masks = blobs(1, seed=0, size=32)
+    spec = NoiseSpec(kind="flip", ratio=0.4, seed=0)
+    options = {**SMALL, "channels": 16, "epochs": 60, "batch_size": 1, "validation_fraction": 0}
+    noisy = corrupt(masks, spec)
+    done, _ = last(train(images, noisy, noise=spec, **options))
+    entropy = -(0.4 * np.log(0.4) + 0.6 * np.log(0.6))
+    assert done.record["stopped_early"]
+    assert done.record["steps"] < 60
+    assert done.history["loss"][-1] < entropy
+    assert all(loss >= entropy for loss in done.history["loss"][:-1])
+    whole, _ = last(train(images, noisy, noise=spec, early_stopping=False, **options))
+    assert whole.record["steps"] == 60
+    assert not whole.record["stopped_early"]
+    unknown, _ = last(train(images, noisy, **options))
+    assert unknown.record["steps"] == 60

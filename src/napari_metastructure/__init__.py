@@ -18,6 +18,7 @@ _MODULES = {
     "noise",
     "pseudolabels",
     "samples",
+    "sweep",
     "transition",
     "volumes",
 }
@@ -26,8 +27,10 @@ _NAMES = {
     "corrupt": "noise",
     "TrainingConfig": "configs",
     "IGTTConfig": "configs",
+    "SweepConfig": "configs",
     "segment": "igtt",
     "segment_all": "igtt",
+    "sweep_all": "sweep",
     "fit": "training",
     "train": "training",
     "SegmentationModel": "model",

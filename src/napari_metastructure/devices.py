@@ -5,7 +5,9 @@ from contextlib import nullcontext
 
 import torch
 
-__all__ = ["autocast", "pick_device", "release_memory"]
+__all__ = ["PeakMemory", "autocast", "is_out_of_memory", "pick_device", "release_memory"]
+
+_NO_MEMORY = ("MPS backend out of memory", "can't allocate memory", "not enough memory")
 
 
 def pick_device(device="auto"):
@@ -42,3 +44,45 @@ def release_memory(device):
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def is_out_of_memory(error):
+    """Whether an exception says that the device's memory does not suffice."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+class PeakMemory:
+    """The most memory held since this was made: of the tensors on a GPU, of the process elsewhere.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Attributes
+    ----------
+    peak : int
+        Bytes, as far as `look` was called.
+    """
+
+    def __init__(self, device):
+        self.device, self.peak = device, 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif device.type == "cpu":
+            from psutil import Process
+
+            self._process = Process()
+
+    def look(self):
+        """Measure anew; returns the peak."""
+        if self.device.type == "cuda":
+            self.peak = torch.cuda.max_memory_allocated(self.device)
+        elif self.device.type == "mps":
+            self.peak = max(self.peak, torch.mps.driver_allocated_memory())
+        else:
+            self.peak = max(self.peak, self._process.memory_info().rss)
+        return self.peak

@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Done", "Job", "Preview", "Progress", "Result", "Round", "Step", "Validated"]
+__all__ = [
+    "Done",
+    "Job",
+    "Memory",
+    "Note",
+    "Preview",
+    "Progress",
+    "Result",
+    "Round",
+    "Scored",
+    "Step",
+    "Validated",
+]
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,38 @@ class Round:
     probability: np.ndarray
     candidate: np.ndarray
     label: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run of a sweep, the `done`-th of `total`: its row of the table, what it predicts.
+
+    `prediction` holds labels, one array per scored image; None if the run failed.
+    """
+
+    row: dict
+    prediction: list | None
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know of, in one sentence, though the job goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The most memory the job has held so far, in bytes, and where: "cpu", "cuda:0"."""
+
+    peak: int
+    device: str
+
+    @property
+    def text(self):
+        return f"{self.peak / 2**30:.2f} GiB on {self.device}"
 
 
 @dataclass(frozen=True)

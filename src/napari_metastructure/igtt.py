@@ -10,7 +10,7 @@ from napari_metastructure import extraction
 from napari_metastructure import pseudolabels as pseudo
 from napari_metastructure.configs import IGTTConfig
 from napari_metastructure.devices import pick_device, release_memory
-from napari_metastructure.events import Done, Job, Progress, Round, Step
+from napari_metastructure.events import Done, Job, Note, Progress, Round, Step
 from napari_metastructure.losses import IGNORE, UNSUPERVISED_LOSSES
 from napari_metastructure.model import SegmentationModel, run_out, versions
 from napari_metastructure.patches import Items, PatchSampler
@@ -172,6 +172,14 @@ class _Run:
                     probabilities.append(end.value)
         return probabilities
 
+    def news(self, trainer):
+        """What the trainer has to say, noted for the record too."""
+        for event in trainer.news():
+            if isinstance(event, Note):
+                self.facts.setdefault("notes", []).append(event.text)
+            yield event
+        self.facts["peak_memory"] = trainer.memory.peak
+
     def start_label(self, name, number):
         """First label of a plane: uint8, 0 and 1."""
         image = self.pictures[number]
@@ -311,6 +319,7 @@ class _Robust(_Run):
             at += max(behind, 0)
             epoch = (at - 1) // sampler.batches_per_epoch + 1
             yield Step(at, total, epoch, loss)
+            yield from self.news(trainer)
             yield from self.previews.if_due(epoch)
 
     def _disturb(self, patches):
@@ -392,6 +401,7 @@ class _Paper(_Run):
                 losses.append(trainer.step(inputs, targets))
                 self.history["loss"].append(losses[-1])
                 yield Step(len(self.history["loss"]), config.epochs * batches, epoch, losses[-1])
+                yield from self.news(trainer)
                 probabilities = trainer.logits[:, 0].float().sigmoid()
                 for index, p in zip(batch, probabilities.cpu().numpy()):
                     p = p[tuple(slice(side) for side in labels[index].shape)]

@@ -359,18 +359,18 @@ def write_ome_tiff(path, layer):
     Parameters
     ----------
     path : path
-        Ending in ``.ome.tif``.
+        Ending in ``.ome.tif``; what is there is replaced.
     layer : napari.layers.Image or Labels
         At most (t, z, y, x).
     """
-    import tifffile
+    from napari_metastructure import files
 
-    data = np.asarray(layer.data)
-    axes = "TZYX"[-data.ndim :]
-    metadata = {"axes": axes}
-    for axis, scale, unit in zip(axes, layer.scale, layer.units):
-        if axis in "ZYX" and str(unit) != "pixel":
-            metadata[f"PhysicalSize{axis}"] = float(scale)
-            metadata[f"PhysicalSize{axis}Unit"] = f"{unit:~}"
-    data = data.astype(np.uint8) if data.dtype == bool else data
-    tifffile.imwrite(path, data, ome=True, metadata=metadata, compression="zlib")
+    ndim = layer.ndim
+    files.write(
+        path,
+        layer.data,
+        axes="tzyx"[-ndim:],
+        scale=tuple(layer.scale),
+        units=tuple(map(str, layer.units)),
+        overwrite=True,
+    )

@@ -1,16 +1,19 @@
 """A trained network with all it takes to use it again: predict, segment, save, load."""
 
 import json
+from copy import copy
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from napari_metastructure.axes import channels_first, multiples
+from napari_metastructure.chunks import ChunkedArray, in_chunks
 from napari_metastructure.devices import pick_device
 from napari_metastructure.networks import build
 from napari_metastructure.prediction import predict_tiles
-from napari_metastructure.volumes import as_array, channel_moments, planes
+from napari_metastructure.volumes import channel_moments, planes
 
 __all__ = ["SegmentationModel", "load_model", "run_out", "versions"]
 
@@ -91,17 +94,23 @@ class SegmentationModel:
         self.network.to(pick_device(device) if isinstance(device, str) else device)
         return self
 
-    def predict(self, image, *, region=None, **tiling):
+    def predict(self, image, *, region=None, out=None, labels=False, **tiling):
         """Probabilities of an image or a stack of any size.
 
         Parameters
         ----------
         image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
             Each plane (or volume) is normalised by its own mean and deviation. A model with a
-            `channel_axis` takes images with their channels along that axis.
+            `channel_axis` takes images with their channels along that axis. Dask and zarr arrays
+            are read chunk by chunk.
         region : array of bool, optional
             Of the result's shape (a view by `numpy.broadcast_to` will do): only where it holds is
             predicted, the rest is 0. Means and deviations are those of whole planes.
+        out : array, optional
+            Where to write the result as it comes, so that it is never whole in memory:
+            `ome_zarr.create_image`, numpy.memmap or whatever else can be assigned to by index.
+        labels : bool
+            What `decide` makes of the probabilities, in place of these.
         **tiling
             ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
 
@@ -109,17 +118,18 @@ class SegmentationModel:
         -------
         array of float32
             For two classes the probability of the object, of the image's shape without
-            channels; for more, one map per class along a first axis.
+            channels; for more, one map per class along a first axis. With `labels`, as `decide`
+            returns them. `out` if given.
 
         Raises
         ------
         ValueError
             If the image has too few axes, other channels than those trained on, is empty or holds
-            NaN or infinity.
+            NaN or infinity, or `out` does not fit.
         """
-        return run_out(self.predicting(image, region=region, **tiling))
+        return run_out(self.predicting(image, region=region, out=out, labels=labels, **tiling))
 
-    def predicting(self, image, *, region=None, **tiling):
+    def predicting(self, image, *, region=None, out=None, labels=False, **tiling):
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
         image = self.channels_first(image)
         has_channels = self.channel_axis is not None
@@ -132,13 +142,35 @@ class SegmentationModel:
             if region.shape != tuple(shape):
                 raise ValueError(f"The region has shape {region.shape}, not {tuple(shape)}.")
             regions = planes(region, self.spatial_dims)
-        results = []
-        for number, (part, where) in enumerate(zip(parts, regions)):
-            job = self.predicting_plane(part, region=where, **tiling)
-            results.append((yield from _numbered(number, job)))
-        if len(self.classes) == 2:
-            return np.stack(results).reshape(shape)
-        return np.stack(results, axis=1).reshape(len(self.classes), *shape)
+        out = self._checked_out(out, shape, labels)
+        align = (getattr(out, "chunks", None) or (1,) * out.ndim)[-self.spatial_dims]
+        for number, index in enumerate(np.ndindex(*shape[: -self.spatial_dims])):
+            write = partial(self._write, out, index, labels)
+            job = self.predicting_plane(
+                parts[number], region=regions[number], write=write, align=align, **tiling
+            )
+            yield from _numbered(number, job)
+        return out
+
+    def _checked_out(self, out, shape, labels):
+        """The array to write on, a new one if none is given."""
+        shape = tuple(shape) if labels or len(self.classes) == 2 else (len(self.classes), *shape)
+        if out is None:
+            return np.empty(shape, self._label_values().dtype if labels else np.float32)
+        if tuple(out.shape) != shape:
+            raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
+        if not labels and np.dtype(out.dtype).kind != "f":
+            raise ValueError(f"Probabilities need an out of floats, not {out.dtype}.")
+        return out
+
+    def _write(self, out, index, labels, start, block):
+        """Write rows of one plane (or volume)."""
+        rows = slice(start, start + block.shape[-self.spatial_dims])
+        if labels:
+            out[(*index, rows)] = self.decide(block).astype(out.dtype, copy=False)
+        else:
+            classes = (slice(None),) if len(self.classes) > 2 else ()
+            out[(*classes, *index, rows)] = block.astype(out.dtype, copy=False)
 
     def channels_first(self, image):
         """An image as `predict` takes it, its channel axis moved before the spatial axes.
@@ -148,7 +180,7 @@ class SegmentationModel:
         ValueError
             If the number of channels is not that of the network.
         """
-        image = as_array(image)
+        image = in_chunks(image, warn=True)
         if self.channel_axis is None:
             return image
         moved = channels_first(image, self.channel_axis, self.spatial_dims)
@@ -160,22 +192,29 @@ class SegmentationModel:
             )
         return moved
 
-    def predicting_plane(self, plane, *, region=None, **tiling):
+    def predicting_plane(self, plane, *, region=None, write=None, **tiling):
         """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
-        mean, deviation = channel_moments(plane, self.spatial_dims)
-        box = (slice(None),) * self.spatial_dims
-        if region is not None:
-            box = self._around(region)
-            if box is None:
-                yield 1, 1
-                classes = () if len(self.classes) == 2 else (len(self.classes),)
-                return np.zeros((*classes, *region.shape), np.float32)
-        pixels = np.asarray(plane[(..., *box)], dtype=np.float32)
-        predicted = yield from self.predicting_one((pixels - mean) / deviation, **tiling)
+        image = _Normalised(plane, self.spatial_dims)
         if region is None:
-            return predicted
-        result = np.zeros(predicted.shape[: -self.spatial_dims] + region.shape, np.float32)
-        result[(..., *box)] = np.where(region[box], predicted, 0)
+            return (yield from self.predicting_one(image, write=write, **tiling))
+        region = np.asarray(region)
+        box, classes = self._around(region), (len(self.classes),) * (len(self.classes) > 2)
+        result = None
+        if write is None:
+            result = np.empty((*classes, *region.shape), np.float32)
+
+            def write(start, rows):
+                by_row = np.moveaxis(result, len(classes), 0)
+                by_row[start : start + rows.shape[len(classes)]] = np.moveaxis(
+                    rows, len(classes), 0
+                )
+
+        rows = _Framed(write, region, box, classes)
+        if box is None:
+            yield 1, 1
+        else:
+            yield from self.predicting_one(image.cut(box), write=rows.write, **tiling)
+        rows.close()
         return result
 
     def _around(self, region):
@@ -186,15 +225,27 @@ class SegmentationModel:
         if found is None:
             return None
         return tuple(
-            slice(max(0, part.start // step - _MARGIN) * step, part.stop + _MARGIN * step)
-            for part, step in zip(found, self.multiple)
+            slice(
+                max(0, part.start // step - _MARGIN) * step,
+                min(part.stop + _MARGIN * step, side),
+            )
+            for part, step, side in zip(found, self.multiple, region.shape)
         )
 
-    def predicting_one(self, normalised, **tiling):
+    def predicting_one(self, normalised, write=None, **tiling):
         """Predict one plane (or volume) of zero mean and unit deviation, channels first.
 
-        A generator of (tiles done, tiles in all); returns the probabilities.
+        A generator of (tiles done, tiles in all); returns the probabilities, or with `write`
+        hands them over, see `prediction.predict_tiles`.
         """
+
+        def of_classes(probabilities):
+            if len(self.classes) > 2:
+                return probabilities
+            return 1 - probabilities[0] if self.inverted else probabilities[0]
+
+        if write is not None:
+            tiling["write"] = lambda start, rows: write(start, of_classes(rows))
         was_training = self.network.training
         self.network.eval()
         try:
@@ -203,9 +254,7 @@ class SegmentationModel:
             )
         finally:
             self.network.train(was_training)
-        if len(self.classes) > 2:
-            return probabilities
-        return 1 - probabilities[0] if self.inverted else probabilities[0]
+        return None if probabilities is None else of_classes(probabilities)
 
     def segment(self, image, *, region=None, **tiling):
         """Labels of an image or a stack: `predict`, then `decide`."""
@@ -225,12 +274,15 @@ class SegmentationModel:
         array of int
             Values of `classes`, in the smallest unsigned type that holds them.
         """
-        classes = np.array(self.classes)
-        classes = classes.astype(np.min_scalar_type(int(classes.max())))
+        classes = self._label_values()
         if len(classes) == 2:
             threshold = self.threshold if threshold is None else threshold
             return classes[(probabilities > threshold).astype(np.intp)]
         return classes[self.undo_noise(probabilities).argmax(0)]
+
+    def _label_values(self):
+        classes = np.array(self.classes)
+        return classes.astype(np.min_scalar_type(int(classes.max())))
 
     def undo_noise(self, probabilities):
         """Turn class probabilities of the noisy labels into those of the clean ones.
@@ -264,6 +316,58 @@ class SegmentationModel:
         }
         weights = {name: value.contiguous() for name, value in _weights(self.network).items()}
         save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
+
+
+class _Normalised:
+    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
+
+    def __init__(self, image, spatial_dims):
+        if isinstance(image, ChunkedArray) and not image.cached:
+            image = np.asarray(image)
+        self.image, self.shape = image, image.shape
+        self.mean, self.deviation = channel_moments(image, spatial_dims)
+
+    def __getitem__(self, where):
+        pixels = np.array(self.image[where], dtype=np.float32)
+        pixels -= self.mean
+        pixels /= self.deviation
+        return pixels
+
+    def cut(self, box):
+        """A part, normalised in the same way."""
+        part = copy(self)
+        part.image = self.image[(..., *box)]
+        part.shape = part.image.shape
+        return part
+
+
+class _Framed:
+    """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
+
+    def __init__(self, write, region, box, classes):
+        self._write, self.region, self.classes = write, region, classes
+        self.box = box or (slice(0, 0),) * region.ndim
+        self.done = 0
+        self._zeros(self.box[0].start)
+
+    def write(self, start, block):
+        count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
+        rows = np.zeros((*self.classes, count, *rest), np.float32)
+        rows[(..., slice(None), *self.box[1:])] = block
+        rows *= self.region[self.done : self.done + count]
+        self._write(self.done, rows)
+        self.done += count
+
+    def close(self):
+        """All that is left are zeros."""
+        self._zeros(len(self.region) - self.done)
+
+    def _zeros(self, count):
+        if count:
+            self._write(
+                self.done, np.zeros((*self.classes, count, *self.region.shape[1:]), np.float32)
+            )
+        self.done += count
 
 
 def _weights(network):

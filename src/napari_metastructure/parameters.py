@@ -42,6 +42,9 @@ def _one_sentence(model, error):
             known = ", ".join(model.model_fields)
             problems.append(f"there is no parameter {name!r} (there are: {known})")
             continue
+        if problem["type"] == "missing":
+            problems.append(f"{name} is missing")
+            continue
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         if problem["type"] == "value_error":
             problems.append(reason.rstrip("."))

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from napari_metastructure.axes import channels_first
+from napari_metastructure.chunks import ChunkedArray, chunk_cache, in_chunks
 from napari_metastructure.losses import IGNORE
 from napari_metastructure.volumes import as_list, channel_moments, planes, round_up
+
+_SAMPLED = 2**24  # pixels of a larger plane or volume, in chunks, that are read for its moments
+_LARGEST_PLANE = 2**28  # pixels of a plane or volume that is read whole
 
 __all__ = ["Items", "PatchSampler", "class_indices"]
 
@@ -19,13 +23,14 @@ def class_indices(labels, classes, ignore_label=None):
     labels : array of int or bool
     classes : sequence of int
         Label values in ascending order, background first. With two classes any label
-        that is not 0 counts as object.
+        that is not 0 counts as object; with more, other values are left out.
     ignore_label : int, optional
     """
     if len(classes) == 2:
         indices = (labels != 0).astype(np.int64)
     else:
         indices = np.searchsorted(classes, labels)
+        indices[np.take(classes, indices, mode="clip") != labels] = IGNORE
     indices[labels == IGNORE] = IGNORE
     if ignore_label is not None:
         indices[labels == ignore_label] = IGNORE
@@ -36,9 +41,11 @@ def class_indices(labels, classes, ignore_label=None):
 class Items:
     """Planes (or volumes), one per entry, with what brings each to zero mean, unit deviation.
 
-    Slicing an entry is all that touches the pixels, so arrays may be lazy. With channels an image
-    has one axis more than its labels, the first, and one mean and deviation per channel.
-    `boxes` holds, per entry, the slices outside of which no pixel counts.
+    Slicing an entry is all that touches the pixels, so arrays may be lazy: of dask and zarr arrays
+    a patch reads the chunks it lies in, through a cache that they share. The moments of such an
+    entry are taken when it is first used; of more than 2**24 pixels, from evenly spread chunks.
+    With channels an image has one axis more than its labels, the first, and one mean and
+    deviation per channel. `boxes` holds, per entry, the slices outside of which no pixel counts.
     """
 
     images: list
@@ -70,18 +77,23 @@ class Items:
                 f"There are {len(images)} images but {len(labels)} label arrays; "
                 "give one label array per image."
             )
-        items = cls([], [])
+        items, cache = cls([], []), chunk_cache()
         for number, (image, label) in enumerate(zip(images, labels)):
             _check(number, image, label, channel_axis)
+            image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
             image = channels_first(image, channel_axis, spatial_dims)
             items.images += planes(image, spatial_dims + (channel_axis is not None))
+            label = None if label is None else in_chunks(label, cache)
             items.labels += [None] if label is None else planes(label, spatial_dims)
         counts = {image.shape[:-spatial_dims] for image in items.images}
         if len(counts) > 1:
             counts = ", ".join(str(*count) for count in sorted(counts))
             raise ValueError(f"The images should have equally many channels, not {counts}.")
         items.moments = known_moments or [
-            channel_moments(image, spatial_dims) for image in items.images
+            _Later(channel_moments, image, spatial_dims)
+            if isinstance(image, ChunkedArray)
+            else channel_moments(image, spatial_dims)
+            for image in items.images
         ]
         return items
 
@@ -92,6 +104,8 @@ class Items:
         """The normalised pixels of one entry, float32; `where` counts spatial axes only."""
         mean, deviation = self.moments[index]
         pixels = np.asarray(self.images[index][(..., *where)], dtype=np.float32)
+        if isinstance(self.moments[index], _Later) and not np.isfinite(pixels).all():
+            raise ValueError("The image holds NaN or infinity; replace these pixels first.")
         return (pixels - mean) / deviation
 
     def pictures(self, channel=None):
@@ -165,6 +179,22 @@ class Items:
         return Items(self.images[which], self.labels[which], self.moments[which], boxes)
 
 
+class _Later:
+    """A tuple that is made when it is first unpacked."""
+
+    def __init__(self, function, *arguments):
+        self._make, self._made = (function, arguments), None
+
+    def __iter__(self):
+        if self._made is None:
+            function, arguments = self._make
+            self._made, self._make = function(*arguments), None
+        return iter(self._made)
+
+    def __getitem__(self, index):
+        return tuple(self)[index]
+
+
 def _cut(length, fraction):
     """Where the held-back end begins: one entry at least on either side of it."""
     return max(1, length - max(1, round(fraction * length)))
@@ -174,6 +204,8 @@ def _box(label, ignore_label):
     """The smallest slices around the pixels that count; None if there are none."""
     from scipy.ndimage import find_objects
 
+    if isinstance(label, ChunkedArray) and label.size > _LARGEST_PLANE:
+        return tuple(slice(0, side) for side in label.shape)
     label = np.asarray(label)
     counted = label != IGNORE
     if ignore_label is not None:
@@ -224,9 +256,15 @@ class PatchSampler:
         A label, besides -1, that becomes `losses.IGNORE`.
     seed : int or numpy.random.Generator, optional
         Seed of the drawing.
+
+    Attributes
+    ----------
+    slots : slice
+        The part of each batch that is cut, where several processes share the work; by default all.
     """
 
     _TRIES = 10
+    slots = slice(None)
 
     def __init__(
         self,
@@ -262,12 +300,15 @@ class PatchSampler:
         channels = self.items.images[0].shape[: -len(self.shape)] or (1,)
         images = np.empty((self.batch_size, *channels, *self.shape), np.float32)
         targets = np.empty((self.batch_size, *self.shape), np.int64)
+        wanted = range(self.batch_size)[self.slots]
         for slot in range(self.batch_size):
             index, where, target = self._draw()
             turn = self._turn()
+            if slot not in wanted:
+                continue
             images[slot] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
             targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
-        return images, targets
+        return images[self.slots], targets[self.slots]
 
     def _draw(self):
         """An entry, a place with pixels that count, of the foreground if asked for, its target."""

@@ -1,33 +1,49 @@
 """Train a segmentation network on images and labels, as an iterator of events."""
 
 import copy
-import signal
-import threading
 import time
 import warnings
 from collections import Counter
-from contextlib import closing, contextmanager
 from datetime import datetime
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 
-from napari_metastructure import transition
+from napari_metastructure import parallel, transition
+from napari_metastructure.chunks import ChunkedArray
 from napari_metastructure.configs import TrainingConfig
-from napari_metastructure.devices import autocast, pick_device, release_memory
-from napari_metastructure.events import Done, Job, Preview, Progress, Step, Validated
+from napari_metastructure.devices import (
+    PeakMemory,
+    autocast,
+    is_out_of_memory,
+    pick_device,
+    release_memory,
+)
+from napari_metastructure.events import (
+    Done,
+    Job,
+    Memory,
+    Note,
+    Preview,
+    Progress,
+    Step,
+    Validated,
+)
 from napari_metastructure.losses import IGNORE, LOSSES
 from napari_metastructure.metrics import Tally
 from napari_metastructure.model import SegmentationModel, versions
 from napari_metastructure.networks import expect
 from napari_metastructure.noise import specs
 from napari_metastructure.patches import Items, PatchSampler, class_indices
+from napari_metastructure.progress import run_to_end
 from napari_metastructure.volumes import count_classes
 
 __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 
 _MAX_CLASSES = 256
 _MANY_CLASSES = 20
+_MOST_COUNTED = 2**32  # pixels
 _SECONDS_BETWEEN_PREVIEWS = 2.0
 
 
@@ -83,12 +99,13 @@ def train(
     """
     config = TrainingConfig.of(config, **params)
     noise = [] if noise is None else specs(noise)
-    device = pick_device(config.device)
+    device = parallel.own_device(pick_device(config.device))
     validation = validation_images, validation_labels
 
     def work(job):
         try:
-            yield from _training(job, images, labels, validation, config, noise, device)
+            with parallel.joined(job, device) as job:
+                yield from _training(job, images, labels, validation, config, noise, device)
         finally:
             release_memory(device)
 
@@ -104,40 +121,6 @@ def fit(images, labels, config=None, **params):
         With ``model``, ``history`` and ``record``.
     """
     return run_to_end(train(images, labels, config, **params))
-
-
-def run_to_end(job):
-    """Run a job with a progress bar in the terminal; returns its last event."""
-    from tqdm.auto import tqdm
-
-    with closing(job), _ctrl_c_stops(job), tqdm(unit="step") as bar:
-        for event in job:
-            if isinstance(event, Step):
-                bar.total = event.total
-                bar.update(event.step - bar.n)
-                bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
-    return event
-
-
-@contextmanager
-def _ctrl_c_stops(job):
-    """Let the first Ctrl-C stop the job; a second one interrupts as usual.
-
-    An interrupt raised inside the generator would end it without its last events.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_):
-        job.stop()
-        signal.signal(signal.SIGINT, usual)
-
-    usual = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def one_cycle(parameters, learning_rate, steps):
@@ -165,21 +148,37 @@ class Trainer:
     optimise : callable, optional
         ``optimise(parameters, learning_rate, steps)`` returns the optimiser and its schedule; by
         default AdamW and one cycle.
+    compile : bool
+        Translate the network with `torch.compile`; where that fails, a note says so.
 
     Attributes
     ----------
     logits : torch.Tensor
         Output of the last step, before the weights moved.
+    parts : int
+        In how many parts a batch is done, one after the other, its gradients being summed: 1 as
+        long as memory suffices.
+    memory : PeakMemory
+    notes : list of str
+        What went otherwise than asked for.
     """
 
-    def __init__(self, network, loss, *, steps, learning_rate, device, optimise=None):
+    def __init__(
+        self, network, loss, *, steps, learning_rate, device, optimise=None, compile=False
+    ):
         self.device = device
         self.memory_format = torch.channels_last
         if next(p for p in network.parameters() if p.ndim > 3).ndim == 5:
             self.memory_format = torch.channels_last_3d
+        network = parallel.synchronise(network, device)
         self.network = network.to(device, memory_format=self.memory_format)
+        self._shared = parallel.shared_network(self.network, device)
         self.loss = loss
         self.logits = None
+        self.parts = 1
+        self.memory, self.notes = PeakMemory(device), []
+        self._unsaid, self._next_look = [], 0.0
+        self._compiled = self._compile() if compile and parallel.size() == 1 else None
         optimise = optimise or one_cycle
         self.optimizer, self.schedule = optimise(network.parameters(), learning_rate, steps)
         self.scaler = torch.amp.GradScaler(
@@ -193,32 +192,103 @@ class Trainer:
         ------
         FloatingPointError
             If the loss is not finite.
+        RuntimeError
+            If not even one patch fits in memory.
         """
         self.network.train()
         images = torch.from_numpy(images).to(self.device, memory_format=self.memory_format)
         targets = torch.from_numpy(targets).to(self.device)
-        with autocast(self.device):
-            logits = self.network(images)
-            loss = self.loss(logits, targets)
-        self.logits = logits.detach()
-        value = loss.item()
-        if not np.isfinite(value):
-            raise FloatingPointError("The loss is no longer finite; lower the learning rate.")
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        value = None
+        while value is None:
+            try:
+                value = self._gradients(images, targets)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            if value is None:  # out of the except clause, so that the failed tensors are gone
+                self._halve(len(images))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
+        self.memory.look()
         return value
+
+    def news(self):
+        """What there is to say since the last step: generator of `Note` and, at times, `Memory`."""
+        while self._unsaid:
+            self.notes.append(self._unsaid.pop(0))
+            yield Note(self.notes[-1])
+        if time.perf_counter() >= self._next_look:
+            self._next_look = time.perf_counter() + _SECONDS_BETWEEN_PREVIEWS
+            yield Memory(self.memory.peak, str(self.device))
+
+    def _gradients(self, images, targets):
+        """Loss and gradients of a batch, in as many parts as memory asks for."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits, total = [], 0.0
+        for part, target in zip(images.chunk(self.parts), targets.chunk(self.parts)):
+            share = len(part) / len(images)
+            with autocast(self.device):
+                logits.append(self._forward(part))
+                loss, scaled = parallel.global_loss(self.loss, logits[-1], target)
+            value = loss.item()
+            if not np.isfinite(value):
+                raise FloatingPointError("The loss is no longer finite; lower the learning rate.")
+            total += share * value
+            self.scaler.scale(scaled * share if share < 1 else scaled).backward()
+            logits[-1] = logits[-1].detach()
+        self.logits = torch.cat(logits) if len(logits) > 1 else logits[0]
+        return total
+
+    def _halve(self, batch_size):
+        """Do the batches in twice as many parts from now on."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.logits = None
+        release_memory(self.device)
+        if parallel.size() > 1 or self.parts >= batch_size:
+            what = "Even one patch" if parallel.size() == 1 else "The batch"
+            raise RuntimeError(
+                f"{what} does not fit in the memory of {self.device}: take a smaller patch_size, "
+                "batch_size or fewer channels."
+            )
+        self.parts = min(2 * self.parts, batch_size)
+        self._unsaid.append(
+            f"{self.device} ran out of memory: each batch of {batch_size} patches is now done in "
+            f"{self.parts} parts."
+        )
+
+    def _forward(self, images):
+        if self._compiled is None:
+            return self._shared(images)
+        try:
+            return self._compiled(images)
+        except Exception as error:  # whatever a compiler may fail with
+            if is_out_of_memory(error):
+                raise
+            self._without_compiler(error)
+            return self._shared(images)
+
+    def _compile(self):
+        try:
+            return torch.compile(self.network)
+        except Exception as error:
+            self._without_compiler(error)
+        return None
+
+    def _without_compiler(self, error):
+        self._compiled = None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        self._unsaid.append(f"The network could not be compiled ({reason}); going on without.")
 
 
 def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    counts, judged = (_counts(items, config) for items in (training, held_back))
+    counts = yield from _counts(job, training, config)
+    judged = yield from _counts(job, held_back, config)
     classes = _classes(counts, judged, clean)
-    seed = np.random.SeedSequence(config.seed).entropy
+    seed = parallel.same(np.random.SeedSequence(config.seed).entropy)
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
         config.architecture(training.images[0].shape, len(classes)),
@@ -226,18 +296,20 @@ def _training(job, images, labels, validation, config, noise, device):
         channel_axis=config.channel_axis,
         seed=int(weights_seed.generate_state(1)[0]),
     )
+    shares = [counts[value] / counts.total() for value in classes]
     if "bce" in config.loss:
-        expect(model.network, [counts[value] / counts.total() for value in classes])
+        expect(model.network, shares)
     _foresee(model, noise, config.loss)
     sampler = PatchSampler(
         training,
         classes,
         patch_size=config.patch_shape,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size * parallel.size(),
         multiple=config.multiple,
         ignore_label=config.ignore_label,
         seed=patches_seed,
     )
+    sampler.slots = parallel.own_slots(config.batch_size)
     per_epoch = max(sampler.batches_per_epoch, -(-config.min_steps // config.epochs))
     steps = config.epochs * per_epoch
     trainer = Trainer(
@@ -246,22 +318,32 @@ def _training(job, images, labels, validation, config, noise, device):
         steps=steps,
         learning_rate=config.learning_rate,
         device=device,
+        compile=config.compile,
     )
     losses, previews = [], Previews(job, model)
+    floor = _noise_floor(model.transition, shares) if config.early_stopping else -np.inf
+    memorising = False
     validation = _Validation(job, model, held_back, clean, config.ignore_label)
     for step in range(1, steps + 1):
-        if job.stopping:
+        if parallel.stopping(job):
             break
         epoch = (step - 1) // per_epoch + 1
         losses.append(trainer.step(*sampler.batch()))
         yield Step(step, steps, epoch, losses[-1])
+        yield from trainer.news()
         yield from previews.if_due(epoch)
-        if step % per_epoch == 0 and len(held_back):
+        if step % per_epoch:
+            continue
+        if len(held_back):
             yield from validation.run(epoch, step)
+        memorising = np.mean(losses[-per_epoch:]) < floor
+        if memorising:
+            break
     trainer.optimizer.zero_grad()
     if validation.weights:
         model.network.load_state_dict(validation.weights)
     model.network.eval()
+    sampler.slots = slice(None)
     _choose_threshold(model, noise, validation, sampler)
     model.record = {
         "operation": "train",
@@ -273,9 +355,13 @@ def _training(job, images, labels, validation, config, noise, device):
         "validated_on": validation.labels,
         "validation": validation.scores,
         "steps": len(losses),
+        "stopped_early": bool(memorising),
         "threshold": model.threshold,
         "threshold_source": model.threshold_source,
         "device": str(device),
+        "processes": parallel.size(),
+        "peak_memory": trainer.memory.peak,
+        "notes": trainer.notes,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 1),
         "versions": versions(),
@@ -303,10 +389,26 @@ def _hold_back(images, labels, validation_images, validation_labels, config):
     return training, clean.split(fraction)[1], True
 
 
-def _counts(items, config):
-    """Number of pixels per label value, of those that count."""
-    counts = Counter()
-    for label in items.labels:
+def _counts(job, items, config):
+    """Number of pixels per label value, of those that count; generator of `Progress`.
+
+    Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
+    spread planes stand for all.
+    """
+    labels, counts = items.labels, Counter()
+    pixels = sum(label.size for label in labels if isinstance(label, ChunkedArray))
+    step = -(-pixels // _MOST_COUNTED) or 1
+    if step > 1:
+        warnings.warn(
+            f"The labels are so large that only 1 in {step} planes is searched for classes; "
+            "other values are left out.",
+            stacklevel=2,
+        )
+    for number, label in enumerate(labels[::step]):
+        if isinstance(label, ChunkedArray):
+            yield Progress("looking for classes", number * step, len(labels))
+            if job.stopping and len(counts) > 1:
+                break
         found = count_classes(label, config.ignore_label)
         counts.update(dict(zip(*(part.tolist() for part in found))))
     if config.as_mask:
@@ -355,6 +457,29 @@ def _foresee(model, noise, loss):
         model.inverted = bool(matrix[1, 1] < matrix[0, 1])
     if loss == "bce":  # the other losses do not yield the probabilities of the labels
         model.transition = matrix.tolist()
+
+
+def _noise_floor(matrix, shares):
+    """Cross entropy of the noisy labels for a network that knows the true ones.
+
+    A loss below it, over a whole epoch, says more of the noisy labels than the true ones do.
+
+    Parameters
+    ----------
+    matrix : list of list of float or None
+        Noise transition matrix; None if it is not known.
+    shares : list of float
+        Share of each class in the noisy labels.
+
+    Returns
+    -------
+    float
+        The entropy H(noisy | true) in nats; minus infinity where the noise is not known.
+    """
+    if matrix is None:
+        return -np.inf
+    true = np.clip(np.linalg.solve(np.transpose(matrix), shares), 0, None)
+    return float(true / true.sum() @ entropy(matrix, axis=1))
 
 
 def _with_indices(spec, classes):
@@ -448,7 +573,8 @@ class _Validation:
         """One tally per foreground class; None if stopped."""
         model = self.model
         tallies = [Tally() for _ in model.classes[1:]]
-        for number, label in enumerate(self.items.labels):
+        for number in range(parallel.rank(), len(self.items), parallel.size()):
+            label = self.items.labels[number]
             truth = class_indices(np.asarray(label), model.classes, self.ignore_label)
             counted = truth != IGNORE
             if not counted.any():
@@ -465,6 +591,7 @@ class _Validation:
                 probability = np.clip(model.undo_noise(probability), 0, 1)
             for index, tally in enumerate(tallies, 1):
                 tally.add(truth[counted] == index, probability[index][counted])
+        parallel.sum_tallies(tallies)
         return tallies
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from napari_metastructure.chunks import ChunkedArray
+
 __all__ = [
     "as_array",
     "as_list",
@@ -22,6 +24,7 @@ def is_lazy(array):
 
 def as_array(array):
     """A numpy or dask array; other chunked arrays (zarr) become dask, the rest numpy."""
+    array = getattr(array, "lazy", array)
     if is_lazy(array) or isinstance(array, np.ndarray):
         return array
     if hasattr(array, "chunks") and hasattr(array, "shape"):
@@ -146,7 +149,10 @@ def moments(image):
     ValueError
         If the image holds NaN or infinity.
     """
-    mean, deviation = float(image.mean(dtype=float)), float(image.std(dtype=float))
+    if isinstance(image, ChunkedArray):
+        mean, deviation = image.statistics()
+    else:
+        mean, deviation = float(image.mean(dtype=float)), float(image.std(dtype=float))
     if not np.isfinite(mean + deviation):
         raise ValueError("The image holds NaN or infinity; replace these pixels first.")
     return mean, deviation or 1.0
@@ -202,7 +208,8 @@ def check_labels(labels, spatial_dims=2):
 def count_classes(labels, ignore_label=None):
     """Sorted class values present in the labels, and how many pixels have each.
 
-    Label -1 and `ignore_label` are left out. A dask array is read once, at once.
+    Label -1 and `ignore_label` are left out. A dask array is read once, at once, a
+    `chunks.ChunkedArray` chunk by chunk.
     """
     if is_lazy(labels):
         import dask
@@ -211,8 +218,9 @@ def count_classes(labels, ignore_label=None):
         found = dask.compute(
             *[dask.delayed(count_classes)(block, ignore_label) for block in blocks]
         )
-        values, where = np.unique(np.concatenate([f[0] for f in found]), return_inverse=True)
-        return values, np.bincount(where, np.concatenate([f[1] for f in found]), values.size)
+        return _summed_counts(found)
+    if isinstance(labels, ChunkedArray):
+        return _summed_counts([count_classes(block, ignore_label) for block in labels.blocks()])
     values, counts = _count(labels)
     known = ~np.isin(values, [-1] if ignore_label is None else [-1, ignore_label])
     values, counts = values[known], counts[known]
@@ -221,6 +229,11 @@ def count_classes(labels, ignore_label=None):
             f"Labels must not be negative, except -1 for pixels to ignore, not {values[0]}."
         )
     return values, counts
+
+
+def _summed_counts(found):
+    values, where = np.unique(np.concatenate([f[0] for f in found]), return_inverse=True)
+    return values, np.bincount(where, np.concatenate([f[1] for f in found]), values.size)
 
 
 def _count(labels):

@@ -65,7 +65,7 @@ class Form(QWidget):
         """Fill in fields by name."""
         for name, value in values.items():
             widget = self._rows[name]
-            widget.value = ("" if value is None else f"{value:g}") if _is_text(widget) else value
+            widget.value = _as_text(value) if _is_text(widget) else value
 
     def show_only(self, names):
         """Show these rows and hide the rest."""
@@ -107,8 +107,10 @@ def _field_widget(model, name):
         return ComboBox(choices=get_args(kind), value=default, **options)
     if kind is bool:
         return CheckBox(value=default, **options)
+    if get_origin(kind) is tuple:
+        return _number_list(options, default, optional)
     if optional:
-        return _optional_number(options, kind, default)
+        return _optional_text(options, kind, default)
     if kind is float:
         return _real_number(options, bounds, default)
     return SpinBox(
@@ -133,16 +135,32 @@ def _plain_type(annotation):
     return annotation, False
 
 
-def _optional_number(options, kind, default):
-    """A line of text that may stay empty, for None."""
+def _optional_text(options, kind, default):
+    """A line of text, a number as a rule, that may stay empty, for None."""
     from qtpy.QtGui import QDoubleValidator, QIntValidator
 
-    widget = LineEdit(value="" if default is None else f"{default:g}", **options)
-    validator = QIntValidator if kind is int else QDoubleValidator
-    widget.native.setValidator(validator(widget.native))
+    widget = LineEdit(value=_as_text(default), **options)
+    validator = {int: QIntValidator, float: QDoubleValidator}.get(kind)
+    if validator:
+        widget.native.setValidator(validator(widget.native))
     widget.native.setPlaceholderText("random" if options["name"] == "seed" else "none")
-    widget.number = kind
+    widget.read = lambda text: None if text in ("", "-") else kind(text)
     return widget
+
+
+def _number_list(options, default, optional):
+    """A line of numbers between commas; the model says what is wrong with one."""
+    widget = LineEdit(value=_as_text(default), **options)
+    widget.native.setPlaceholderText("none")
+    empty = None if optional else ()
+    widget.read = lambda text: tuple(text.replace(",", " ").split()) or empty
+    return widget
+
+
+def _as_text(value):
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(_as_text, value))
+    return "" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def _real_number(options, bounds, default):
@@ -158,6 +176,4 @@ def _is_text(widget):
 
 
 def _value(widget):
-    if not _is_text(widget):
-        return widget.value
-    return None if widget.value in ("", "-") else widget.number(widget.value)
+    return widget.read(widget.value) if _is_text(widget) else widget.value

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from magicgui.widgets import CheckBox, ComboBox, FloatSlider
+from magicgui.types import FileDialogMode
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
@@ -15,6 +16,7 @@ from napari_metastructure.widgets.form import Form
 from napari_metastructure.widgets.input_form import InputForm
 from napari_metastructure.widgets.live import PROBABILITY
 from napari_metastructure.widgets.run_panel import notify_error
+from napari_metastructure.widgets.streamed import Decided, Streamed, is_large
 
 __all__ = ["ModelPanel", "is_grey", "is_image", "is_labels"]
 
@@ -40,6 +42,7 @@ class ModelPanel(QWidget):
         self.viewer, self.panel = dock.viewer, panel
         self.model = self.name = None
         self.results = None  # (probability layer, labels layer) last made
+        self.streamed = None  # the prediction that is being written to a file
         self.note = note()
         self.save_button = QPushButton("Save model …")
         self.load_button = QPushButton("Load model …")
@@ -55,8 +58,17 @@ class ModelPanel(QWidget):
             step=0.005,
             tooltip="Moves the last result's mask at once.",
         )
+        self.folder = FileEdit(
+            name="folder",
+            label="Write to",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
+            nullable=True,
+            value=None,
+            tooltip="Folder for a result that may not fit in memory, written as OME-Zarr; "
+            "empty: a temporary folder.",
+        )
         self.which = Form().add(self.target)
-        self.form = Form().add(self.scope, self.threshold)
+        self.form = Form().add(self.scope, self.folder, self.threshold)
         if predict_after:
             self.predict_after = CheckBox(
                 name="predict_after", label="Predict when the training is done", value=True
@@ -69,7 +81,8 @@ class ModelPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.note)
         layout.addLayout(buttons)
-        parts = (self.which, self.reading, self.form, self.predict_button)
+        self.written = note()
+        parts = (self.which, self.reading, self.form, self.predict_button, self.written)
         layout.addWidget(section("Apply the model", *parts, expanded=True))
 
         self.save_button.clicked.connect(self._ask_and_save)
@@ -80,7 +93,7 @@ class ModelPanel(QWidget):
         self.threshold.changed.connect(self._threshold_moved)
         self.which.changed.connect(self.read_target)
         panel.yielded.connect(self._on_event)
-        panel.finished.connect(self.refresh)
+        panel.finished.connect(self._on_finished)
         self.refresh()
 
     # ------------------------------------------------------------------ the model
@@ -97,6 +110,20 @@ class ModelPanel(QWidget):
             self.reading.spatial_dims = self.model.spatial_dims
         self.reading.show_layer(self.target.value)
         self.reading.suit(self.model)
+        rows = {"scope", "threshold", "predict_after"}
+        if self.target.value is not None and self._is_large(self.reading.source(self.target.value)):
+            rows.add("folder")
+        self.form.show_only(rows)
+
+    def _is_large(self, source):
+        classes = 2 if self.model is None else len(self.model.classes)
+        return is_large(source.array, source.shape, classes)
+
+    def _on_finished(self):
+        if self.streamed is not None:
+            say(self.written, f"Not finished; what there is lies in {self.streamed.path}")
+            self.streamed = None
+        self.refresh()
 
     def refresh(self):
         """Say what there is, and enable what can be done."""
@@ -168,8 +195,26 @@ class ModelPanel(QWidget):
         if self.model.channel_axis is not None:
             data = np.moveaxis(data, -self.model.spatial_dims - 1, self.model.channel_axis)
         self._applied_to = source, placed
-        self.panel.start(predict(self.model, data, region=region), "Prediction")
+        if not index and self._is_large(source):
+            try:
+                self._stream(source, placed)
+            except (OSError, ImportError) as error:
+                notify_error(error)
+                return
+        out = None if self.streamed is None else self.streamed.out
+        labels = out is not None and not self.streamed.binary
+        job = predict(self.model, data, region=region, out=out, labels=labels)
+        self.panel.start(job, "Prediction")
         self.refresh()
+
+    def _stream(self, source, placed):
+        """Make the file that the prediction is written to, and its layers."""
+        self.results, folder = None, self.folder.value
+        self.threshold.value = self.model.threshold
+        self.streamed = Streamed(self.viewer, self.model, self.name, source, placed, folder)
+        say(self.written, f"Written to {self.streamed.path}")
+        if self.streamed.binary:
+            self.results = tuple(self.streamed.layers)
 
     def _input(self, source):
         """The image's array, channels just before the spatial axes, if it fits the model."""
@@ -185,7 +230,10 @@ class ModelPanel(QWidget):
         return source.canonical
 
     def _on_event(self, event):
-        if isinstance(event, Result) and isinstance(event.value, np.ndarray):
+        if self.streamed is not None:
+            if self.streamed.on_event(event):
+                self.streamed = None
+        elif isinstance(event, Result) and isinstance(event.value, np.ndarray):
             source, placed = self._applied_to
             self.show_result(source.name, placed, source.shaped(event.value))
 
@@ -223,7 +271,10 @@ class ModelPanel(QWidget):
         if self.results is None or len(self.model.classes) != 2:
             return
         probability, mask = self.results
-        mask.data = self.model.decide(np.asarray(probability.data), self.threshold.value)
+        if isinstance(mask.data, Decided):
+            mask.data = Decided(self.model, probability.data, self.threshold.value)
+        else:
+            mask.data = self.model.decide(np.asarray(probability.data), self.threshold.value)
         record = {**mask.metadata[RECORD], "threshold": self.threshold.value}
         record["threshold_source"] = "set by hand"
         mask.metadata = {**mask.metadata, RECORD: record}

@@ -1,0 +1,188 @@
+"""Command line options made from the parameter models: nothing is stated twice."""
+
+import functools
+import json
+import types
+from pathlib import Path
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+import click
+
+__all__ = ["config_options", "read_settings"]
+
+
+def config_options(model, *, leave_out=()):
+    """Decorator: an option for each field of a parameter model, and ``--settings FILE``.
+
+    The command gets the filled-in model as its argument ``config``. What is typed wins over the
+    settings file, and that over the model's defaults.
+
+    Parameters
+    ----------
+    model : subclass of Parameters
+        Titles, descriptions, bounds and defaults of its fields become those of the options.
+    leave_out : sequence of str
+        Fields without an option.
+    """
+    names = [name for name in model.model_fields if name not in leave_out]
+
+    def decorate(command):
+        @functools.wraps(command)
+        def with_config(*arguments, settings, **values):
+            context = click.get_current_context()
+            typed = click.core.ParameterSource.COMMANDLINE
+            given = {
+                name: value
+                for name, value in ((name, values.pop(_key(name))) for name in names)
+                if context.get_parameter_source(_key(name)) == typed
+            }
+            try:
+                config = model.of({**read_settings(settings), **given})
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+            return command(*arguments, config=config, **values)
+
+        with_config = click.option(
+            "--settings",
+            type=click.Path(exists=True, dir_okay=False),
+            help="YAML or JSON file of such parameters (batch_size: 4), or the record of a run.",
+        )(with_config)
+        for name in reversed(names):
+            with_config = _option(model, name)(with_config)
+        return with_config
+
+    return decorate
+
+
+def read_settings(path):
+    """The parameters in a YAML or JSON file, or in the record of a run, as a dict.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no names and values.
+    """
+    if path is None:
+        return {}
+    text = Path(path).read_text(encoding="utf-8")
+    if Path(path).suffix == ".json":
+        try:
+            settings = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}).") from None
+    else:
+        import yaml
+
+        try:
+            settings = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is no YAML ({reason}).") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} should hold names and values, such as 'epochs: 20'.")
+    if "operation" in settings and isinstance(settings.get("config"), dict):
+        return settings["config"]
+    return settings
+
+
+def _key(name):
+    """The name of an option's value; apart from those that commands use themselves."""
+    return f"config_{name}"
+
+
+def _option(model, name):
+    field = model.model_fields[name]
+    flag = f"--{name.replace('_', '-')}"
+    default = None if field.is_required() else field.default
+    kind, optional = _plain_type(field.annotation)
+    options = {"help": field.description, "required": False}
+    if kind is bool:
+        return click.option(
+            f"{flag}/--no-{flag[2:]}", _key(name), default=default, show_default=True, **options
+        )
+    options |= {"type": _click_type(kind, field, optional), "default": default}
+    if default is not None:
+        options["show_default"] = _text(default) if isinstance(default, tuple) else True
+    return click.option(flag, _key(name), **options)
+
+
+def _text(value):
+    return ",".join(map(str, value)) or "none"
+
+
+def _plain_type(annotation):
+    """The annotation without None, and whether None is allowed."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        optional = len(kinds) < len(get_args(annotation))
+        return (kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]), optional  # noqa: UP007
+    return annotation, False
+
+
+def _click_type(kind, field, optional):
+    if get_origin(kind) is Literal:
+        return _Choice(get_args(kind))
+    bounds = {
+        name: getattr(part, name)
+        for part in field.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if getattr(part, name, None) is not None
+    }
+    limits = {
+        "min": bounds.get("ge", bounds.get("gt")),
+        "max": bounds.get("le", bounds.get("lt")),
+        "min_open": "gt" in bounds,
+        "max_open": "lt" in bounds,
+    }
+    number = {int: click.IntRange, float: click.FloatRange}.get(kind)
+    if number:
+        return _OrNone(number(**limits)) if optional else number(**limits)
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    one_is_enough = bool({int, float} & set(kinds))
+    return click.STRING if kind is str else _Values(None if optional else (), one_is_enough)
+
+
+class _Choice(click.Choice):
+    """One of some strings or numbers."""
+
+    def __init__(self, values):
+        super().__init__([str(value) for value in values])
+        self.values = {str(value): value for value in values}
+
+    def convert(self, value, param, ctx):
+        return self.values[super().convert(str(value), param, ctx)]
+
+
+class _OrNone(click.ParamType):
+    """A number, or "none"."""
+
+    def __init__(self, number):
+        self.number, self.name = number, f"{number.name.removesuffix(' range')} or none"
+
+    def convert(self, value, param, ctx):
+        return None if value in (None, "none") else self.number.convert(value, param, ctx)
+
+
+class _Values(click.ParamType):
+    """Numbers with commas between them, or JSON such as [[0.9, 0.1], [0.2, 0.8]]."""
+
+    name = "numbers"
+
+    def __init__(self, empty, one_is_enough):
+        self.empty, self.one_is_enough = empty, one_is_enough
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        if value in ("", "none"):
+            return self.empty
+        for text in (value, f"[{value}]"):
+            try:
+                found = json.loads(text)
+            except ValueError:
+                continue
+            is_one = isinstance(found, (int, float))
+            return [found] if is_one and not self.one_is_enough else found
+        self.fail(f"{value!r} is neither numbers with commas between them nor JSON", param, ctx)

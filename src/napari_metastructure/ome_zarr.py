@@ -1,0 +1,436 @@
+"""OME-Zarr images (OME-NGFF): made to be filled block by block, and opened without being read.
+
+Needs zarr, which the extra ``[zarr]`` installs. Written is version 0.5 (Zarr format 3), one
+resolution level; read are 0.4 and 0.5, any level, and plain Zarr arrays.
+
+A result that is not finished, because its job runs, was stopped or failed, is recognised by the
+attribute ``"napari_metastructure": {"complete": false}``. Our own files hold every chunk, those
+without structure too, so that a missing one means damage. Other writers leave out chunks
+that hold nothing but the fill value; whether a chunk of theirs is lost or empty cannot be told, so
+that is for the caller to say (`open_image`, ``missing``).
+"""
+
+import errno
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["ZarrImage", "create_image", "missing_chunks", "open_image"]
+
+_RECORD = "napari_metastructure"
+_AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
+_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_LARGEST_SIDE = 1024  # of a chunk, in pixels
+
+
+@dataclass
+class ZarrImage:
+    """One level of an OME-Zarr image, with what its axes mean.
+
+    Reading and writing parts works as with a numpy array: ``image[3] = plane``.
+
+    Attributes
+    ----------
+    path : str
+    array : zarr.Array
+        The pixels of this level.
+    axes : str
+        One letter per axis, of "tczyx".
+    scale, translation : tuple of float
+        Pixel size and place of the first pixel, per axis.
+    units : tuple of str or None
+        Such as "micrometer", per axis.
+    level : int
+    shapes : list of tuple of int
+        Of each level, the finest first.
+    complete : bool
+        False for a result of ours that was not finished.
+    record : dict
+        Ours, of how the result came about.
+    """
+
+    path: str
+    array: object
+    axes: str
+    scale: tuple
+    translation: tuple
+    units: tuple
+    level: int = 0
+    shapes: list = field(default_factory=list)
+    complete: bool = True
+    record: dict = field(default_factory=dict)
+
+    @property
+    def shape(self):
+        return self.array.shape
+
+    @property
+    def dtype(self):
+        return self.array.dtype
+
+    @property
+    def ndim(self):
+        return self.array.ndim
+
+    @property
+    def chunks(self):
+        return self.array.chunks
+
+    @property
+    def lazy(self):
+        """The pixels as a dask array; nothing is read yet."""
+        from dask.array import from_array
+
+        return from_array(self.array, chunks=self.array.chunks)
+
+    def __getitem__(self, where):
+        return self.array[where]
+
+    def __setitem__(self, where, block):
+        with _clear_errors(self.path):
+            self.array[where] = block
+
+    def finish(self, record=None):
+        """Mark a new image as complete, and note its record (values that JSON can hold)."""
+        self._mark(True, record)
+
+    def note(self, record):
+        """Note a record, such as why the image stays partial; it remains marked as it was."""
+        self._mark(self.complete, record)
+
+    def _mark(self, complete, record):
+        self.complete, self.record = complete, record or self.record
+        with _clear_errors(self.path):
+            _open(self.path, "r+").update_attributes(
+                {_RECORD: {**self.record, "complete": complete}}
+            )
+
+
+def create_image(
+    path,
+    shape,
+    dtype,
+    *,
+    axes=None,
+    scale=None,
+    translation=None,
+    units=None,
+    chunks=None,
+    name=None,
+    overwrite=False,
+):
+    """Make a new OME-Zarr image, marked as partial, to be filled block by block.
+
+    Parameters
+    ----------
+    path : path or str
+        Of the new folder, usually ending in ``.ome.zarr``.
+    shape : sequence of int
+    dtype : dtype
+    axes : str, optional
+        One letter per axis, time before channel before space; by default the end of "tzyx".
+    scale, translation : sequence of float, optional
+        Per axis, by default 1 and 0.
+    units : sequence of str, pint.Unit or None, optional
+        Per axis; "um", "µm" and "micrometer" are the same, "pixel" and None leave it open.
+    chunks : sequence of int, optional
+        By default one plane, cut to at most 1024 x 1024 pixels.
+    name : str, optional
+        By default the name of the folder.
+    overwrite : bool
+        Delete what is there; otherwise that is an error.
+
+    Returns
+    -------
+    ZarrImage
+        Call its `finish` when all is written.
+
+    Raises
+    ------
+    FileExistsError, PermissionError, OSError, ValueError
+        With one sentence that says why the image cannot be made.
+
+    Examples
+    --------
+    >>> image = create_image("result.ome.zarr", (20, 512, 512), "float32")  # doctest: +SKIP
+    >>> image[0] = plane  # doctest: +SKIP
+    >>> image.finish()  # doctest: +SKIP
+    """
+    zarr = _zarr()
+    path, shape = _location(path), tuple(int(side) for side in shape)
+    axes = _checked_axes(axes, len(shape))
+    scale = _per_axis(scale, 1, shape)
+    translation = _per_axis(translation, 0, shape)
+    units = tuple(_unit(unit) for unit in (units or [None] * len(shape)))
+    name = name or Path(path).name.removesuffix(".zarr").removesuffix(".ome")
+    if not overwrite and "://" not in path and Path(path).exists():
+        raise FileExistsError(f"{path} already exists; choose another name.")
+    if chunks is None:
+        chunks = [1] * (len(shape) - 2) + [min(side, _LARGEST_SIDE) for side in shape[-2:]]
+    with _clear_errors(path):
+        group = zarr.create_group(path, overwrite=overwrite)
+        array = group.create_array(
+            "0",
+            shape=shape,
+            dtype=dtype,
+            chunks=tuple(max(1, int(side)) for side in chunks),
+            dimension_names=list(axes),
+            config={"write_empty_chunks": True},
+        )
+        group.update_attributes(
+            {
+                "ome": {
+                    "version": "0.5",
+                    "multiscales": [_multiscale(name, axes, scale, translation, units)],
+                },
+                _RECORD: {"complete": False},
+            }
+        )
+    return ZarrImage(path, array, axes, scale, translation, units, 0, [shape], False)
+
+
+def open_image(path, level=0, *, missing="error"):
+    """Open one level of an OME-Zarr image or a plain Zarr array; no pixels are read.
+
+    Parameters
+    ----------
+    path : path or str
+        Of the image's folder, or a zip file or URL that zarr can open.
+    level : int
+        0 is the finest.
+    missing : {"error", "warn", "fill"}
+        If chunks are not there: "fill" takes the fill value, as where empty chunks
+        were left out, usual for labels.
+
+    Returns
+    -------
+    ZarrImage
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such image or level, or chunks are missing.
+    """
+    path = _location(path)
+    node = _open(path, "r")
+    attributes = dict(node.attrs)
+    ours = dict(attributes.get(_RECORD, {}))
+    complete = bool(ours.pop("complete", True))
+    if hasattr(node, "shape"):
+        image = _plain(path, node)
+    else:
+        if "bioformats2raw.layout" in attributes.get("ome", attributes) and "0" in node:
+            return open_image(f"{path}/0", level, missing=missing)
+        image = _of_group(path, node, attributes, level)
+    image.complete, image.record = complete, ours
+    if missing != "fill":
+        reason = _what_is_missing(image)
+        if reason and missing == "error":
+            raise ValueError(reason)
+        if reason:
+            warnings.warn(reason, stacklevel=2)
+    return image
+
+
+def missing_chunks(array):
+    """Indices of the chunks (of shards, if there are any) that are not in the store.
+
+    Parameters
+    ----------
+    array : zarr.Array or ZarrImage
+
+    Returns
+    -------
+    list of tuple of int
+        In order. The pixels of these chunks read as the array's fill value.
+    """
+    from zarr.core.sync import sync
+
+    array = getattr(array, "array", array)
+    store, prefix = array.store_path.store, array.store_path.path
+
+    async def stored():
+        return {key async for key in store.list_prefix(f"{prefix}/" if prefix else "")}
+
+    keys = sync(stored())
+    sides = getattr(array, "shards", None) or array.chunks
+    counts = [-(-length // side) for length, side in zip(array.shape, sides)]
+    encode = array.metadata.encode_chunk_key
+    start = f"{prefix}/" if prefix else ""
+    return [index for index in np.ndindex(*counts) if start + encode(index) not in keys]
+
+
+def _what_is_missing(image):
+    """One sentence on missing chunks; None if all are there."""
+    missing = missing_chunks(image)
+    if not missing:
+        return None
+    sides = getattr(image.array, "shards", None) or image.chunks
+    total = int(np.prod([-(-length // side) for length, side in zip(image.shape, sides)]))
+    name = Path(image.path).name
+    if not image.complete:
+        return (
+            f"{name} is a partial result: {len(missing)} of its {total} chunks were not written; "
+            "make it again, or open what is there with missing='fill'."
+        )
+    first = image.array.metadata.encode_chunk_key(missing[0])
+    return (
+        f"{name} lacks {len(missing)} of its {total} chunks, the first at {first}: copy it again, "
+        f"or, if these are empty, read them as {image.array.fill_value} with missing='fill'."
+    )
+
+
+def _plain(path, array):
+    axes = _AXES.get(array.ndim, "?" * array.ndim)
+    names = getattr(array.metadata, "dimension_names", None)
+    if names and all(name in _TYPES for name in names):
+        axes = "".join(names)
+    ones, zeros = (1.0,) * array.ndim, (0.0,) * array.ndim
+    return ZarrImage(path, array, axes, ones, zeros, (None,) * array.ndim, 0, [array.shape])
+
+
+def _of_group(path, group, attributes, level):
+    """The image that the multiscales metadata of a group tells of."""
+    name = Path(path).name
+    try:
+        multiscale = attributes.get("ome", attributes)["multiscales"][0]
+        datasets = multiscale["datasets"]
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale["axes"]]
+        arrays = [group[dataset["path"]] for dataset in datasets]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(
+            f"{name} is no OME-Zarr image: its description (multiscales) is missing or incomplete."
+        ) from None
+    if not 0 <= level < len(datasets):
+        raise ValueError(f"{name} has no level {level}; its levels are 0 to {len(datasets) - 1}.")
+    array, ndim = arrays[level], len(axes)
+    scale, translation = np.ones(ndim), np.zeros(ndim)
+    for steps in (datasets[level], multiscale):
+        for step in steps.get("coordinateTransformations", []):
+            if step["type"] == "scale":
+                scale, translation = scale * step["scale"], translation * step["scale"]
+            elif step["type"] == "translation":
+                translation = translation + step["translation"]
+    return ZarrImage(
+        path,
+        array,
+        "".join(axis["name"][:1].lower() for axis in axes),
+        tuple(scale.tolist()),
+        tuple(translation.tolist()),
+        tuple(axis.get("unit") for axis in axes),
+        level,
+        [other.shape for other in arrays],
+    )
+
+
+def _multiscale(name, axes, scale, translation, units):
+    described = []
+    for letter, unit in zip(axes, units):
+        axis = {"name": letter, "type": _TYPES[letter]}
+        described.append({**axis, "unit": unit} if unit else axis)
+    return {
+        "name": name,
+        "axes": described,
+        "datasets": [
+            {
+                "path": "0",
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": list(scale)},
+                    {"type": "translation", "translation": list(translation)},
+                ],
+            }
+        ],
+    }
+
+
+def _checked_axes(axes, ndim):
+    if not 2 <= ndim <= 5:
+        raise ValueError(f"An OME-Zarr image has 2 to 5 axes, not {ndim}.")
+    axes = "".join(axes or _AXES[ndim])
+    in_order = "".join(letter for letter in "tczyx" if letter in axes)
+    if axes != in_order or len(axes) != ndim or not axes.endswith("yx"):
+        raise ValueError(
+            f"The axes {axes!r} do not fit an OME-Zarr image of {ndim} axes; give letters of "
+            '"tczyx" in this order.'
+        )
+    return axes
+
+
+def _per_axis(values, default, shape):
+    values = [default] * len(shape) if values is None else list(values)
+    if len(values) != len(shape):
+        raise ValueError(f"There are {len(shape)} axes but {len(values)} values: {values}.")
+    return tuple(float(value) for value in values)
+
+
+def _unit(unit):
+    """The name of a unit as OME-NGFF spells it; None for pixels."""
+    if unit is None or str(unit) in ("", "pixel", "dimensionless"):
+        return None
+    import pint
+
+    try:
+        return str(pint.Unit(str(unit)))
+    except (pint.UndefinedUnitError, ValueError):
+        return str(unit)
+
+
+def _location(path):
+    path = str(path)
+    return path if "://" in path else str(Path(path).expanduser())
+
+
+def _zarr():
+    try:
+        import zarr
+    except ImportError:
+        raise ImportError(
+            "OME-Zarr needs the package zarr: pip install 'napari-metastructure[zarr]'."
+        ) from None
+    return zarr
+
+
+def _open(path, mode):
+    """The group or array at a path."""
+    zarr = _zarr()
+    if "://" not in path and not Path(path).exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    try:
+        return zarr.open(path, mode=mode)
+    except PermissionError:
+        raise PermissionError(f"{path} may not be opened: no permission.") from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise ValueError(f"{path} is no Zarr image.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is a damaged or no Zarr image ({reason}).") from None
+
+
+@contextmanager
+def _clear_errors(path):
+    """Turn what the file system says into one sentence."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _in_one_sentence(error, path) from None
+
+
+def _in_one_sentence(error, path):
+    kind, kept = OSError, "what was written so far is kept, marked as partial"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"The disk is full: {path} could not be written on; {kept}."
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        kind = PermissionError
+        message = f"{path} may not be written: no permission; choose another folder."
+    else:
+        message = f"{path} could not be written ({error.strerror or error}); {kept}."
+    clear = kind(message)
+    clear.errno = error.errno
+    return clear
