@@ -21,7 +21,6 @@ from napari_metastructure.volumes import as_list, round_up
 
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
-_LEAST_THRESHOLD = 0.45
 _LEAST_AGREEMENT = 0.5  # Dice of the result and its start
 _SETTLED = 0.002  # share of pixels
 _MOST_TRAINED = 2**25  # pixels, of images larger than memory
@@ -401,14 +400,14 @@ class _Robust(_Run):
         return (patches * contrast + brightness + noise).astype(np.float32)
 
     def cut(self, probabilities):
-        """Threshold of the largest expected Dice; a network that is still unsure gets no less."""
-        return max(pseudo.dice_threshold(probabilities), _LEAST_THRESHOLD)
+        """Threshold of the best probable overlap and outline."""
+        return pseudo.outline_threshold(probabilities, self.items.images, self.polarity)
 
     def masks(self, probabilities):
-        """What lies above the threshold of the largest expected Dice."""
+        """What lies above the threshold of the best probable overlap and outline."""
         if self.history["loss"]:
             self.model.threshold = self.cut(probabilities)
-            self.model.threshold_source = "largest expected Dice"
+            self.model.threshold_source = "largest expected Dice times gradient along the outline"
         masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
         start = self.start_labels
         overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
