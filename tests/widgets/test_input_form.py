@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-LONG = 100_000
+LONG = 200_000
 
 
 def read(dock):
