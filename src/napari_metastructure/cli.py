@@ -318,5 +318,14 @@ def main(arguments=None):
     try:
         commands.main(args=arguments, standalone_mode=True)
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_sentence(error)}", err=True)
         sys.exit(1)
+
+
+def _sentence(error):
+    """What an exception says, without the number that the system gives it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.strerror.endswith("."):
+        return error.strerror
+    return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."

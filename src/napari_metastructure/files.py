@@ -681,6 +681,8 @@ def _clear_errors(path):
     try:
         yield
     except OSError as error:
+        if str(error.strerror).endswith("."):  # a sentence already
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"The disk is full: {path} could not be written; make room and try again."
             raise OSError(error.errno, message) from None
