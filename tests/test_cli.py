@@ -334,3 +334,19 @@ def test_sweep_goes_on_where_it_stopped(folder):
     assert set(record["inputs"]) == {"images", "labels"}
     text = run("sweep", ".", "-o", "found", *options, "--channels", "8", code=1)
     assert "another channels; choose another folder" in text
+
+
+@pytest.mark.parametrize("name", ["found.ome.zarr", "found.tif"])
+def test_segment_images_larger_than_memory(folder, name):
+    pytest.importorskip("zarr")
+    from napari_metastructure import files
+
+    files.write("stack.ome.zarr", read("images").data)
+    options = ["--start", "otsu", "--polarity", "bright", *QUICK]
+    run("segment", "stack.ome.zarr", "-o", name, *options)
+    found = read(name)
+    assert found.complete
+    assert found.data.shape == (6, 48, 48)
+    assert 0 < np.asarray(found.data).mean() < 1
+    text = run("segment", "stack.ome.zarr", "-o", "a.tif", "--probabilities", "p.tif", code=1)
+    assert "masks only" in text

@@ -38,7 +38,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder, loss):
         capture_output=True,
         text=True,
         env=environment,
-        timeout=240,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Wrote ") == 1  # only the first process writes and says so

@@ -59,6 +59,8 @@ class _Shown:
 
     def _move(self, done, total, activity):
         if activity != self.activity or total != self.bar.total:
+            if self.activity:
+                self.bar.refresh()  # the end of the activity before
             self.activity = activity
             self.bar.set_description(activity, refresh=False)
             self.bar.reset(total)

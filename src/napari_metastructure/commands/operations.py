@@ -6,6 +6,7 @@ import tempfile
 import numpy as np
 
 from napari_metastructure import files
+from napari_metastructure.volumes import is_lazy
 
 __all__ = ["OPERATIONS", "known_noise", "sweep"]
 
@@ -46,11 +47,22 @@ def segment(run):
     images, labels = run.read("images"), run.read("labels", missing="fill")
     _use_channels(run, images)
     labels = None if labels is None else labels.data
-    done = run.watch(segment(images.data, run.config, labels=labels))
+    like, out = images.without(run.config.channel_axis), None
+    if any(map(is_lazy, images.arrays)):  # they may be larger than memory: masks come one by one
+        if "probabilities" in run.outputs:
+            raise ValueError(
+                "Images this large give masks only: leave --probabilities to predict, with --model."
+            )
+        shapes = [_without(array.shape, run.config.channel_axis) for array in images.arrays]
+        out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
+    done = run.watch(segment(images.data, run.config, labels=labels, out=out))
     _take_model(run, done)
-    images = images.without(run.config.channel_axis)
-    run.write("output", _like_source(done.masks, images), images)
-    run.write("probabilities", _like_source(done.probabilities, images), images)
+    if out and hasattr(out[0], "finish"):
+        run.partial = done.stopped
+        (out[0].note if done.stopped else out[0].finish)(run.brief())
+    else:
+        run.write("output", _like_source(done.masks, like), like)
+    run.write("probabilities", _like_source(done.probabilities or [None], like), like)
 
 
 def predict(run):
@@ -86,25 +98,31 @@ def _predicted(run, role, model, array, like, tiling):
     from napari_metastructure.prediction import predict
 
     labels = role == "output"
-    shape, dtype = list(array.shape), np.dtype(np.float32)
-    if model.channel_axis is not None:
-        del shape[model.channel_axis]
+    shape, dtype = _without(array.shape, model.channel_axis), np.dtype(np.float32)
     if labels:
         dtype = np.min_scalar_type(max(model.classes))
     elif len(model.classes) > 2:
         shape = (len(model.classes), *shape)
-    if run.streams(role) and not isinstance(like.data, list):
-        out = run.create(role, shape, dtype, like)
-    elif np.prod(shape) * dtype.itemsize > files.LAZY:
-        file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
-        out = np.memmap(file, dtype, shape=shape)
-    else:
-        out = np.zeros(shape, dtype)
+    out = _target(run, role, shape, dtype, like)
     if run.client is not None:
         job = cluster.predict(model, array, out, run.client, labels=labels, **tiling)
     else:
         job = predict(model, array, out=out, labels=labels, **tiling)
     return run.watch(job).value
+
+
+def _without(shape, axis):
+    return tuple(shape) if axis is None else tuple(np.delete(shape, axis).tolist())
+
+
+def _target(run, role, shape, dtype, like):
+    """What to write an output to as it comes: its OME-Zarr image, or memory or a temporary file."""
+    if run.streams(role) and not isinstance(like.data, list):
+        return run.create(role, shape, dtype, like)
+    if np.prod(shape, dtype=float) * dtype.itemsize <= files.LAZY:
+        return np.zeros(shape, dtype)
+    file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
+    return np.memmap(file, dtype, shape=shape)
 
 
 def _decided(model, probabilities):
