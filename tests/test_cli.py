@@ -283,6 +283,38 @@ def test_stopped_prediction_leaves_a_partial_image(folder, monkeypatch):
     assert "partial: the run that makes it has not finished" in run("info", "c.ome.zarr")
 
 
+def test_coloured_images_are_trained_on_with_all_channels(folder):
+    from skimage.io import imsave
+
+    (folder / "rgb").mkdir()
+    for path in (folder / "images").iterdir():
+        grey = (tifffile.imread(path) // 16).clip(0, 255).astype(np.uint8)
+        colours = np.stack([grey, 255 - grey, grey // 2], -1)
+        imsave(folder / "rgb" / f"{path.stem}.png", colours, check_contrast=False)
+    run("train", "rgb", "masks", "-o", "m.safetensors", *QUICK)
+    assert record_of(folder / "m.safetensors")["config"]["channel_axis"] == 3
+    run("predict", "m.safetensors", "rgb", "-o", "labels", "--quiet")
+    assert read("labels").data.shape == (6, 48, 48)
+
+
+def test_scheduler_gives_the_same_as_this_machine(folder):
+    pytest.importorskip("zarr")
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(processes=False, protocol="tcp", **options) as local:
+        there = ["--scheduler", local.scheduler_address, "--quiet"]
+        noise = ["--kind", "shift", "--radius", 2, "--seed", 1]
+        run("corrupt", "masks", "-o", "a.ome.zarr", *noise, *there)
+        run("train", ".", "-o", "m.safetensors", *QUICK)
+        run("predict", "m.safetensors", "images", "-o", "b.ome.zarr", *there)
+        text = run("corrupt", "masks", "-o", "a.tif", *noise, *there, code=1)
+        assert "a.tif should end in .ome.zarr" in text
+    run("corrupt", "masks", "-o", "a.tif", *noise)
+    run("predict", "m.safetensors", "images", "-o", "b.tif", "--quiet")
+    for name in "ab":
+        np.testing.assert_array_equal(read(f"{name}.ome.zarr").data, read(f"{name}.tif").data)
+
+
 # --------------------------------------------------------------------------------- sweep
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
-from napari_metastructure.events import Done, Round, Step
+from napari_metastructure.events import Done, Progress, Round, Step
 
 QUICK = {
     "channels": 4,
@@ -220,3 +220,57 @@ def test_without_time_to_learn_the_start_is_the_result():
     assert "too little time" in done.record["note"]
     assert nms.metrics.evaluate(truth, done.masks[0])["dice"] > 0.7
     assert np.array_equal(done.probabilities[0] > 0.5, done.masks[0])
+
+
+# ----------------------------------------------------------------- larger than memory
+
+
+def lazy(images):
+    zarr = pytest.importorskip("zarr")
+    chunks = (1, 32, 32)
+    return zarr.create_array(zarr.storage.MemoryStore(), data=images, chunks=chunks)
+
+
+@pytest.mark.parametrize("mode", ["robust", "paper"])
+def test_large_images_are_trained_on_in_part_and_written_as_they_come(
+    blobs, one_thread, monkeypatch, mode
+):
+    images, masks = blobs(count=12, size=64)
+    monkeypatch.setattr("napari_metastructure.igtt._MOST_TRAINED", 4 * 64 * 64)
+    out = np.full(images.shape, 7, np.uint8)
+    params = {"channels": 4, "depth": 3, "epochs": 2, "seed": 0, "mode": mode, "min_steps": 30}
+    images[5] = 900  # constant: nothing to find
+    *_, done = nms.segment(lazy(images), out=out, patch_size=64, polarity="bright", **params)
+    assert done.masks[0] is out
+    assert done.probabilities is None
+    assert set(np.unique(out)) <= {0, 1}
+    assert not out[5].any()
+    assert done.record["images"] == [[12, 64, 64], 12]
+    if mode == "robust":
+        found = done.model.predict(images[[2, 9]]) > done.model.threshold
+        np.testing.assert_array_equal(out[[2, 9]], found)
+        overlap = 2 * np.count_nonzero(out & masks) / (out.sum() + masks.sum())
+        assert overlap > 0.6
+
+
+def test_large_images_without_out_are_refused_in_one_sentence(blobs, monkeypatch):
+    images, _ = blobs(count=3, size=64)
+    monkeypatch.setattr("napari_metastructure.igtt._MOST_IN_MEMORY", 1000)
+    with pytest.raises(ValueError, match="too many for masks in memory; give out="):
+        list(nms.segment(lazy(images)))
+    with pytest.raises(ValueError, match="one array per image, of the shapes"):
+        list(nms.segment(images, out=np.zeros((3, 64, 63), np.uint8)))
+
+
+def test_stopped_run_leaves_a_partial_file(blobs, tmp_path):
+    pytest.importorskip("zarr")
+    from napari_metastructure.ome_zarr import create_image, open_image
+
+    images, _ = blobs(count=4, size=64)
+    out = create_image(tmp_path / "masks.ome.zarr", images.shape, np.uint8)
+    job = nms.segment(images, out=out, channels=4, depth=3, epochs=1, min_steps=1, patch_size=64)
+    for event in job:
+        if isinstance(event, Progress) and event.activity == "predicting" and event.done == 1:
+            job.stop()
+    assert event.stopped
+    assert not open_image(tmp_path / "masks.ome.zarr", missing="fill").complete

@@ -255,3 +255,62 @@ def test_dask_gives_the_same_patches():
     lazy = sampler(da.from_array(image, (1, 30, 30)), da.from_array(label, (2, 20, 64)), [0, 1, 2])
     for a, b in zip(sampler(image, label).batch(), lazy.batch()):
         np.testing.assert_array_equal(a, b)
+
+
+# ----------------------------------------------------------------- larger than memory
+
+
+def test_patches_of_zarr_are_those_of_memory_and_moments_come_late():
+    zarr = pytest.importorskip("zarr")
+    image, label = numbered(6, 64, 64), numbered(6, 64, 64) % 3
+    stored = [
+        zarr.create_array(zarr.storage.MemoryStore(), data=data, chunks=(2, 20, 30))
+        for data in (image, label)
+    ]
+    read, usual = [], type(stored[0]).__getitem__
+
+    def noted(array, where):
+        part = usual(array, where)
+        read.extend([array is stored[0]] * bool(part.size))
+        return part
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(stored[0]), "__getitem__", noted)
+        lazy = sampler(*stored, [0, 1, 2], batch_size=1)
+        assert not read
+        first = lazy.batch()
+        assert 0 < sum(read) <= 12  # chunks of one pair of planes, and each once
+    memory = sampler(image, label, batch_size=1)
+    for batch, expected in [(first, memory.batch()), (lazy.batch(), memory.batch())]:
+        np.testing.assert_allclose(batch[0], expected[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(batch[1], expected[1])
+
+
+def test_nan_is_found_when_its_patch_is_read():
+    image = numbered(4, 32, 32).astype(np.float32)
+    image[2, 5, 5] = np.nan
+    lazy = Items.of(da.from_array(image, (1, 16, 16)), da.zeros(image.shape, dtype=int))
+    assert np.isfinite(lazy.image(0)).all()
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        lazy.image(2)
+
+
+def test_thinned_items_are_evenly_spread_parts():
+    image = numbered(40, 8, 8)
+    lazy = Items.of(da.from_array(image, (1, 8, 8)), da.from_array(image, (1, 8, 8)))
+    thin = lazy.thinned(10 * 64)
+    assert len(thin) == 10
+    np.testing.assert_array_equal(thin.images[-1], image[-1])
+    assert Items.of(image, image).thinned(64) is not None
+    assert len(Items.of(image, image).thinned(64)) == 40  # in memory all are kept
+    large = Items.of(
+        da.zeros((5000, 5000), chunks=1000), da.zeros((5000, 5000), dtype=int, chunks=1000)
+    )
+    parts = large.thinned(2**23)
+    assert 2 <= len(parts) <= 3
+    assert max(part.shape for part in parts.images) <= (2048, 2048)
+
+
+def test_values_that_are_no_class_are_left_out():
+    found = class_indices(np.array([0, 2, 5, 7, 9]), [0, 2, 7])
+    np.testing.assert_array_equal(found, [0, 1, IGNORE, 2, IGNORE])

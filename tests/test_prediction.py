@@ -187,7 +187,8 @@ def test_prediction_leaves_the_network_as_it_was(model):
 def test_prediction_as_a_job(model):
     made = model("unet", 2)
     image = noise(3, 40, 40)
-    *progress, result = predict(made, image, tile=32)
+    *events, result = predict(made, image, tile=32)
+    progress = [event for event in events if isinstance(event, Progress)]
     assert [p.done for p in progress] == list(range(1, 13))
     assert progress[-1] == Progress("predicting", 12, 12)
     np.testing.assert_array_equal(result.value, made.predict(image, tile=32))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage as ndi
 
 from napari_metastructure import pseudolabels as pseudo
 
@@ -61,13 +62,43 @@ def test_number_of_thresholds_is_checked():
         pseudo.best_threshold(np.arange(3.0), 0)
 
 
-def test_dice_threshold_has_the_largest_expected_dice():
-    p = np.random.default_rng(0).beta(0.4, 1.2, (50, 60))
-    threshold = pseudo.dice_threshold([p[:20], p[20:]])
-    expected = [2 * p[p > t].sum() / ((p > t).sum() + p.sum()) for t in np.linspace(0.01, 0.99, 99)]
-    reached = 2 * p[p > threshold].sum() / ((p > threshold).sum() + p.sum())
-    assert reached == pytest.approx(max(expected), abs=1e-4)
-    assert threshold == pytest.approx(reached / 2, abs=2e-3)
+def _merit(threshold, probabilities, images):
+    """Expected Dice times the mean gradient on both sides of the outline, mask by mask."""
+    p, masks = np.concatenate(probabilities), [p > threshold for p in probabilities]
+    chosen = p[p > threshold]
+    sides, gradients = [], []
+    for mask, image in zip(masks, images):
+        gradients.append(ndi.gaussian_gradient_magnitude(np.sqrt(image), 1))
+        sides.append(ndi.binary_dilation(mask) & ~ndi.binary_erosion(mask, border_value=1))
+    along = np.concatenate(gradients)[np.concatenate(sides)].mean()
+    return 2 * chosen.sum() / (chosen.size + p.sum()) * along
+
+
+def test_outline_threshold_equals_the_search_over_all_masks():
+    rng = np.random.default_rng(0)
+    images = [rng.random((20, 40)), rng.random((30, 40))]
+    for image in images:
+        image.flat[:2] = 0, 1  # the range is that of the square root
+    probabilities = [ndi.gaussian_filter(rng.beta(0.4, 1.2, i.shape), 1) for i in images]
+    threshold = pseudo.outline_threshold(probabilities, images)
+    merits = [_merit(t, probabilities, images) for t in np.linspace(0.1, 0.9, 81)]
+    assert _merit(threshold, probabilities, images) == pytest.approx(max(merits), rel=1e-2)
+
+
+@pytest.mark.parametrize("wide", [0.25, 0.75])
+@pytest.mark.parametrize("bright", [True, False])
+def test_outlines_lie_on_the_edges(bright, wide):
+    image, truth = _discs(bright)
+    distance = ndi.distance_transform_edt(truth) - ndi.distance_transform_edt(~truth)
+    slope = 1 / (1 + np.exp(-distance / 2))
+    p = slope ** (np.log(wide) / np.log(0.5))  # its value on the edges is `wide`
+    threshold = pseudo.outline_threshold([p], [image], "bright" if bright else "dark")
+    assert threshold == pytest.approx(wide, abs=0.15)
+
+
+def test_outline_threshold_without_outlines():
+    assert pseudo.outline_threshold([np.zeros((8, 8))], [np.eye(8)]) == 0.5
+    assert pseudo.outline_threshold([np.zeros((8, 8))], [np.ones((8, 8))]) == 0.5
 
 
 def test_start_filters_fit_the_images():
@@ -76,7 +107,7 @@ def test_start_filters_fit_the_images():
     noise = np.random.default_rng(0).normal(size=(64, 64))
     assert pseudo.vote_filters([noise]) == ("top", "broad_sato")
     faint = np.random.default_rng(0).gamma(1, size=(64, 64))
-    assert pseudo.vote_filters([faint]) == ("li", "sato_li")
+    assert pseudo.vote_filters([faint]) == ("li", "even_sato", "even_detail")
     assert pseudo.vote_filters([np.zeros((9, 9))]) == pseudo.INTENSITY
 
 

@@ -107,3 +107,13 @@ def test_blocks_of_several_arrays_are_summed():
     assert volumes.sum_blocks(product, ARRAY, ARRAY) == expected
     assert volumes.sum_blocks(product, *lazy) == expected
     assert volumes.sum_blocks(product, ARRAY, lazy[1], whole_axes=(1, 2)) == expected
+
+
+def test_blocks_of_a_large_zarr_array_are_small():
+    zarr = pytest.importorskip("zarr")
+    store = zarr.storage.MemoryStore()
+    array = zarr.create_array(store, shape=(500, 2048, 2048), chunks=(1, 512, 512), dtype="uint16")
+    lazy = volumes.as_array(array)
+    assert isinstance(lazy, da.Array)
+    assert np.prod(lazy.chunksize) * 2 <= 2**24
+    assert all(side % chunk == 0 for side, chunk in zip(lazy.chunksize, array.chunks))

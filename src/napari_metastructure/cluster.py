@@ -117,14 +117,17 @@ def predict(model, image, out, client, *, labels=False, **tiling):
     """
     import dask.array as da
 
-    image = as_array(image)
-    lead = image.ndim - model.spatial_dims
+    image = model.channels_first(as_array(image))
+    inner = model.spatial_dims + (model.channel_axis is not None)
+    lead = image.ndim - inner
+    shape = image.shape[:lead] + image.shape[image.ndim - model.spatial_dims :]
     chunks = (1,) * lead + image.shape[lead:]
     image = image.rechunk(chunks) if is_lazy(image) else da.from_array(image, chunks)
-    classes = len(model.classes) if out.ndim > image.ndim else 0
-    if tuple(out.shape) != ((classes,) if classes else ()) + image.shape:
-        raise ValueError(f"The image has shape {image.shape}, but out has {tuple(out.shape)}.")
-    if any(side > 1 for side in out.chunks[len(out.shape) - image.ndim :][:lead]):
+    if len(model.classes) > 2 and not labels:
+        shape = (len(model.classes), *shape)
+    if tuple(out.shape) != shape:
+        raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
+    if any(side > 1 for side in out.chunks[out.ndim - model.spatial_dims - lead :][:lead]):
         raise ValueError(f"A chunk of out should hold one plane, not {out.chunks}.")
 
     def work(job):
@@ -132,7 +135,7 @@ def predict(model, image, out, client, *, labels=False, **tiling):
         key = hashlib.sha256(data).hexdigest()
         plugin = f"napari-metastructure {key}"
         client.register_plugin(_model_sender(key, data), name=plugin)
-        blocks = _for_each_block(_predict_block, image, out, key, labels, tiling)
+        blocks = _for_each_block(_predict_block, image, lead, out, key, labels, tiling)
         try:
             yield from _watched(job, blocks, out, client, "predicting", None)
         finally:
@@ -171,14 +174,16 @@ class _Stopped(Exception):
     """What ends the blocks that have not begun."""
 
 
-def _predict_block(block, start, out, key, labels, tiling):
-    """Predict one plane (or volume) and write it; on a worker."""
+def _predict_block(block, start, lead, out, key, labels, tiling):
+    """Predict one plane (or volume), channels first, and write it; on a worker."""
+    from napari_metastructure.model import run_out
+
     model = _model(key)
     with _ONE_AT_A_TIME:
-        found = model.predict(block, labels=labels, **tiling)
-    extra = found.ndim - block.ndim
-    place = tuple(slice(a, a + n) for a, n in zip(start, block.shape))
-    out[(slice(None),) * extra + place] = found
+        found = run_out(model.predicting_plane(block.reshape(block.shape[lead:]), **tiling))
+    found = model.decide(found) if labels else found
+    classes = (slice(None),) * (found.ndim - model.spatial_dims)
+    out[(*classes, *start[:lead])] = found
 
 
 def _as_bytes(model):
@@ -197,7 +202,7 @@ def _model_sender(key, data):
         def setup(self, worker):
             from napari_metastructure import cluster  # the worker's own, not a copy
 
-            cluster._MODELS[key] = data
+            cluster._MODELS.setdefault(key, data)
 
     return SendModel()
 

@@ -318,7 +318,7 @@ class IGTTConfig(NetworkConfig):
         0.1, gt=0, le=1, title="Kept", description="Share of the skeleton's points that stay."
     )
     time_limit: float | None = Field(
-        600,
+        900,
         gt=0,
         title="Time limit",
         description="Seconds of training; the schedule is shortened to fit. Empty: no limit.",
@@ -327,7 +327,7 @@ class IGTTConfig(NetworkConfig):
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
     epochs: int = Field(
-        6,
+        12,
         ge=1,
         le=10_000,
         title="Epochs",

@@ -78,6 +78,22 @@ class Pixels:
     def arrays(self):
         return as_list(self.data)
 
+    @property
+    def channel_axis(self):
+        """The axis of the channels or colours; None if there is none."""
+        found = [axis for axis, letter in enumerate(self.axes) if letter in "cs"]
+        return found[0] if found else None
+
+    def without(self, axis):
+        """What the pixels mean when an axis is gone; `data` stays as it is."""
+        if axis is None:
+            return self
+        keep = np.delete(np.arange(len(self.axes)), axis)
+        names = () if axis in (0, -len(self.axes)) else self.names
+        axes = "".join(self.axes[i] for i in keep)
+        scale, units = ([values[i] for i in keep] for values in (self.scale, self.units))
+        return replace(self, axes=axes, scale=tuple(scale), units=tuple(units), names=names)
+
 
 # ------------------------------------------------------------------------------------- reading
 
@@ -170,7 +186,7 @@ def pair_of(source, labels=None):
     return source, labels
 
 
-def read_pair(source, labels=None):
+def read_pair(source, labels=None, *, channel_axis=None):
     """Read images and the labels that belong to them.
 
     Parameters
@@ -179,6 +195,9 @@ def read_pair(source, labels=None):
         Images as for `read`; or, without `labels`, a folder that holds ``images/`` and ``masks/``
         (or ``labels/``) with the same file names in both.
     labels : path, str or sequence of these, optional
+    channel_axis : int, optional
+        Axis of the images that the labels lack; by default that of the channels, if the files
+        name it.
 
     Returns
     -------
@@ -191,7 +210,7 @@ def read_pair(source, labels=None):
     """
     source, labels = pair_of(source, labels)
     images, labels = read(source), read(labels, missing="fill")
-    _check_match(images, labels)
+    _check_match(images, labels, channel_axis)
     return images, labels
 
 
@@ -207,15 +226,19 @@ def _check_names(images, labels):
             )
 
 
-def _check_match(images, labels):
+def _check_match(images, labels, channel_axis):
     ours, theirs = images.arrays, labels.arrays
     if len(ours) != len(theirs):
         raise ValueError(
             f"There {_are(len(ours), 'image')} but {_are(len(theirs), 'label array', verb=False)}; "
             "give one for each."
         )
+    axis = images.channel_axis if channel_axis is None else channel_axis
     for number, (image, label) in enumerate(zip(ours, theirs)):
-        if image.shape != label.shape:
+        shape = list(image.shape)
+        if axis is not None and label.ndim == image.ndim - 1:
+            del shape[axis]
+        if tuple(shape) != label.shape:
             name = images.names[number] if len(ours) > 1 and images.names else "the images"
             raise ValueError(
                 f"The labels of {name} have the shape {label.shape}, but the images {image.shape}; "

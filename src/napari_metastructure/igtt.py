@@ -2,12 +2,14 @@
 
 import time
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import torch
 
 from napari_metastructure import extraction
 from napari_metastructure import pseudolabels as pseudo
+from napari_metastructure.chunks import ChunkedArray
 from napari_metastructure.configs import IGTTConfig
 from napari_metastructure.devices import pick_device, release_memory
 from napari_metastructure.events import Done, Job, Note, Progress, Round, Step
@@ -19,12 +21,13 @@ from napari_metastructure.volumes import as_list, round_up
 
 __all__ = ["IGTTConfig", "segment", "segment_all"]
 
-_LEAST_THRESHOLD = 0.45
 _LEAST_AGREEMENT = 0.5  # Dice of the result and its start
 _SETTLED = 0.002  # share of pixels
+_MOST_TRAINED = 2**25  # pixels, of images larger than memory
+_MOST_IN_MEMORY = 2**28
 
 
-def segment(images, config=None, *, labels=None, **params):
+def segment(images, config=None, *, labels=None, out=None, **params):
     """Segment bright or dark structures in images without annotation.
 
     Parameters
@@ -38,6 +41,11 @@ def segment(images, config=None, *, labels=None, **params):
     labels : array or sequence of arrays, optional
         Integers of the images' shapes, for two values of ``start``. "labels": a first
         segmentation, 0 is background. "scribbles": 1 on background, 2 on structures, 0 elsewhere.
+    out : array or sequence of arrays, optional
+        Where to write the masks, one per image: `ome_zarr.create_image`, numpy.memmap or whatever
+        else can be assigned to by index. Then the images may be larger than memory: the network
+        is trained on evenly spread planes (parts, of very large ones) of about 2**25 pixels in all,
+        and then applied to all planes, whose masks are written as they come.
     **params
         Single parameters, such as ``polarity="dark"``, in place of the config's.
 
@@ -45,7 +53,8 @@ def segment(images, config=None, *, labels=None, **params):
     -------
     Job
         An iterator of `Progress`, `Step`, `Preview`, `Round` and at last `Done` with the model,
-        ``masks`` (uint8, 0 and 1) and ``probabilities`` (float32), one of each per image.
+        ``masks`` (uint8, 0 and 1) and ``probabilities`` (float32), one of each per image; with
+        `out` that are the masks, and there are no probabilities.
 
     Raises
     ------
@@ -70,7 +79,7 @@ def segment(images, config=None, *, labels=None, **params):
         raise ValueError(f"start={config.start!r} needs labels; give one array per image.")
     if labels is not None and not given:
         raise ValueError("labels are used with start='labels' or start='scribbles'; choose one.")
-    return Job(lambda job: _segmenting(job, images, labels, config))
+    return Job(lambda job: _segmenting(job, images, labels, out, config))
 
 
 def segment_all(images, config=None, **params):
@@ -84,13 +93,15 @@ def segment_all(images, config=None, **params):
     return run_to_end(segment(images, config, **params))
 
 
-def _segmenting(job, images, labels, config):
+def _segmenting(job, images, labels, out, config):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     device = pick_device(config.device)
     seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
     arrays = as_list(images)
-    items = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
+    every = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
+    outs = _checked(out, every, arrays, config)
+    items = every.in_memory(None if outs is None else _MOST_TRAINED)
     run = {"paper": _Paper, "robust": _Robust}[config.mode](job, items, config, device, seed)
     try:
         if run.varied:
@@ -100,10 +111,13 @@ def _segmenting(job, images, labels, config):
         run.model.flips = config.mode == "robust"
         probabilities = yield from run.predict("predicting")
         masks = run.masks(probabilities)
+        if outs is not None:
+            del probabilities, masks
+            yield from run.write_masks(every, outs)
         record = {
             "operation": "segment",
             "config": {**config.model_dump(mode="json"), "seed": seed},
-            "images": [list(array.shape) for array in arrays[:1]] + [len(items)],
+            "images": [list(array.shape) for array in arrays[:1]] + [len(every)],
             **run.facts,
             "steps": len(run.history["loss"]),
             "threshold": run.model.threshold,
@@ -115,17 +129,47 @@ def _segmenting(job, images, labels, config):
         }
         run.model.record = record
         run.model.network.eval()
+        if outs is None:
+            masks = _like(arrays, masks, config.channel_axis)
+            probabilities = _like(arrays, probabilities, config.channel_axis)
+        else:
+            masks, probabilities = outs, None
+            for one in outs:
+                if hasattr(one, "finish"):
+                    one.note(record) if job.stopping else one.finish(record)
         yield Done(
             run.model,
             run.history,
             record,
             stopped=job.stopping,
-            masks=_like(arrays, masks, config.channel_axis),
-            probabilities=_like(arrays, probabilities, config.channel_axis),
+            masks=masks,
+            probabilities=probabilities,
         )
     finally:
         del run
         release_memory(device)
+
+
+def _checked(out, items, arrays, config):
+    """One array per image to write on; None if masks are to stay in memory."""
+    shapes = []
+    for array in arrays:
+        shape = list(array.shape)
+        if config.channel_axis is not None:
+            del shape[config.channel_axis]
+        shapes.append(tuple(shape))
+    if out is None:
+        pixels = sum(np.prod(shape, dtype=float) for shape in shapes)
+        if pixels > _MOST_IN_MEMORY and any(isinstance(i, ChunkedArray) for i in items.images):
+            raise ValueError(
+                f"The images hold {pixels / 1e9:.1f} billion pixels, too many for masks in memory; "
+                "give out=, such as ome_zarr.create_image makes, to write them to."
+            )
+        return None
+    outs = [out] if hasattr(out, "shape") else list(out)
+    if [tuple(one.shape) for one in outs] != shapes:
+        raise ValueError(f"out should hold one array per image, of the shapes {shapes}.")
+    return outs
 
 
 class _Run:
@@ -148,11 +192,7 @@ class _Run:
         if self.polarity == "auto":
             self.polarity = pseudo.polarity(self.pictures)
         self.facts["polarity"] = self.polarity
-        self.varied = {
-            number
-            for number, image in enumerate(items.images)
-            if float(image.min()) < float(image.max())
-        }
+        self.varied = {number for number, image in enumerate(items.images) if _varies(image)}
         self.previews = Previews(job, self.model)
         self.clock = time.perf_counter()
 
@@ -179,6 +219,27 @@ class _Run:
                 self.facts.setdefault("notes", []).append(event.text)
             yield event
         self.facts["peak_memory"] = trainer.memory.peak
+
+    def write_masks(self, items, outs):
+        """Predict every plane and write its mask; generator of `Progress`."""
+        shapes = [out.shape[: len(out.shape) - self.config.spatial_dims] for out in outs]
+        places = [(out, index) for out, shape in zip(outs, shapes) for index in np.ndindex(*shape)]
+        for number, (out, index) in enumerate(places):
+            if self.job.stopping:
+                return
+            image = items.images[number]
+            if not _varies(image):
+                out[index] = np.zeros(out.shape[len(index) :], np.uint8)
+                continue
+            write = partial(self.write, out, index)
+            for _ in self.predict_mask(items._take(slice(number, number + 1)), write):
+                yield Progress("predicting", number, len(places))
+                if self.job.stopping:
+                    return
+
+    def write(self, out, index, start, mask):
+        """Write rows of one plane (or volume)."""
+        out[(*index, slice(start, start + len(mask)))] = mask.astype(np.uint8)
 
     def start_label(self, name, number):
         """First label of a plane: uint8, 0 and 1."""
@@ -226,6 +287,7 @@ class _Robust(_Run):
     """A network learns start labels drawn from the images; later rounds, its own refined ones."""
 
     start_labels = ()
+    has_left = False
 
     def train(self):
         config = self.config
@@ -283,9 +345,13 @@ class _Robust(_Run):
         labels = []
         for number in range(len(items)):
             yield Progress("start labels", number, len(items))
-            votes = sum(self.start_label(name, number) for name in names)
-            labels.append((2 * votes > len(names)).astype(np.uint8))
+            labels.append(self._vote(number))
         return labels
+
+    def _vote(self, number):
+        names = self.facts["start"]
+        votes = sum(self.start_label(name, number) for name in names)
+        return (2 * votes > len(names)).astype(np.uint8)
 
     def _round(self, number, labels):
         config = self.config
@@ -334,14 +400,14 @@ class _Robust(_Run):
         return (patches * contrast + brightness + noise).astype(np.float32)
 
     def cut(self, probabilities):
-        """Threshold of the largest expected Dice; a network that is still unsure gets no less."""
-        return max(pseudo.dice_threshold(probabilities), _LEAST_THRESHOLD)
+        """Threshold of the best probable overlap and outline."""
+        return pseudo.outline_threshold(probabilities, self.items.images, self.polarity)
 
     def masks(self, probabilities):
-        """What lies above the threshold of the largest expected Dice."""
+        """What lies above the threshold of the best probable overlap and outline."""
         if self.history["loss"]:
             self.model.threshold = self.cut(probabilities)
-            self.model.threshold_source = "largest expected Dice"
+            self.model.threshold_source = "largest expected Dice times gradient along the outline"
         masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
         start = self.start_labels
         overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
@@ -352,8 +418,28 @@ class _Robust(_Run):
             "the network has left its start labels, or had too little time to learn them: "
             "the result is the start"
         )
+        self.has_left = True
         probabilities[:] = [label.astype(np.float32) for label in start]
         return start
+
+    def predict_mask(self, item, write):
+        """Predict the mask of one plane row by row; generator like `predict_tiles`."""
+        if self.has_left:
+            self.items, self.pictures = item, item.pictures(self.config.start_channel)
+            write(0, self._vote(0))
+            yield
+            return
+        threshold = self.model.threshold
+        yield from self.model.predicting_plane(
+            item.images[0], write=lambda start, rows: write(start, rows > threshold)
+        )
+
+
+def _varies(image):
+    """Whether an image, numpy or in chunks, has pixels of more than one value."""
+    if isinstance(image, ChunkedArray):
+        return image.statistics()[1] > 0
+    return float(image.min()) < float(image.max())
 
 
 def _like(arrays, planes, channel_axis):
@@ -474,6 +560,12 @@ class _Paper(_Run):
         self.model.threshold_source = "median of the planes' thresholds of largest DMI"
         masks = [(p > t).astype(np.uint8) for p, t in zip(probabilities, thresholds)]
         return [pseudo.background_is_larger(mask) for mask in masks]
+
+    def predict_mask(self, item, write):
+        """Predict the mask of one plane, which has to be in memory to choose a threshold."""
+        p = yield from self.model.predicting_plane(item.images[0])
+        chosen = pseudo.candidate(p, self.config.num_thresholds)
+        write(0, pseudo.background_is_larger(chosen))
 
 
 def _published_sgd(parameters, learning_rate, steps, batches):

@@ -1,6 +1,7 @@
 """Images, their labels, and random training patches cut straight from them."""
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from napari_metastructure.losses import IGNORE
 from napari_metastructure.volumes import as_list, channel_moments, planes, round_up
 
 _SAMPLED = 2**24  # pixels of a larger plane or volume, in chunks, that are read for its moments
+_BLOCK = {2: 2048, 3: 256}  # side, by spatial dimensions
 _LARGEST_PLANE = 2**28  # pixels of a plane or volume that is read whole
 
 __all__ = ["Items", "PatchSampler", "class_indices"]
@@ -173,6 +175,61 @@ class Items:
                 inside[axis] = slice(max(begin, start) - start, min(end, stop) - start)
                 part.boxes.append(tuple(inside))
         return training, held_back
+
+    def thinned(self, most_pixels):
+        """Evenly spread entries, of larger ones blocks, if the images are not in memory and hold
+        more pixels than that.
+        """
+        if not any(isinstance(image, ChunkedArray) for image in self.images):
+            return self
+        places = self._spread(most_pixels)
+        images = [self.images[index][(..., *where)] for index, where in places]
+        labels = [self.labels[index][where] for index, where in places]
+        return Items(images, labels, [self.moments[index] for index, _ in places])
+
+    def in_memory(self, most_pixels=None):
+        """The entries as numpy arrays.
+
+        Parameters
+        ----------
+        most_pixels : int, optional
+            Of more pixels in all, evenly spread entries are taken, and of entries larger than a
+            block of 2048 x 2048 (or 256 x 256 x 256) pixels, blocks; where there are labels, such
+            with a label.
+        """
+        if most_pixels is None and not any(isinstance(i, ChunkedArray) for i in self.images):
+            return self
+        labelled = self.labels[0] is not None
+        taken = Items([], [] if labelled else [None])
+        for index, where in self._spread(most_pixels, labelled=most_pixels and labelled):
+            taken.images.append(np.array(self.images[index][(..., *where)]))
+            if labelled:
+                taken.labels.append(np.array(self.labels[index][where]))
+            taken.moments.append(self.moments[index])
+        return taken
+
+    def _spread(self, most_pixels, labelled=False):
+        """(index, slices) of evenly spread entries or blocks of about so many pixels in all."""
+        channels = np.ndim(self.moments[0][0]) > 0
+        side, places = _BLOCK[self.images[0].ndim - channels], []
+        for index, image in enumerate(self.images):
+            sides = image.shape[channels:]
+            if most_pixels is None or np.prod(sides) <= side ** len(sides):
+                sides = [(slice(0, n),) for n in sides]
+            else:
+                sides = [[slice(a, min(a + side, n)) for a in range(0, n, side)] for n in sides]
+            places += [(index, where) for where in product(*sides)]
+        if labelled:
+            places = [place for place in places if self._labelled(*place)] or places
+        if most_pixels is not None:
+            pixels = np.mean([np.prod([w.stop - w.start for w in where]) for _, where in places])
+            count = min(len(places), max(1, int(most_pixels / pixels)))
+            chosen = np.linspace(0, len(places) - 1, count).round().astype(int)
+            places = [places[number] for number in chosen]
+        return places
+
+    def _labelled(self, index, where):
+        return bool(np.asarray(self.labels[index][where]).any())
 
     def _take(self, which):
         boxes = None if self.boxes is None else self.boxes[which]

@@ -1,18 +1,22 @@
 """Tiled prediction: any image size, one batch of tiles at a time."""
 
+import time
+import warnings
 from functools import reduce
 
 import numpy as np
 import torch
 
-from napari_metastructure.devices import autocast
-from napari_metastructure.events import Job, Progress, Result
+from napari_metastructure.devices import PeakMemory, autocast, is_out_of_memory, release_memory
+from napari_metastructure.events import Job, Memory, Note, Progress, Result
 from napari_metastructure.volumes import round_up
 
-__all__ = ["predict", "predict_tiles"]
+__all__ = ["Room", "predict", "predict_tiles"]
 
 _TILE = {2: 512, 3: 96}  # side in pixels, by spatial dimensions
 _SLOPE = 16  # pixels over which neighbouring tiles are blended
+_SMALLEST_TILE = 32
+_SECONDS_BETWEEN_LOOKS = 2.0  # at the memory
 
 
 def predict(model, image, *, region=None, out=None, labels=False, **tiling):
@@ -36,29 +40,42 @@ def predict(model, image, *, region=None, out=None, labels=False, **tiling):
     Returns
     -------
     Job
-        An iterator of `Progress` and at last a `Result` with the probabilities (or labels), or
-        `out`. A job that was stopped early has no value but `out`.
+        An iterator of `Progress`, `Memory`, `Note` where memory ran out and smaller parts are
+        taken, and at last a `Result` with the probabilities (or labels), or `out`. A job that was
+        stopped early has no value but `out`.
     """
 
     def work(job):
-        prediction = model.predicting(image, region=region, out=out, labels=labels, **tiling)
+        notes, memory, next_look = [], PeakMemory(model.device), 0.0
+        options = {"room": Room(notes.append), **tiling}
+        prediction = model.predicting(image, region=region, out=out, labels=labels, **options)
         shape = model.channels_first(image).shape[: -model.spatial_dims]
         total = int(np.prod(shape[:-1] if model.channel_axis is not None else shape))
         record = {"operation": "predict", "labels": labels, "model": model.record}
-        while True:
-            try:
-                plane, done, tiles = next(prediction)
-            except StopIteration as end:
-                if hasattr(out, "finish"):
-                    out.finish(record)
-                yield Result(end.value)
-                return
-            yield Progress("predicting", plane * tiles + done, total * tiles)
-            if job.stopping:
-                if hasattr(out, "note"):
-                    out.note({**record, "stopped": f"after {plane} of {total}"})
-                yield Result(out, stopped=True)
-                return
+        try:
+            while True:
+                try:
+                    plane, done, tiles = next(prediction)
+                except StopIteration as end:
+                    if hasattr(out, "finish"):
+                        out.finish(record)
+                    yield Result(end.value)
+                    return
+                yield Progress("predicting", plane * tiles + done, total * tiles)
+                if job.stopping:
+                    if hasattr(out, "note"):
+                        out.note({**record, "stopped": f"after {plane} of {total}"})
+                    yield Result(out, stopped=True)
+                    return
+                while notes:
+                    yield Note(notes.pop(0))
+                peak = memory.look()
+                if time.perf_counter() >= next_look:
+                    next_look = time.perf_counter() + _SECONDS_BETWEEN_LOOKS
+                    yield Memory(peak, str(model.device))
+        finally:
+            prediction.close()
+            release_memory(model.device)
 
     return Job(work)
 
@@ -74,6 +91,7 @@ def predict_tiles(
     flips=False,
     write=None,
     align=1,
+    room=None,
 ):
     """Predict one plane or volume tile by tile, blending tiles around the middle of their overlap.
 
@@ -104,9 +122,11 @@ def predict_tiles(
         Average over the mirror images of each tile (the last two axes).
     write : callable, optional
         ``write(start, slab)`` gets what is done, (classes, rows, [y,] x), and the first of its
-        rows; in order, each row once.
+        rows; in order, each row once, but from the first one again where memory ran out.
     align : int
         Slabs begin at multiples of so many rows.
+    room : Room, optional
+        What is known of the device's memory from the planes before.
 
     Yields
     ------
@@ -118,14 +138,90 @@ def predict_tiles(
     array of float32, (classes, [z,] y, x)
         Probabilities: of the object for one channel, of each class for more. None with `write`.
     """
-    from monai.data.utils import dense_patch_slices
-
     device = next(network.parameters()).device
     dims = np.size(multiple) if np.ndim(multiple) else len(image.shape)
-    sides = tuple(image.shape[-dims:])
     multiple = np.broadcast_to(multiple, dims).tolist()
     tile = np.broadcast_to(_TILE[dims] if tile is None else tile, dims).tolist()
     batch_size = batch_size or (1 if device.type == "cpu" else 4)
+    room = room or Room()
+    while True:
+        tile = room.tile or tile
+        try:
+            return (
+                yield from _tiles(
+                    network, image, multiple, tile, overlap, batch_size, flips, write, align, room
+                )
+            )
+        except _TileTooLarge:
+            room.shrink(tile, image.shape[-dims:], multiple, device)
+
+
+class Room:
+    """What fits in the memory of a device at once; it shrinks each time memory runs out.
+
+    Parameters
+    ----------
+    say : callable, optional
+        Gets a sentence when it shrinks; by default that is a warning.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        Most tiles at once, as far as is known.
+    tile : list of int or None
+        Sides of a tile, as far as it had to shrink.
+    """
+
+    def __init__(self, say=warnings.warn):
+        self.say, self.batch_size, self.tile = say, None, None
+
+    def probabilities(self, network, tiles, flips, device):
+        """Those of a batch of tiles, in as many parts as memory asks for."""
+        while True:
+            most = min(self.batch_size or len(tiles), len(tiles))
+            try:
+                parts = [
+                    _probabilities(network, part.to(device), flips).cpu().numpy()
+                    for part in tiles.split(most)
+                ]
+                return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            release_memory(device)  # out of the except clause: the failed tensors are gone
+            if most == 1:
+                raise _TileTooLarge
+            self.batch_size = most // 2
+            self.say(f"{device} ran out of memory: {self.batch_size} tiles are done at once now.")
+
+    def shrink(self, tile, shape, multiple, device):
+        """Halve the sides of the tiles.
+
+        Raises
+        ------
+        RuntimeError
+            If they are as small as can be.
+        """
+        sides = [min(t, round_up(side, m)) for t, side, m in zip(tile, shape, multiple)]
+        self.tile = [max(m, side // 2 // m * m) for side, m in zip(sides, multiple)]
+        if self.tile == sides or max(self.tile) < _SMALLEST_TILE:
+            raise RuntimeError(
+                f"Not even a tile of {' x '.join(map(str, sides))} pixels fits in the memory of "
+                f"{device}: close other programs or predict on another device."
+            )
+        sides = " x ".join(map(str, self.tile))
+        self.say(f"{device} ran out of memory: tiles are {sides} pixels now.")
+
+
+class _TileTooLarge(Exception):
+    """A single tile does not fit in memory."""
+
+
+def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, align, room):
+    """`predict_tiles` with tiles of a certain size."""
+    from monai.data.utils import dense_patch_slices
+
+    device, sides = next(network.parameters()).device, tuple(image.shape[-len(tile) :])
     padded = [round_up(side, m) for side, m in zip(sides, multiple)]
     tile_shape = [min(p, round_up(t, m)) for p, t, m in zip(padded, tile, multiple)]
     interval = [max(1, int(t * (1 - overlap)) // m) * m for t, m in zip(tile_shape, multiple)]
@@ -136,7 +232,7 @@ def predict_tiles(
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
         tiles = torch.from_numpy(np.stack([_cut(image, where) for where in batch]))
-        probabilities = _probabilities(network, tiles.to(device), flips).cpu().numpy()
+        probabilities = room.probabilities(network, tiles, flips, device)
         end = padded[0] if write is None else batch[-1][0].stop
         rows = _grown(rows, (probabilities.shape[1], end - begin, *padded[1:]))
         for where, probability in zip(batch, probabilities):

@@ -15,7 +15,8 @@ _ASIDE = ("validating", "preview")  # between the steps of a training
 def run_to_end(job, *, hidden=False):
     """Run a job with a progress bar in the terminal; returns its last event.
 
-    The first Ctrl-C stops the job, which then ends with what it has; a second one interrupts it.
+    The first Ctrl-C (or a request to terminate) stops the job, which then ends with what it has; a
+    second Ctrl-C interrupts it.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ class _Shown:
 def _ctrl_c_stops(job):
     """Let the first Ctrl-C stop the job; a second one interrupts as usual.
 
-    An interrupt raised inside the generator would end it without its last events.
+    So does the signal that schedulers of clusters send when a job's time is over. An interrupt
+    raised inside the generator would end it without its last events.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -76,10 +78,11 @@ def _ctrl_c_stops(job):
 
     def stop(*_):
         job.stop()
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, usual[signal.SIGINT])
 
-    usual = signal.signal(signal.SIGINT, stop)
+    usual = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)

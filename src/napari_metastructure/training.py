@@ -44,6 +44,7 @@ __all__ = ["Trainer", "TrainingConfig", "fit", "train"]
 _MAX_CLASSES = 256
 _MANY_CLASSES = 20
 _MOST_COUNTED = 2**32  # pixels
+_MOST_VALIDATED = 2**26  # of images that are not in memory
 _SECONDS_BETWEEN_PREVIEWS = 2.0
 
 
@@ -381,12 +382,12 @@ def _hold_back(images, labels, validation_images, validation_labels, config):
         if validation_labels is None:
             raise ValueError("The validation images need labels; give validation_labels too.")
         held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
-        return items, held_back, True
+        return items, held_back.thinned(_MOST_VALIDATED), True
     training, held_back = items.split(fraction)
     if validation_labels is None:
-        return training, held_back, False
+        return training, held_back.thinned(_MOST_VALIDATED), False
     clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
-    return training, clean.split(fraction)[1], True
+    return training, clean.split(fraction)[1].thinned(_MOST_VALIDATED), True
 
 
 def _counts(job, items, config):

@@ -16,6 +16,8 @@ __all__ = [
     "sum_blocks",
 ]
 
+_BLOCK_BYTES = 2**24
+
 
 def is_lazy(array):
     """Whether the array is a dask array."""
@@ -23,14 +25,22 @@ def is_lazy(array):
 
 
 def as_array(array):
-    """A numpy or dask array; other chunked arrays (zarr) become dask, the rest numpy."""
+    """A numpy or dask array; other chunked arrays (zarr) become dask, the rest numpy.
+
+    Blocks of a zarr array are of 16 MiB, whole chunks where these are smaller, for operations hold
+    several times their size, as floats and per class.
+    """
     array = getattr(array, "lazy", array)
     if is_lazy(array) or isinstance(array, np.ndarray):
         return array
     if hasattr(array, "chunks") and hasattr(array, "shape"):
         from dask.array import from_array
+        from dask.array.core import normalize_chunks
 
-        return from_array(array)
+        blocks = normalize_chunks(
+            "auto", array.shape, _BLOCK_BYTES, np.dtype(array.dtype), array.chunks
+        )
+        return from_array(array, chunks=blocks)
     return np.asarray(array)
 
 

@@ -30,6 +30,7 @@ def train(run):
     from napari_metastructure.training import train
 
     images, labels = run.read_pair()
+    _use_channels(run, images, labels)
     noise = run.options.get("noise")
     if noise:
         run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
@@ -43,9 +44,11 @@ def segment(run):
     from napari_metastructure.igtt import segment
 
     images, labels = run.read("images"), run.read("labels", missing="fill")
+    _use_channels(run, images)
     labels = None if labels is None else labels.data
     done = run.watch(segment(images.data, run.config, labels=labels))
     _take_model(run, done)
+    images = images.without(run.config.channel_axis)
     run.write("output", _like_source(done.masks, images), images)
     run.write("probabilities", _like_source(done.probabilities, images), images)
 
@@ -62,41 +65,46 @@ def predict(run):
         model.threshold, model.threshold_source = options.pop("threshold"), "set by hand"
     run.facts["device"] = str(model.device)
     run.facts["threshold"] = model.threshold
+    like = images.without(model.channel_axis)
     role = "probabilities" if "probabilities" in run.outputs else "output"
     found = []
     for array in images.arrays:
-        found.append(_predicted(run, role, model, array, images, options))
+        found.append(_predicted(run, role, model, array, like, options))
         if run.stopped:
             run.partial = True
             break
     if not hasattr(found[0], "finish"):  # an OME-Zarr image is written already
-        run.write(role, _like_source(found, images), images)
+        run.write(role, _like_source(found, like), like)
     if role == "probabilities" and "output" in run.outputs:
         labels = [_decided(model, array) for array in found]
-        run.write("output", _like_source(labels, images), images)
+        run.write("output", _like_source(labels, like), like)
 
 
-def _predicted(run, role, model, array, images, tiling):
+def _predicted(run, role, model, array, like, tiling):
     """The array that a model makes of one image; an OME-Zarr image if that is to be the output."""
     from napari_metastructure import cluster
     from napari_metastructure.prediction import predict
 
     labels = role == "output"
-    shape, dtype = array.shape, np.dtype(np.float32)
+    shape, dtype = list(array.shape), np.dtype(np.float32)
+    if model.channel_axis is not None:
+        del shape[model.channel_axis]
     if labels:
         dtype = np.min_scalar_type(max(model.classes))
     elif len(model.classes) > 2:
         shape = (len(model.classes), *shape)
-    if run.streams(role) and not isinstance(images.data, list):
-        out = run.create(role, shape, dtype, images)
+    if run.streams(role) and not isinstance(like.data, list):
+        out = run.create(role, shape, dtype, like)
     elif np.prod(shape) * dtype.itemsize > files.LAZY:
         file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
         out = np.memmap(file, dtype, shape=shape)
     else:
         out = np.zeros(shape, dtype)
     if run.client is not None:
-        return run.watch(cluster.predict(model, array, out, run.client, labels=labels)).value
-    return run.watch(predict(model, array, out=out, labels=labels, **tiling)).value
+        job = cluster.predict(model, array, out, run.client, labels=labels, **tiling)
+    else:
+        job = predict(model, array, out=out, labels=labels, **tiling)
+    return run.watch(job).value
 
 
 def _decided(model, probabilities):
@@ -212,6 +220,16 @@ def known_noise(source, labels):
             return None
         return NoiseSpec(**record["config"]).model_dump(mode="json")
     return NoiseSpec(**read_settings(source)).model_dump(mode="json")
+
+
+def _use_channels(run, images, labels=None):
+    """Train on all channels or colours of the images, where the files name them."""
+    axis = images.channel_axis
+    if run.config.channel_axis is not None or axis is None:
+        return
+    if labels is None or labels.arrays[0].ndim == images.arrays[0].ndim - 1:
+        run.say(f"The network sees all {images.arrays[0].shape[axis]} channels of the images.")
+        run.config = type(run.config).of(run.config, channel_axis=axis)
 
 
 def _take_model(run, done):

@@ -100,7 +100,9 @@ class Run:
 
     def read_pair(self):
         """Images and labels, each from their input."""
-        images, labels = files.read_pair(self.inputs["images"], self.inputs["labels"])
+        channel_axis = self.config.channel_axis
+        sources = self.inputs["images"], self.inputs["labels"]
+        images, labels = files.read_pair(*sources, channel_axis=channel_axis)
         if isinstance(images.data, list):
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels

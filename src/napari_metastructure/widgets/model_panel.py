@@ -197,23 +197,32 @@ class ModelPanel(QWidget):
         self._applied_to = source, placed
         if not index and self._is_large(source):
             try:
-                self._stream(source, placed)
+                self._stream(source)
             except (OSError, ImportError) as error:
                 notify_error(error)
                 return
         out = None if self.streamed is None else self.streamed.out
-        labels = out is not None and not self.streamed.binary
+        labels = out is not None and len(self.model.classes) > 2
         job = predict(self.model, data, region=region, out=out, labels=labels)
         self.panel.start(job, "Prediction")
         self.refresh()
 
-    def _stream(self, source, placed):
+    def _stream(self, source):
         """Make the file that the prediction is written to, and its layers."""
-        self.results, folder = None, self.folder.value
-        self.threshold.value = self.model.threshold
-        self.streamed = Streamed(self.viewer, self.model, self.name, source, placed, folder)
+        model, binary = self.model, len(self.model.classes) == 2
+        self.results = None
+        self.threshold.value = model.threshold
+        self.streamed = Streamed(
+            self.viewer,
+            self.name,
+            source,
+            "float32" if binary else model.decide(np.zeros((len(model.classes), 1))).dtype,
+            model=model if binary else None,
+            record=model.record,
+            folder=self.folder.value,
+        )
         say(self.written, f"Written to {self.streamed.path}")
-        if self.streamed.binary:
+        if binary:
             self.results = tuple(self.streamed.layers)
 
     def _input(self, source):

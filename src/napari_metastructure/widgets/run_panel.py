@@ -6,11 +6,11 @@ from importlib import import_module
 import pyqtgraph as pg
 from napari.qt.threading import create_worker
 from napari.utils import progress
-from napari.utils.notifications import notification_manager, show_error
+from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.events import Job, Progress, Step
+from napari_metastructure.events import Job, Memory, Note, Progress, Step
 from napari_metastructure.widgets.dock import note, say
 
 __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
@@ -84,7 +84,7 @@ class RunPanel(QWidget):
     def start(self, job, description):
         """Run a `Job` in a background thread."""
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
-        self._description = description
+        self._description, self._memory = description, ""
         self._bar = progress(total=0, desc=description)
         self.worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
         self.worker.yielded.connect(self._on_event)
@@ -123,6 +123,10 @@ class RunPanel(QWidget):
         self.yielded.emit(event)
         if isinstance(event, Step):
             self._show(event.step, event.total, f"epoch {event.epoch}, loss {event.loss:.3f}")
+        elif isinstance(event, Memory):
+            self._memory = f" · {event.text}"
+        elif isinstance(event, Note):
+            show_info(event.text)
         elif isinstance(event, Progress) and event.total > 1:
             self._show(event.done, event.total, event.activity)
 
@@ -135,7 +139,8 @@ class RunPanel(QWidget):
         elapsed = now - self._started
         left = elapsed / max(done, 1) * (total - done)
         if not self.job.stopping:
-            self.status.setText(f"{text} · {_clock(elapsed)}, about {_clock(left)} left")
+            times = f"{_clock(elapsed)}, about {_clock(left)} left"
+            self.status.setText(f"{text} · {times}{self._memory}")
         self.progress_bar.setRange(0, total)
         self.progress_bar.setValue(done)
         if self._bar.total != total:

@@ -9,12 +9,13 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.configs import IGTTConfig
 from napari_metastructure.events import Done, Job, Preview, Progress, Result, Round, Step
 from napari_metastructure.layers import RECORD
-from napari_metastructure.widgets.dock import Dock, section
+from napari_metastructure.widgets.dock import Dock, say, section
 from napari_metastructure.widgets.form import Form
 from napari_metastructure.widgets.input_form import InputForm
 from napari_metastructure.widgets.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.widgets.model_panel import ModelPanel, is_image, is_labels
 from napari_metastructure.widgets.run_panel import Curves, RunPanel, late_job, notify_error
+from napari_metastructure.widgets.streamed import Streamed, is_large
 
 __all__ = ["UnsupervisedSegmentation"]
 
@@ -47,6 +48,7 @@ class UnsupervisedSegmentation(Dock):
     def __init__(self, napari_viewer):
         super().__init__(napari_viewer)
         self._watched = self._sources = self._done = None
+        self._streamed = []  # results that are written to files
         self._live = {
             "probability": LiveLayer(self.viewer, "image", "live probability", **PROBABILITY),
             "label": LiveLayer(self.viewer, "labels", "live pseudo-label"),
@@ -173,6 +175,21 @@ class UnsupervisedSegmentation(Dock):
             for source, region in zip(sources, regions)
         ]
         given = {"labels": [sources[0].labels(self.given.value)]} if config.start in _GIVEN else {}
+        self._streamed = []
+        if not any(source.box for source in sources) and any(
+            is_large(source.array, source.shape, 2) for source in sources
+        ):
+            try:
+                folder = self.models.folder.value
+                self._streamed = [
+                    Streamed(self.viewer, "unsupervised", source, "uint8", folder=folder)
+                    for source in sources
+                ]
+            except (OSError, ImportError) as error:
+                notify_error(error)
+                return
+            given["out"] = [streamed.out for streamed in self._streamed]
+            say(self.models.written, f"Written to {self._streamed[0].path}")
         job = late_job(
             "napari_metastructure.igtt:segment",
             images=[source.array for source in sources],
@@ -191,6 +208,8 @@ class UnsupervisedSegmentation(Dock):
             self._watched.follow(self.viewer)
 
     def _on_event(self, event):
+        for streamed in self._streamed:
+            streamed.on_event(event)
         if isinstance(event, Step):
             self._step = event.step
             self.curves.add_point("training", event.step, event.loss)
@@ -220,10 +239,15 @@ class UnsupervisedSegmentation(Dock):
         done, self._done = self._done, None
         self._watched = None
         self._check()
+        streamed, self._streamed = self._streamed, []
+        if streamed and (done is None or done.stopped):
+            say(self.models.written, f"Not finished; what there is lies in {streamed[0].path}")
         if done is None:
             return
         start = "+".join(np.atleast_1d(done.record.get("start", done.record["config"]["mode"])))
         self.models.take(done.model, f"unsupervised, {start}")
+        if done.probabilities is None:
+            return
         for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
             if region is not None:
                 mask, p = (np.where(region, source.whole(part), 0) for part in (mask, p))

@@ -1,4 +1,4 @@
-"""Predictions too large for memory: written to OME-Zarr, and shown while they grow."""
+"""Results too large for memory: written to OME-Zarr, and shown while they grow."""
 
 import re
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.events import Progress, Result
+from napari_metastructure.events import Done, Progress, Result
 from napari_metastructure.layers import RECORD
 from napari_metastructure.widgets.live import PROBABILITY
 
@@ -52,36 +52,38 @@ class Decided:
 
 
 class Streamed:
-    """A prediction that is written to a new OME-Zarr image, and its layers.
+    """A result that is written to a new OME-Zarr image, and its layers.
 
-    For two classes the probabilities are written, and the mask is decided where it is looked at;
-    for more, the labels alone are written. Layers are named partial until all is there.
+    Layers are named partial until all is there.
 
     Parameters
     ----------
     viewer : napari.Viewer
-    model : SegmentationModel
     title : str
         Of the model.
     source : Source
         The image.
-    placed : dict
-        Place of the layers, as of `Source.place`.
+    dtype : dtype
+        Of the result.
+    model : SegmentationModel, optional
+        The result are its probabilities, for two classes, and the mask is decided where it is
+        looked at; otherwise the result are labels.
+    record : dict, optional
+        For the layers' metadata.
     folder : path, optional
         Where the image is made; by default in a temporary folder.
     """
 
-    def __init__(self, viewer, model, title, source, placed, folder=None):
+    def __init__(self, viewer, title, source, dtype, *, model=None, record=None, folder=None):
         from napari_metastructure.ome_zarr import create_image
 
-        self.binary = len(model.classes) == 2
-        kind = "probability" if self.binary else "segmentation"
+        kind, placed = "segmentation" if model is None else "probability", source.place()
         self.path = _unused(folder, f"{source.name} {kind} ({title})")
         axes = source._result_axes
         self.out = create_image(
             self.path,
             source.shape,
-            "float32" if self.binary else model.decide(np.zeros((len(model.classes), 1))).dtype,
+            dtype,
             axes=_letters([placed["axis_labels"][axis] for axis in axes]),
             scale=np.abs(np.asarray(placed["scale"], float))[axes],
             translation=np.asarray(placed["translate"], float)[axes],
@@ -89,10 +91,10 @@ class Streamed:
         )
         flat = len(axes) == len(placed["scale"])
         data = self.out.array if flat else source.shaped(self.out.lazy)
-        record = {**model.record, "applied_to": source.name, "model": title, "path": self.path}
+        record = {**(record or {}), "applied_to": source.name, "model": title, "path": self.path}
         options = {"metadata": {RECORD: {**record, "complete": False}}, **placed}
         self.layers, self._next = [], 0.0
-        if self.binary:
+        if model is not None:
             name = f"{source.name} probability ({title}){_PARTIAL}"
             shown = {**PROBABILITY, "visible": False}
             self.layers.append(viewer.add_image(data, name=name, **shown, **options))
@@ -106,7 +108,7 @@ class Streamed:
             for layer in self.layers:
                 layer.refresh(extent=False)
             self._next = time.monotonic() + _SECONDS_BETWEEN_REFRESHES
-        if not (isinstance(event, Result) and event.value is self.out):
+        if not self._is_end(event):
             return False
         for layer in self.layers:
             layer.refresh(extent=False)
@@ -115,6 +117,11 @@ class Streamed:
                 record = {**layer.metadata[RECORD], "complete": True}
                 layer.metadata = {**layer.metadata, RECORD: record}
         return not event.stopped
+
+    def _is_end(self, event):
+        if isinstance(event, Done):
+            return any(mask is self.out for mask in event.masks or ())
+        return isinstance(event, Result) and event.value is self.out
 
 
 def _unused(folder, name):

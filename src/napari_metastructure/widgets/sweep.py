@@ -10,10 +10,11 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 from napari_metastructure import report
 from napari_metastructure.configs import SweepConfig
 from napari_metastructure.events import Result, Scored
-from napari_metastructure.layers import RECORD, place, snapshot
+from napari_metastructure.layers import RECORD
 from napari_metastructure.widgets.dock import Dock, note, say, section
 from napari_metastructure.widgets.form import Form
-from napari_metastructure.widgets.model_panel import is_grey, is_labels
+from napari_metastructure.widgets.input_form import InputForm
+from napari_metastructure.widgets.model_panel import is_image, is_labels
 from napari_metastructure.widgets.run_panel import RunPanel, late_job, notify_error
 
 __all__ = ["NoiseSweep"]
@@ -25,7 +26,6 @@ _ADVANCED = (
     "channels",
     "depth",
     "loss",
-    "spatial_dims",
     "patch_size",
     "batch_size",
     "min_steps",
@@ -55,7 +55,7 @@ class NoiseSweep(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.image = self.choose_layer("image", "Image", is_grey, tooltip="What the network sees.")
+        self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
         self.labels = self.choose_layer(
             "labels", "Clean labels", is_labels, tooltip="Your best annotation of the image."
         )
@@ -68,13 +68,16 @@ class NoiseSweep(Dock):
             tooltip="Optional: where each run is kept as soon as it is done. The same folder "
             "again goes on with a sweep that was broken off.",
         )
-        self.form = self.add(Form().add(self.image, self.labels))
-        self.form.add_fields(SweepConfig, (*_NOISE, *_BUDGET)).add(self.folder)
+        self.inputs = self.add(Form().add(self.image, self.labels))
+        self.reading = self.add(InputForm(self, "trained"))
+        self.form = self.add(Form().add_fields(SweepConfig, (*_NOISE, *_BUDGET)))
+        self.form.add(self.folder)
         self.advanced = Form().add_fields(SweepConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
         self.plan_note = self.add(note())
-        for form in (self.form, self.advanced):
+        for form in (self.inputs, self.reading, self.form, self.advanced):
             form.changed.connect(self._check)
+        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Sweep"))
@@ -94,7 +97,8 @@ class NoiseSweep(Dock):
 
     def config(self):
         """The `SweepConfig` that the form shows."""
-        return SweepConfig(**self.form.values(), **self.advanced.values())
+        read = self.reading.values()
+        return SweepConfig(**self.form.values(), **self.advanced.values(), **read)
 
     def reset_choices(self, event=None):
         super().reset_choices(event)
@@ -105,9 +109,10 @@ class NoiseSweep(Dock):
         image, labels = self.image.value, self.labels.value
         if image is None or labels is None:
             return "Add an Image layer and a Labels layer with its clean labels."
-        if image.data.shape != labels.data.shape:
+        source = self.reading.source()
+        if not source.fits(labels):
             return (
-                f"{image.name} has shape {image.data.shape} but {labels.name} has "
+                f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
                 f"{labels.data.shape}; choose labels that belong to the image."
             )
         try:
@@ -119,24 +124,36 @@ class NoiseSweep(Dock):
         return None
 
     def _check(self):
+        self.reading.show_layer(self.image.value, self.labels.value)
         problem = self.problem()
         self.panel.set_problem(problem)
         say(self.plan_note, "" if problem else _described(self.config()))
+
+    def _on_dimensions(self, dims):
+        """Fill in the sizes that suit planes or volumes."""
+        defaults = SweepConfig(spatial_dims=dims)
+        names = ("patch_size", "batch_size")
+        self.advanced.set_values({name: getattr(defaults, name) for name in names})
 
     # ------------------------------------------------------------------ run
 
     def run(self):
         """Sweep in the background."""
-        image, labels, config = self.image.value, self.labels.value, self.config()
+        source, config = self.reading.source(), self.config()
+        try:
+            labels = source.labels(self.labels.value, self.reading.region(source))
+        except ValueError as error:
+            notify_error(error)
+            return
         folder = self.folder.value
         job = late_job(
             "napari_metastructure.sweep:sweep",
-            images=snapshot(image),
-            labels=snapshot(labels),
+            images=source.array,
+            labels=labels,
             config=config,
             folder=folder if folder and str(folder) != "." else None,
         )
-        self._source, self._config = (image.name, labels.data.shape, place(image)), config
+        self._source, self._config = (source, source.name, source.place()), config
         self.sweep, self._scored = None, {}
         self.save_button.setEnabled(False)
         self.plot.begin(config)
@@ -169,16 +186,16 @@ class NoiseSweep(Dock):
         if scored.prediction is None:
             notify_error(f"This run failed: {scored.row['error']}")
             return
-        name, shape, placed = self._source
+        source, name, placed = self._source
         run = Run(*key)
         title = f"{name} trained on {run.title} (seed {run.seed})"
         if title in self.viewer.layers:
             self.viewer.layers.selection.active = self.viewer.layers[title]
             return
-        data = as_images(scored.prediction, [shape], self._config)[0]
+        data = as_images(scored.prediction, [source.layout.label_shape], self._config)[0]
         record = {"operation": "sweep", "config": self._config.model_dump(mode="json")}
         record |= {"run": scored.row, "applied_to": name}
-        self.viewer.add_labels(data, name=title, metadata={RECORD: record}, **placed)
+        self.viewer.add_labels(source.shaped(data), name=title, metadata={RECORD: record}, **placed)
 
     def save(self, folder):
         """Write the report to a folder."""
