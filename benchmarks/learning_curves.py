@@ -87,8 +87,8 @@ def write(out, rows, floor, stopped):
     if stopped is not None:
         left.axvline(stopped, color="0.5", linestyle="--")
     left.set_xlabel("steps")
-    left.set_ylabel("loss on the noisy labels (dotted: entropy of the noise)", color="tab:red")
-    right.set_ylabel("Dice on clean labels of other images", color="tab:blue")
+    left.set_ylabel("loss on noisy labels (dotted: floor)", color="tab:red")
+    right.set_ylabel("Dice on other images", color="tab:blue")
     drawing.savefig(out.with_suffix(".png"), dpi=120)
 
 

@@ -23,7 +23,7 @@ from napari_metastructure.pseudolabels import filter_mask
 # look for; patch size; patches per step in each way
 SETS = {
     "nuclei3d_mouse_embryo": (2.18, (1,), "bright", 32, (64, 2, 4)),
-    "em3d_vnc_multiclass": (10.9, (1, 4), "dark", 48, (24, 1, 6)),
+    "em3d_vnc_multiclass": (10.9, (1, 4), "dark", 64, (24, 1, 4)),
 }
 WAYS = ("2-D", "3-D, cubes", "3-D, voxels")
 

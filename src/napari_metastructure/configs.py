@@ -331,7 +331,8 @@ class IGTTConfig(NetworkConfig):
         ge=1,
         le=10_000,
         title="Epochs",
-        description="How often a round sees every pixel on average.",
+        description="How often a round sees every pixel on average; half as often where intensity "
+        "tells objects clearly.",
     )
 
     min_steps: int = Field(

@@ -340,8 +340,9 @@ class _Robust(_Run):
         if config.start == "auto":
             names = pseudo.vote_filters(self.pictures, self.polarity)
         self.facts["start"] = list(names)
-        clear = names == pseudo.INTENSITY
+        clear = names == pseudo.INTENSITY  # undisturbed, a network soon learns the start's errors
         self.augmentation = 0 if clear else config.augmentation
+        self.epochs = config.epochs / 2 if clear else config.epochs
         labels = []
         for number in range(len(items)):
             yield Progress("start labels", number, len(items))
@@ -364,7 +365,7 @@ class _Robust(_Run):
             foreground=0,
             seed=self.rng,
         )
-        steps = max(config.epochs * sampler.batches_per_epoch, config.min_steps)
+        steps = max(round(self.epochs * sampler.batches_per_epoch), config.min_steps)
         trainer = Trainer(
             self.model.network,
             UNSUPERVISED_LOSSES[config.loss],

@@ -205,8 +205,12 @@ def figure(table, score="dice"):
         if kinds[0] in NO_AMOUNT:
             axis.set_xticks(range(len(NO_AMOUNT)), [UNITS[kind][0] for kind in NO_AMOUNT])
             axis.set_xlim(-0.6, len(NO_AMOUNT) - 0.4)
-        elif len(kinds) > 1:
-            axis.legend(frameon=False, fontsize=8)
+        else:
+            axis.set_xticks(
+                sorted({shown_amount(kind, point[0]) for kind in kinds for point in found[kind]})
+            )
+            if len(kinds) > 1:
+                axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel({"dice": "Dice", "iou": "IoU", "auc": "AUC"}.get(score, score))
     return drawing

@@ -214,6 +214,7 @@ class Curves(pg.GraphicsLayoutWidget):
     panels : dict of {str: list of str}
         Title of each panel, and the names of its curves.
     x_label : str
+        Of the last panel.
     """
 
     _COLOURS = ("#4cc9f0", "#f72585", "#ffd166", "#06d6a0")
@@ -227,6 +228,8 @@ class Curves(pg.GraphicsLayoutWidget):
             plot = self.addPlot(row=row, col=0, title=title, enableMenu=False)
             plot.hideButtons()
             plot.showGrid(y=True, alpha=0.2)
+            plot.getAxis("bottom").enableAutoSIPrefix(False)
+            plot.getAxis("left").enableAutoSIPrefix(False)
             if row == len(panels) - 1:
                 plot.setLabel("bottom", x_label)
             if len(names) > 1:

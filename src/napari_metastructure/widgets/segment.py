@@ -86,7 +86,9 @@ class UnsupervisedSegmentation(Dock):
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Segment"))
-        self.curves = self.add(Curves({"loss": ["training"], "change per round": ["labels"]}))
+        self.curves = self.add(
+            Curves({"loss": ["training"], "change per round": ["labels"]}, "round")
+        )
         self.pictures = self.add(Pictures(("candidate", "label", "prediction")))
         self.curves.hide()
         self.pictures.hide()

@@ -331,6 +331,7 @@ def _x_label(kinds, colours):
     if len(kinds) == 1:
         return report.x_label(kinds)
     unit = report.UNITS[kinds[0]][1]
+    kinds = [kind.replace("skeletonize", "skeleton") for kind in kinds]
     words = [f"<span style='color: {colour}'>{kind}</span>" for kind, colour in zip(kinds, colours)]
     return " · ".join(words) + (f" [{unit}]" if unit else "")
 
