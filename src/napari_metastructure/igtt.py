@@ -402,7 +402,7 @@ class _Robust(_Run):
 
     def cut(self, probabilities):
         """Threshold of the best probable overlap and outline."""
-        return pseudo.outline_threshold(probabilities, self.items.images, self.polarity)
+        return pseudo.outline_threshold(probabilities, self.pictures, self.polarity)
 
     def masks(self, probabilities):
         """What lies above the threshold of the best probable overlap and outline."""
