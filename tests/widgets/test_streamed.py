@@ -9,7 +9,7 @@ from napari_metastructure.model import SegmentationModel
 from tests.widgets.conftest import PLACED, assert_same_place
 
 zarr = pytest.importorskip("zarr")
-LONG = 60_000
+LONG = 120_000
 
 
 def model_of(classes):
