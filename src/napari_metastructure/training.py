@@ -4,6 +4,7 @@ import copy
 import time
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import numpy as np
@@ -325,21 +326,25 @@ def _training(job, images, labels, validation, config, noise, device):
     floor = _noise_floor(model.transition, shares) if config.early_stopping else -np.inf
     memorising = False
     validation = _Validation(job, model, held_back, clean, config.ignore_label)
-    for step in range(1, steps + 1):
-        if parallel.stopping(job):
-            break
-        epoch = (step - 1) // per_epoch + 1
-        losses.append(trainer.step(*sampler.batch()))
-        yield Step(step, steps, epoch, losses[-1])
-        yield from trainer.news()
-        yield from previews.if_due(epoch)
-        if step % per_epoch:
-            continue
-        if len(held_back):
-            yield from validation.run(epoch, step)
-        memorising = np.mean(losses[-per_epoch:]) < floor
-        if memorising:
-            break
+    with ThreadPoolExecutor(1) as pool:
+        batch = sampler.batch()
+        for step in range(1, steps + 1):
+            if parallel.stopping(job):
+                break
+            epoch = (step - 1) // per_epoch + 1
+            following = pool.submit(sampler.batch)  # read and cut while the network works
+            losses.append(trainer.step(*batch))
+            batch = following.result()
+            yield Step(step, steps, epoch, losses[-1])
+            yield from trainer.news()
+            yield from previews.if_due(epoch)
+            if step % per_epoch:
+                continue
+            if len(held_back):
+                yield from validation.run(epoch, step)
+            memorising = np.mean(losses[-per_epoch:]) < floor
+            if memorising:
+                break
     trainer.optimizer.zero_grad()
     if validation.weights:
         model.network.load_state_dict(validation.weights)
