@@ -105,10 +105,9 @@ def prediction(stack, folder, percent):
         start = time.perf_counter()
         job = predict(model, stack, out=out, tile=TILE)
         for event in job:
-            assert isinstance(event, Progress)
-            assert event.total == TILES * stack.shape[0]
-            if event.done % TILES:
+            if not isinstance(event, Progress) or event.done % TILES:
                 continue
+            assert event.total == TILES * stack.shape[0]
             # the plane is read, predicted and written by now
             times.append(time.perf_counter() - start)
             start = time.perf_counter()
