@@ -495,8 +495,12 @@ def test_second_ctrl_c_interrupts_at_once():
 
     from napari_metastructure.training import run_to_end
 
-    with pytest.raises(KeyboardInterrupt):
-        run_to_end(Job(work))
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_to_end(Job(work))
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_fit_in_a_thread(task):
