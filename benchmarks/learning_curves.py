@@ -21,7 +21,7 @@ from noisy_labels import read
 
 import napari_metastructure as nms
 from napari_metastructure.events import Step, Validated
-from napari_metastructure.training import _noise_floor
+from napari_metastructure.training import noise_floor
 
 PER_EPOCH = 5  # steps
 
@@ -36,7 +36,7 @@ def main():
     noisy = nms.corrupt(clean, spec)
     matrix = nms.transition.of(spec, 2)
     share = float((noisy > 0).mean())
-    floor = _noise_floor(matrix, [1 - share, share])
+    floor = noise_floor(matrix, [1 - share, share])
     print(f"{clean.size} pixels, {options.flip:.0%} flipped; entropy of the noise {floor:.4f}")
     rows, losses, stopped = [], [], None
     job = nms.train(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 STOREYS = {
     "science": {
         *("_borders", "_draws", "axes", "chunks", "configs", "density", "extraction", "files"),
-        *("metrics", "noise", "ome_zarr", "parameters", "report", "transition", "volumes"),
+        *("metrics", "noise", "ome_zarr", "parameters", "report", "runs", "transition", "volumes"),
     },
     "learning": {
         *("cluster", "devices", "events", "igtt", "losses", "model"),

@@ -211,6 +211,15 @@ def test_images_of_several_sizes(blobs):
     assert {mask.shape for mask in scored[0].prediction} == {(40, 40)}
 
 
+def test_images_with_channels(task):
+    images, masks = task
+    both = np.stack([images, images[:, ::-1]], axis=1)
+    found, scored = finish(sweep(both, masks, FEW, channel_axis=1))
+    assert [row["status"] for row in found.table] == ["done"] * 3
+    assert [mask.shape for mask in scored[0].prediction] == [(48, 48)] * 2
+    assert found.pictures["image"].shape == (48, 48)
+
+
 def test_predictions_go_back_to_their_planes():
     config = SweepConfig(**TINY)
     masks = [np.full((4, 5), value, np.uint8) for value in (1, 2)]

@@ -18,93 +18,17 @@ from napari_metastructure.configs import SweepConfig, TrainingConfig
 from napari_metastructure.events import Job, Progress, Result, Scored, Step
 from napari_metastructure.losses import IGNORE
 from napari_metastructure.metrics import Tally
-from napari_metastructure.model import versions
-from napari_metastructure.noise import NoiseSpec, corrupt
+from napari_metastructure.model import run_out, versions
+from napari_metastructure.noise import corrupt
 from napari_metastructure.patches import Items, class_indices
-from napari_metastructure.training import run_to_end, train
-from napari_metastructure.volumes import count_classes
+from napari_metastructure.runs import Run, plan
+from napari_metastructure.training import classes_of, counting, run_to_end, train
 
 __all__ = ["Run", "Sweep", "SweepConfig", "as_images", "plan", "sweep", "sweep_all"]
-
-AMOUNTS = {
-    "sample": "fraction",
-    "flip": "ratio",
-    "shift": "radius",
-    "dilate": "radius",
-    "erode": "radius",
-}
-"""Kinds of noise with an amount, and the field of `NoiseSpec` that holds it."""
 
 _HELD_BACK = 0.1  # of the training images: noisy as they are, they choose the weights
 _TRIES = 3  # of a run whose worker died
 _SECONDS_TO_CONNECT = 20
-_WITHOUT_NOISE = {"sample": 1, "flip": 0, "shift": 0, "dilate": 0, "erode": 0}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training of a sweep.
-
-    Attributes
-    ----------
-    kind : str
-        "clean", or a kind of `NoiseSpec`.
-    amount : float or None
-        Share of the pixels kept or flipped, or pixels that borders move.
-    seed : int
-        Of the noise and of the training.
-    """
-
-    kind: str
-    amount: float | None
-    seed: int
-
-    @property
-    def name(self):
-        """A name that can be a file's, such as ``flip-0.45-seed-1``."""
-        amount = "" if self.amount is None else f"-{self.amount:g}"
-        return f"{self.kind}{amount}-seed-{self.seed}"
-
-    @property
-    def title(self):
-        """A short text, such as ``flip 45 %``."""
-        return "clean" if self.kind == "clean" else self.spec().summary().split(" (")[0]
-
-    def spec(self, shares=None, spatial_dims=2):
-        """The `NoiseSpec` of the run for classes of these shares; None if it is clean."""
-        if self.kind == "clean":
-            return None
-        values = {AMOUNTS[self.kind]: self.amount} if self.kind in AMOUNTS else {}
-        if shares is not None and self.kind == "flip":
-            values["num_classes"] = len(shares)
-        if shares is not None and self.kind == "random":
-            values["fractions"] = tuple(shares)
-        return NoiseSpec(kind=self.kind, seed=self.seed, spatial_dims=spatial_dims, **values)
-
-
-def plan(config):
-    """The runs of a sweep in order: every noise with the first seed, then with the next.
-
-    Amounts without any effect stand for the clean run, which each seed has once.
-
-    Parameters
-    ----------
-    config : SweepConfig
-
-    Returns
-    -------
-    list of Run
-    """
-    runs = []
-    for seed in range(config.seed, config.seed + config.seeds):
-        runs.append(Run("clean", None, seed))
-        for kind, clean in _WITHOUT_NOISE.items():
-            amounts = dict.fromkeys(getattr(config, kind))
-            runs += [Run(kind, float(amount), seed) for amount in amounts if amount != clean]
-        runs += [
-            Run(kind, None, seed) for kind in ("skeletonize", "random") if getattr(config, kind)
-        ]
-    return runs
 
 
 def sweep(
@@ -222,7 +146,7 @@ class Sweep:
 def _sweeping(job, images, labels, validation, config, folder, client):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
-    data = _Data.of(images, labels, validation, config)
+    data = _Data.of(job, images, labels, validation, config)
     runs = plan(config)
     store = _Store(folder, _settings(config), data.fingerprint())
     left = [run for run in runs if not store.is_done(run)]
@@ -412,7 +336,7 @@ class _Data:
     shares: list
 
     @classmethod
-    def of(cls, images, labels, validation, config):
+    def of(cls, job, images, labels, validation, config):
         axes = {"spatial_dims": config.spatial_dims, "channel_axis": config.channel_axis}
         training = Items.of(images, labels, **axes)
         if validation is None:
@@ -421,19 +345,8 @@ class _Data:
             scored = Items.of(*validation, **axes)
         if not len(scored):
             raise ValueError("A sweep needs images to score on; raise validation_fraction above 0.")
-        counts = Counter()
-        for label in training.labels:
-            counts.update(
-                dict(zip(*map(np.ndarray.tolist, count_classes(label, config.ignore_label))))
-            )
-        classes = [0, 1] if config.as_mask else sorted({0, *(+counts)})
-        if len(classes) < 2:
-            raise ValueError("The clean labels hold no object, only background; paint some first.")
-        if len(classes) > 256:
-            raise ValueError(
-                f"The labels hold {len(classes)} different values; these look like instances: "
-                "give one value per kind of structure."
-            )
+        counts = run_out(counting(job, training, config))
+        classes = classes_of(counts, Counter(), True)
         numbers = [
             [
                 class_indices(np.asarray(label), classes, config.ignore_label).astype(np.int16)
@@ -442,13 +355,12 @@ class _Data:
             for part in (training, scored)
         ]
         shares = [counts[value] / counts.total() for value in classes]
-        shares[1:] = shares[1:] if len(classes) > 2 else [1 - shares[0]]
         stack = _stacked(numbers[0])
         return cls(training.images, numbers[0], stack, scored.images, numbers[1], classes, shares)
 
     def planes(self, stack):
         """The planes of a stack like `stack`, each in the size of its image."""
-        return [plane[tuple(map(slice, image.shape))] for plane, image in zip(stack, self.images)]
+        return [plane[tuple(map(slice, label.shape))] for plane, label in zip(stack, self.labels)]
 
     def fingerprint(self):
         """A hash of all pixels."""
@@ -577,12 +489,7 @@ _ONE_AT_A_TIME = threading.Lock()  # a worker with several threads trains one ne
 def _run_to_end(data, run, config):
     """`_running` on a worker."""
     with _ONE_AT_A_TIME:
-        running = _running(data, run, config)
-        while True:
-            try:
-                next(running)
-            except StopIteration as end:
-                return end.value
+        return run_out(_running(data, run, config))
 
 
 def _connect(address):

@@ -287,9 +287,9 @@ def _training(job, images, labels, validation, config, noise, device):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     training, held_back, clean = _hold_back(images, labels, *validation, config)
-    counts = yield from _counts(job, training, config)
-    judged = yield from _counts(job, held_back, config)
-    classes = _classes(counts, judged, clean)
+    counts = yield from counting(job, training, config)
+    judged = yield from counting(job, held_back, config)
+    classes = classes_of(counts, judged, clean)
     seed = parallel.same(np.random.SeedSequence(config.seed).entropy)
     weights_seed, patches_seed = np.random.SeedSequence(seed).spawn(2)
     model = SegmentationModel(
@@ -323,7 +323,7 @@ def _training(job, images, labels, validation, config, noise, device):
         compile=config.compile,
     )
     losses, previews = [], Previews(job, model)
-    floor = _noise_floor(model.transition, shares) if config.early_stopping else -np.inf
+    floor = noise_floor(model.transition, shares) if config.early_stopping else -np.inf
     memorising = False
     validation = _Validation(job, model, held_back, clean, config.ignore_label)
     with ThreadPoolExecutor(1) as pool:
@@ -395,7 +395,7 @@ def _hold_back(images, labels, validation_images, validation_labels, config):
     return training, clean.split(fraction)[1].thinned(_MOST_VALIDATED), True
 
 
-def _counts(job, items, config):
+def counting(job, items, config):
     """Number of pixels per label value, of those that count; generator of `Progress`.
 
     Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
@@ -422,7 +422,7 @@ def _counts(job, items, config):
     return counts
 
 
-def _classes(counts, judged, clean):
+def classes_of(counts, judged, clean):
     """Sorted label values, background first, of the pixels to train on and to validate on."""
     present, judged = {0, *(+counts)}, {0, *(+judged)}
     if present == {0}:
@@ -465,7 +465,7 @@ def _foresee(model, noise, loss):
         model.transition = matrix.tolist()
 
 
-def _noise_floor(matrix, shares):
+def noise_floor(matrix, shares):
     """Cross entropy of the noisy labels for a network that knows the true ones.
 
     A loss below it, over a whole epoch, says more of the noisy labels than the true ones do.

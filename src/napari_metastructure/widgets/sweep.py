@@ -11,6 +11,7 @@ from napari_metastructure import report
 from napari_metastructure.configs import SweepConfig
 from napari_metastructure.events import Result, Scored
 from napari_metastructure.layers import RECORD
+from napari_metastructure.runs import Run, plan
 from napari_metastructure.widgets.dock import Dock, note, say, section
 from napari_metastructure.widgets.form import Form
 from napari_metastructure.widgets.input_form import InputForm
@@ -180,7 +181,7 @@ class NoiseSweep(Dock):
 
     def show_prediction(self, key):
         """Add the prediction of a run (kind, amount, seed) as a labels layer."""
-        from napari_metastructure.sweep import Run, as_images
+        from napari_metastructure.sweep import as_images
 
         scored = self._scored[key]
         if scored.prediction is None:
@@ -218,9 +219,8 @@ def _key(row):
 
 def _described(config):
     """How many runs a sweep has."""
-    noises = sum(len(getattr(config, kind)) for kind in _NOISE[:5])
-    noises += config.skeletonize + config.random
-    runs = (noises + 1) * config.seeds
+    runs = len(plan(config))
+    noises = runs // config.seeds - 1
     return (
         f"{runs} trainings: clean labels and {noises} noises, seeds: {config.seeds}. "
         "The first one tells how long it will take."
