@@ -13,8 +13,9 @@ import numpy as np
 from _timing import milliseconds, table, tubes
 from scipy.ndimage import uniform_filter
 
-from napari_metastructure import corrupt, density, transition
-from napari_metastructure.noise import NoiseSpec
+from napari_metastructure import corrupt
+from napari_metastructure.labels import density, transition
+from napari_metastructure.labels.noise import NoiseSpec
 
 RADII = (3, 5, 10, 20)
 SPECS = [

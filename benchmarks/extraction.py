@@ -7,7 +7,7 @@ on a 2048 x 2048 mask.
 from _timing import milliseconds, table, tubes
 from skimage.morphology import skeletonize
 
-from napari_metastructure import extraction
+from napari_metastructure.labels import extraction
 
 mask = tubes()
 

@@ -16,8 +16,9 @@ import numpy as np
 from noisy_labels import read
 
 import napari_metastructure as nms
-from napari_metastructure import density, samples
-from napari_metastructure.noise import NoiseSpec
+from napari_metastructure.labels import density
+from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.plugin import samples
 
 CORRUPTIONS = [
     {"kind": "sample", "fraction": 1.0},

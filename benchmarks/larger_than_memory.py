@@ -23,10 +23,10 @@ import torch
 from _timing import tubes
 
 from napari_metastructure import TrainingConfig, train
-from napari_metastructure.events import Progress, Step
-from napari_metastructure.model import SegmentationModel
-from napari_metastructure.ome_zarr import create_image, open_image
-from napari_metastructure.prediction import predict
+from napari_metastructure.files.ome_zarr import create_image, open_image
+from napari_metastructure.jobs.events import Progress, Step
+from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.learning.prediction import predict
 
 warnings.filterwarnings("ignore")
 SIDE, CHUNK, DISTINCT, TILE, TILES = 2048, 512, 4, 512, 25

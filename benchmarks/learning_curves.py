@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from noisy_labels import read
 
 import napari_metastructure as nms
-from napari_metastructure.events import Step, Validated
-from napari_metastructure.training import noise_floor
+from napari_metastructure.jobs.events import Step, Validated
+from napari_metastructure.learning.training import noise_floor
 
 PER_EPOCH = 5  # steps
 

@@ -7,7 +7,7 @@ times as long as drawing the random numbers.
 import numpy as np
 from _timing import milliseconds, table, tubes
 
-from napari_metastructure import noise, transition
+from napari_metastructure.labels import noise, transition
 
 mask = tubes()
 five = mask * np.random.default_rng(1).integers(1, 5, mask.shape, dtype=np.uint8)

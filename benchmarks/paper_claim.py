@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from noisy_labels import read
 
-from napari_metastructure import report, sweep
-from napari_metastructure.runs import AMOUNTS, Run
+from napari_metastructure.sweep import report
+from napari_metastructure.sweep.plan import AMOUNTS, Run
+from napari_metastructure.sweep.sweep import sweep
 
 BINARY = {"sample": (0.5, 0.3, 0.1), "flip": (0.2, 0.4, 0.45, 0.6)}
 FIVE = {"sample": (0.5, 0.3, 0.1), "flip": (0.3, 0.6, 0.75, 0.8), "epochs": 12}

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from napari_metastructure.model import SegmentationModel
+from napari_metastructure.learning.model import SegmentationModel
 
 PIXELS_PER_TERABYTE = 5e11
 

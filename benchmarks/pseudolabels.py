@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from _timing import milliseconds
 
-from napari_metastructure import pseudolabels
+from napari_metastructure.few_labels import filters as pseudolabels
 
 SHAPE, THRESHOLDS = (8, 512, 512), 30
 

@@ -17,7 +17,7 @@ import tifffile
 import torch
 
 import napari_metastructure as nms
-from napari_metastructure.pseudolabels import filter_mask
+from napari_metastructure.few_labels.filters import filter_mask
 
 # size of a voxel along z over that along y and x; classes to score; what networks without labels
 # look for; patch size; patches per step in each way

@@ -13,10 +13,10 @@ import torch
 from _timing import tubes
 
 from napari_metastructure import TrainingConfig, train
-from napari_metastructure.devices import autocast, pick_device
-from napari_metastructure.events import Step
-from napari_metastructure.losses import LOSSES
-from napari_metastructure.networks import build
+from napari_metastructure.jobs.devices import autocast, pick_device
+from napari_metastructure.jobs.events import Step
+from napari_metastructure.learning.losses import LOSSES
+from napari_metastructure.learning.networks import build
 
 ROUNDS = 21
 SETTINGS = {

@@ -15,8 +15,8 @@ import tifffile
 import torch
 
 import napari_metastructure as nms
-from napari_metastructure.metrics import evaluate
-from napari_metastructure.pseudolabels import filter_mask
+from napari_metastructure.few_labels.filters import filter_mask
+from napari_metastructure.labels.metrics import evaluate
 
 # foreground value (None: any) and polarity
 SETS = {

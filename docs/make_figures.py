@@ -7,8 +7,10 @@ import numpy as np
 from napari.utils.colormaps import AVAILABLE_COLORMAPS
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_metastructure import corrupt, density, samples, transition
-from napari_metastructure.noise import NoiseSpec
+from napari_metastructure import corrupt
+from napari_metastructure.labels import density, transition
+from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.plugin import samples
 
 FOLDER = Path(__file__).parent / "images"
 RADIUS = 10

@@ -4,7 +4,9 @@ The public names load on first use, so that importing the package brings in
 neither torch nor Qt.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 try:
     from napari_metastructure._version import version as __version__
@@ -12,37 +14,45 @@ except ImportError:  # a source tree that was never built
     __version__ = "0+unknown"
 
 _MODULES = {
-    "density",
-    "extraction",
-    "metrics",
-    "noise",
-    "pseudolabels",
-    "samples",
-    "sweep",
-    "transition",
-    "volumes",
+    "density": "labels",
+    "extraction": "labels",
+    "metrics": "labels",
+    "noise": "labels",
+    "samples": "plugin",
+    "transition": "labels",
 }
 _NAMES = {
-    "NoiseSpec": "noise",
-    "corrupt": "noise",
-    "TrainingConfig": "configs",
-    "IGTTConfig": "configs",
-    "SweepConfig": "configs",
-    "segment": "igtt",
-    "segment_all": "igtt",
-    "sweep_all": "sweep",
-    "fit": "training",
-    "train": "training",
-    "SegmentationModel": "model",
-    "load_model": "model",
+    "NoiseSpec": "labels.noise",
+    "corrupt": "labels.noise",
+    "read": "files.read",
+    "write": "files.read",
+    "TrainingConfig": "learning.configs",
+    "SegmentConfig": "learning.configs",
+    "SweepConfig": "learning.configs",
+    "segment": "few_labels.segment",
+    "sweep": "sweep.sweep",
+    "train": "learning.training",
+    "SegmentationModel": "learning.model",
+    "load_model": "learning.model",
 }
 
 __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
 
 
+class _Package(ModuleType):
+    """Importing the folder `sweep` must not put it in the place of the function `sweep`."""
+
+    def __setattr__(self, name, value):
+        if not (name in _NAMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name):
     if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
+        return import_module(f"{__name__}.{_MODULES[name]}.{name}")
     if name in _NAMES:
         return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """``python -m napari_metastructure`` is the command line."""
 
-from napari_metastructure.cli import main
+from napari_metastructure.cli.main import main
 
 main()

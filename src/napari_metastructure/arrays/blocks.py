@@ -1,0 +1,265 @@
+"""Arrays of any kind and size: numpy, dask and zarr alike."""
+
+import numpy as np
+
+from napari_metastructure.arrays.chunks import ChunkedArray
+
+__all__ = [
+    "as_array",
+    "as_list",
+    "channel_moments",
+    "is_lazy",
+    "map_blocks",
+    "moments",
+    "planes",
+    "round_up",
+    "sum_blocks",
+]
+
+_BLOCK_BYTES = 2**24
+
+
+def is_lazy(array):
+    """Whether the array is a dask array."""
+    return hasattr(array, "dask")
+
+
+def as_array(array):
+    """A numpy or dask array; other chunked arrays (zarr) become dask, the rest numpy.
+
+    Blocks of a zarr array are of 16 MiB, whole chunks where these are smaller, for operations hold
+    several times their size, as floats and per class.
+    """
+    array = getattr(array, "lazy", array)
+    if is_lazy(array) or isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "chunks") and hasattr(array, "shape"):
+        from dask.array import from_array
+        from dask.array.core import normalize_chunks
+
+        blocks = normalize_chunks(
+            "auto", array.shape, _BLOCK_BYTES, np.dtype(array.dtype), array.chunks
+        )
+        return from_array(array, chunks=blocks)
+    return np.asarray(array)
+
+
+def map_blocks(function, array, *, depth=0, dtype=None, whole_axes=(), leading=()):
+    """Apply a function block by block: at once to numpy, lazily to dask.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(block, start)`` gets a numpy block, with its halo, and the index in the whole
+        array where the block begins; it returns an array of the block's shape, after the axes
+        given by `leading`.
+    array : array_like, numpy, dask or zarr
+    depth : int or sequence of int, optional
+        Halo in pixels per axis, cut off at the border of the array and trimmed from the result.
+    dtype : dtype, optional
+        Of the result; by default that of `array`.
+    whole_axes : sequence of int, optional
+        Axes that must not be cut.
+    leading : tuple of int, optional
+        Lengths of the axes that the function puts in front, such as a class axis.
+
+    Returns
+    -------
+    numpy.ndarray or dask.array.Array
+        Of the kind of `array` and of shape ``(*leading, *array.shape)``.
+    """
+    array = as_array(array)
+    dtype = np.dtype(array.dtype if dtype is None else dtype)
+    if not is_lazy(array):
+        return function(array, (0,) * array.ndim).astype(dtype, copy=False)
+    return _map_lazily(function, array, depth, dtype, whole_axes, leading)
+
+
+def _map_lazily(function, array, depth, dtype, whole_axes, leading):
+    import dask.array as da
+
+    array = array.rechunk(dict.fromkeys(whole_axes, -1))
+    depth = [
+        0 if len(sizes) == 1 else min(int(reach), length)
+        for reach, sizes, length in zip(
+            np.broadcast_to(depth, array.ndim), array.chunks, array.shape
+        )
+    ]
+    padded = array
+    if any(depth):
+        padded = da.overlap.overlap(array, dict(enumerate(depth)), boundary="none")
+    inner = [_without_halo(sizes, d) for sizes, d in zip(padded.chunks, depth)]
+    begins = [np.cumsum([0, *sizes]) for sizes in inner]
+    prefix = (slice(None),) * len(leading)
+
+    def on_block(block, block_info=None):
+        where = block_info[0]["chunk-location"]
+        first = [int(edges[i]) for edges, i in zip(begins, where)]
+        size = [sizes[i] for sizes, i in zip(inner, where)]
+        start = tuple(max(a - d, 0) for a, d in zip(first, depth))
+        trim = tuple(slice(a - s, a - s + n) for a, s, n in zip(first, start, size))
+        return function(block, start)[prefix + trim].astype(dtype, copy=False)
+
+    return da.map_blocks(
+        on_block,
+        padded,
+        dtype=dtype,
+        chunks=tuple((n,) for n in leading) + tuple(inner),
+        new_axis=list(range(len(leading))) or None,
+        meta=np.empty((0,) * (len(leading) + array.ndim), dtype),
+    )
+
+
+def _without_halo(sizes, depth):
+    last = len(sizes) - 1
+    return tuple(n - depth * ((i > 0) + (i < last)) for i, n in enumerate(sizes))
+
+
+def as_list(arrays):
+    """One array, or a sequence of arrays, as a list of arrays."""
+    if hasattr(arrays, "shape"):
+        return [as_array(arrays)]
+    return [as_array(array) for array in arrays]
+
+
+def planes(array, spatial_dims=2):
+    """The (y, x) planes, or with ``spatial_dims=3`` the (z, y, x) volumes, of an n-D array.
+
+    Parameters
+    ----------
+    array : array, n-D
+        The last `spatial_dims` axes are spatial; all before are iterated over.
+    spatial_dims : {2, 3}
+
+    Returns
+    -------
+    list of array
+        Views of the array, in order.
+
+    Raises
+    ------
+    ValueError
+        If the array has too few axes or no pixels.
+    """
+    if array.ndim < spatial_dims:
+        raise ValueError(
+            f"An array of shape {array.shape} has fewer than {spatial_dims} axes; "
+            f"give {'planes' if spatial_dims == 2 else 'volumes'} or stacks of them."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"An array of shape {array.shape} holds no pixels.")
+    return [array[index] for index in np.ndindex(array.shape[: array.ndim - spatial_dims])]
+
+
+def moments(image):
+    """Mean and standard deviation of an image (1 where it is constant), for the z-score.
+
+    Raises
+    ------
+    ValueError
+        If the image holds NaN or infinity.
+    """
+    if isinstance(image, ChunkedArray):
+        mean, deviation = image.statistics()
+    else:
+        mean, deviation = float(image.mean(dtype=float)), float(image.std(dtype=float))
+    if not np.isfinite(mean + deviation):
+        raise ValueError("The image holds NaN or infinity; replace these pixels first.")
+    return mean, deviation or 1.0
+
+
+def channel_moments(image, spatial_dims=2):
+    """`moments` of a plane or volume; of each channel, as arrays (c, 1, 1), if it has a first axis
+    for them.
+    """
+    if image.ndim == spatial_dims:
+        return moments(image)
+    shape = (-1,) + (1,) * spatial_dims
+    both = zip(*(moments(channel) for channel in image))
+    return tuple(np.array(values, np.float32).reshape(shape) for values in both)
+
+
+def sum_blocks(function, *arrays, whole_axes=()):
+    """Sum what a function returns for each block of arrays of one shape; read at once.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*blocks)`` gets one numpy block of each array, without halos.
+    *arrays : numpy or dask arrays
+    whole_axes : sequence of int, optional
+        Axes that must not be cut.
+    """
+    if not any(map(is_lazy, arrays)):
+        return function(*arrays)
+    import dask
+    import dask.array as da
+
+    first = next(array for array in arrays if is_lazy(array))
+    chunks = first.rechunk(dict.fromkeys(whole_axes, -1)).chunks
+    arrays = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
+    return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*arrays)]))
+
+
+def check_labels(labels, spatial_dims=2):
+    """The labels as a numpy or dask array, if they are integers or bool with enough axes."""
+    labels = as_array(labels)
+    if labels.dtype.kind not in "biu":
+        raise TypeError(
+            f"Labels must be integers or bool, not {labels.dtype}; convert them with astype first."
+        )
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 or 3, not {spatial_dims}.")
+    if labels.ndim < spatial_dims:
+        raise ValueError(f"Labels must have at least {spatial_dims} axes, not {labels.ndim}.")
+    return labels
+
+
+def count_classes(labels, ignore_label=None):
+    """Sorted class values present in the labels, and how many pixels have each.
+
+    Label -1 and `ignore_label` are left out. A dask array is read once, at once, a
+    `chunks.ChunkedArray` chunk by chunk.
+    """
+    if is_lazy(labels):
+        import dask
+
+        blocks = labels.to_delayed().ravel()
+        found = dask.compute(
+            *[dask.delayed(count_classes)(block, ignore_label) for block in blocks]
+        )
+        return _summed_counts(found)
+    if isinstance(labels, ChunkedArray):
+        return _summed_counts([count_classes(block, ignore_label) for block in labels.blocks()])
+    values, counts = _count(labels)
+    known = ~np.isin(values, [-1] if ignore_label is None else [-1, ignore_label])
+    values, counts = values[known], counts[known]
+    if values.size and values[0] < 0:
+        raise ValueError(
+            f"Labels must not be negative, except -1 for pixels to ignore, not {values[0]}."
+        )
+    return values, counts
+
+
+def _summed_counts(found):
+    values, where = np.unique(np.concatenate([f[0] for f in found]), return_inverse=True)
+    return values, np.bincount(where, np.concatenate([f[1] for f in found]), values.size)
+
+
+def _count(labels):
+    low, top = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    zeros, ones = labels.size - np.count_nonzero(labels), np.count_nonzero(labels == top)
+    if low == 0 < top and zeros + ones == labels.size:  # a binary mask, the usual case
+        values, counts = np.array([0, top]), np.array([zeros, ones])
+    elif low >= 0 and top < 2**20:
+        counts = np.bincount(labels.ravel())
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(labels, return_counts=True)
+    return values.astype(np.int64), counts
+
+
+def round_up(side, multiple):
+    """The smallest multiple of `multiple` that is at least `side`."""
+    return -(-int(side) // multiple) * multiple

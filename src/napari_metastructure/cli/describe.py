@@ -1,0 +1,94 @@
+"""What is in a file: an image, a model or a record, in a few lines."""
+
+import json
+import warnings
+from pathlib import Path
+
+from napari_metastructure.cli.run import MODEL
+from napari_metastructure.files import read as files
+
+__all__ = ["describe"]
+
+
+def describe(path):
+    """Lines of text on an image, a folder, a model or a record."""
+    path = Path(path)
+    if path.suffix == MODEL:
+        return _model(path)
+    if path.suffix == ".json":
+        return _record(path)
+    layout = files.folder_layout(path)
+    if layout:
+        images, labels = files.read_pair(path)
+        return [
+            f"images and labels, {len(images.names)} of each",
+            *(
+                f"{what}: {line}"
+                for what, p in (("images", images), ("labels", labels))
+                for line in _pixels(p)
+            ),
+        ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        lines = _pixels(files.read(path, missing="warn"))
+    return lines + [str(w.message) for w in caught if w.category is UserWarning]
+
+
+def _pixels(pixels):
+    arrays = pixels.arrays
+    shapes = sorted({array.shape for array in arrays})
+    shape = " x ".join(map(str, shapes[0]))
+    lines = [f"{shape} ({pixels.axes}), {arrays[0].dtype}"]
+    if len(shapes) > 1:
+        lines = [f"{len(arrays)} arrays of {len(shapes)} shapes ({pixels.axes}), {arrays[0].dtype}"]
+    sizes = [
+        f"{axis} {size:g} {unit}"
+        for axis, size, unit in zip(pixels.axes, pixels.scale, pixels.units)
+        if unit != "pixel"
+    ]
+    if sizes:
+        lines.append("pixel size: " + ", ".join(sizes))
+    if len(pixels.names) > 1:
+        lines.append(f"names: {pixels.names[0]} to {pixels.names[-1]}")
+    if not pixels.complete:
+        lines.append("partial: the run that makes it has not finished")
+    if pixels.record:
+        lines.append(f"made by: {pixels.record.get('operation', 'this program')}")
+    return lines
+
+
+def _model(path):
+    from napari_metastructure.learning.model import load_model
+
+    model = load_model(path, "cpu")
+    made = model.record
+    network = {**model.architecture}
+    lines = [
+        f"{network.pop('network')}, " + ", ".join(f"{k} {v}" for k, v in network.items()),
+        f"classes: {', '.join(map(str, model.classes))}",
+    ]
+    if len(model.classes) == 2:
+        lines.append(f"threshold {model.threshold:.3f}: {model.threshold_source}")
+    if model.inverted:
+        lines.append("its output is inverted")
+    if made:
+        when, how = made.get("started", "?"), made.get("operation", "?")
+        lines.append(f"made by {how} on {when}, {made.get('steps', '?')} steps")
+        scores = made.get("validation") or {}
+        if scores:
+            lines.append(", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    return lines
+
+
+def _record(path):
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or "operation" not in record:
+        raise ValueError(f"{path} is no record of a run of this program.")
+    lines = [f"{record['operation']} on {record.get('started')}, {record.get('seconds')} s"]
+    for kind in ("inputs", "outputs"):
+        for role, known in record.get(kind, {}).items():
+            lines.append(f"{kind[:-1]} {role}: {known['path']}")
+    settings = ", ".join(f"{k} {v}" for k, v in record["config"].items() if v is not None)
+    lines.append(f"settings: {settings}" if settings else "no settings")
+    lines += [f"{what}: yes" for what in ("stopped", "partial") if record.get(what)]
+    return lines

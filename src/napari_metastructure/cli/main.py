@@ -1,0 +1,331 @@
+"""The command line: ``napari-metastructure``."""
+
+import sys
+
+import click
+
+from napari_metastructure import __version__
+from napari_metastructure.cli.options import config_options
+from napari_metastructure.files.read import pair_of
+from napari_metastructure.labels.density import DensityConfig
+from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.learning.configs import SegmentConfig, SweepConfig, TrainingConfig
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def commands():
+    """Segmentation from cheap, noisy or missing annotations.
+
+    IMAGES and LABELS are a file (TIFF, OME-TIFF, PNG, .npy), an OME-Zarr folder, a folder of files,
+    or a glob in quotes ('cells/*.tif'). A folder that holds images/ and masks/ gives both.
+
+    Every command leaves a record beside its result; "replay" repeats it.
+
+    \b
+    napari-metastructure corrupt masks -o noisy.ome.tif --kind flip --ratio 0.4
+    napari-metastructure train images noisy.ome.tif -o model.safetensors
+    napari-metastructure predict model.safetensors new.ome.zarr -o cells.ome.zarr
+    napari-metastructure compare truth.ome.tif cells.ome.zarr
+    """
+
+
+def output_option(help, name="output", required=True):
+    """The option for the main result."""
+    flags = ("-o", "--output", name)
+    return click.option(*flags, required=required, type=click.Path(), help=help)
+
+
+def common_options(command):
+    """The options of every command that makes files."""
+    command = click.option("--quiet", is_flag=True, help="Show no progress.")(command)
+    return click.option("--overwrite", is_flag=True, help="Replace results that exist.")(command)
+
+
+def scheduler_option(command):
+    return click.option(
+        "--scheduler",
+        help="Address of a dask.distributed scheduler, such as tcp://host:8786, whose workers do "
+        "the work. The files must be reachable from there; the result is OME-Zarr.",
+    )(command)
+
+
+def perform(*arguments, **options):
+    """Do a run; returns its record, which is written beside its results."""
+    from napari_metastructure.cli.run import Run, perform
+
+    run = Run(*arguments, **options)
+    record = perform(run)
+    for path in run.outputs.values():
+        run.say(f"Wrote {path}{', which is partial' if run.partial else ''}.")
+    return record
+
+
+@commands.command()
+@click.argument("labels")
+@output_option("The noisy labels: .ome.tif, .ome.zarr, .npy, or a new folder of files.")
+@config_options(NoiseSpec)
+@scheduler_option
+@common_options
+def corrupt(labels, output, config, scheduler, **common):
+    """Make noisy copies of LABELS, as cheap or hurried annotation would.
+
+    \b
+    napari-metastructure corrupt masks -o noisy.ome.tif --kind sample --fraction 0.1 --seed 1
+    napari-metastructure corrupt masks.ome.zarr -o noisy.ome.zarr --kind dilate --radius 3
+    """
+    options = {"scheduler": scheduler}
+    perform("corrupt", {"labels": labels}, {"output": output}, config, options, **common)
+
+
+@commands.command()
+@click.argument("images")
+@click.argument("labels", required=False)
+@output_option("The model: a .safetensors file.", "model")
+@click.option("--validation-images", help="Images to validate on, in place of a held-back part.")
+@click.option("--validation-labels", help="Clean labels of these, or of IMAGES.")
+@click.option(
+    "--noise",
+    help="How the labels were corrupted: the record of corrupt, or a file of its parameters. By "
+    "default the record beside LABELS, if there is one; none: nothing is known.",
+)
+@config_options(TrainingConfig)
+@common_options
+def train(images, labels, model, validation_images, validation_labels, noise, config, **common):
+    """Train a network on IMAGES and LABELS, clean or noisy.
+
+    LABELS may be left out if IMAGES is a folder that holds images/ and masks/. Ctrl-C ends the
+    training early with the best weights so far. Several processes or machines train together
+    under torchrun (see docs/cluster.md).
+
+    \b
+    napari-metastructure train cells -o cells.safetensors
+    napari-metastructure train images.ome.tif noisy.ome.tif -o cells.safetensors --epochs 20
+    torchrun --nproc-per-node 2 -m napari_metastructure train cells -o cells.safetensors
+    """
+    from napari_metastructure.cli.operations import known_noise
+
+    images, labels = pair_of(images, labels)
+    inputs = {"images": images, "labels": labels}
+    inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
+    options = {"noise": known_noise(noise, labels)}
+    perform("train", inputs, {"model": expect_ending(model)}, config, options, **common)
+
+
+@commands.command()
+@click.argument("model")
+@click.argument("images")
+@output_option("The labels: .ome.tif, .ome.zarr, .npy, or a new folder of files.", required=False)
+@click.option("--probabilities", type=click.Path(), help="Where to write the probabilities too.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="In place of the model's own.")
+@click.option("--tile", type=click.IntRange(min=16), help="Side of a tile in pixels.")
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of a tile that neighbours have in common.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Tiles predicted at once.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0 or mps.")
+@scheduler_option
+@common_options
+def predict(model, images, output, probabilities, overwrite, quiet, **options):
+    """Segment IMAGES with a trained MODEL.
+
+    \b
+    napari-metastructure predict cells.safetensors new.ome.tif -o labels.ome.tif
+    napari-metastructure predict cells.safetensors 'day2/*.tif' -o day2_labels
+    """
+    if not (output or probabilities):
+        raise click.UsageError("Nothing to write: give --output, --probabilities, or both.")
+    inputs = {"model": model, "images": images}
+    outputs = {"output": output, "probabilities": probabilities}
+    perform("predict", inputs, outputs, None, options, overwrite=overwrite, quiet=quiet)
+
+
+@commands.command()
+@click.argument("images")
+@output_option("The masks: .ome.tif, .ome.zarr, .npy, or a new folder of files.")
+@click.option("--probabilities", type=click.Path(), help="Where to write the probabilities too.")
+@click.option("--model", type=click.Path(), help="Where to save the network, a .safetensors file.")
+@click.option("--labels", help="First labels or scribbles, for --start labels or scribbles.")
+@config_options(SegmentConfig)
+@common_options
+def segment(images, output, probabilities, model, labels, config, **common):
+    """Segment IMAGES without annotation.
+
+    \b
+    napari-metastructure segment cells/images -o masks.ome.tif
+    napari-metastructure segment cells.ome.tif -o masks --polarity dark --model cells.safetensors
+    """
+    inputs = {"images": images, "labels": labels}
+    outputs = {"output": output, "probabilities": probabilities}
+    outputs["model"] = expect_ending(model) if model else None
+    perform("segment", inputs, outputs, config, {}, **common)
+
+
+@commands.command()
+@click.argument("labels")
+@output_option("The density maps, one per class along a first axis: .ome.tif or .npy.")
+@click.option(
+    "--clean",
+    help="Clean labels: write how far LABELS are from what their noise makes of these, in "
+    "standard deviations.",
+)
+@config_options(DensityConfig)
+@scheduler_option
+@common_options
+def density(labels, output, clean, config, scheduler, **common):
+    """Show how the classes of LABELS are spread: the meta-structure.
+
+    \b
+    napari-metastructure density masks.ome.tif -o density.ome.tif --radius 15
+    napari-metastructure density noisy.ome.tif --clean masks.ome.tif -o residual.ome.tif
+    """
+    inputs, options = {"labels": labels, "clean": clean}, {"scheduler": scheduler}
+    record = perform("density", inputs, {"output": output}, config, options, **common)
+    for share in record.get("within_3_sigma", ()):
+        click.echo(f"{share:.2%} of the pixels lie within 3 standard deviations.")
+
+
+@commands.command()
+@click.argument("reference")
+@click.argument("prediction")
+@output_option("Where to write the scores as well: a .json file.", required=False)
+@click.option("--ignore-label", type=int, help="A label that does not count, besides -1.")
+@common_options
+def compare(reference, prediction, output, ignore_label, **common):
+    """Score PREDICTION, labels or probabilities, against the labels in REFERENCE.
+
+    \b
+    napari-metastructure compare truth.ome.tif labels.ome.tif
+    napari-metastructure compare cells/masks day2_labels -o scores.json
+    """
+    inputs = {"reference": reference, "prediction": prediction}
+    options = {"ignore_label": ignore_label}
+    record = perform("compare", inputs, {"output": output}, None, options, **common)
+    result = record["result"]
+    for name, value in result["scores"].items():
+        if name == "per_class":
+            for label, scores in value.items():
+                text = ", ".join(f"{key} {score:.4f}" for key, score in scores.items())
+                click.echo(f"class {label}: {text}")
+        elif value == value:  # nan where it has no meaning
+            click.echo(f"{name:<10}{value:.4f}")
+    if "verdict" in result:
+        click.echo(f"{result['verdict']} Structure kept: {result['kept']:.3f}.")
+
+
+@commands.command()
+@click.argument("images")
+@click.argument("labels", required=False)
+@output_option("Folder for the runs and the report; what is in it already is not done again.")
+@click.option("--validation-images", help="Images to score on, in place of the last ones.")
+@click.option("--validation-labels", help="Clean labels of these.")
+@config_options(SweepConfig)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def sweep(images, labels, output, validation_images, validation_labels, config, quiet):
+    """Train on LABELS under growing noise: how good must the annotation be?
+
+    The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
+    page that opens offline (sweep.html). The same command goes on with a sweep that was broken off.
+
+    \b
+    napari-metastructure sweep cells -o cells_sweep --sample 0.5,0.1 --flip 0.4 --seeds 2
+    napari-metastructure sweep cells -o cells_sweep --settings sweep.yaml
+    """
+    from napari_metastructure.cli.operations import sweep
+
+    images, labels = pair_of(images, labels)
+    inputs = {"images": images, "labels": labels}
+    inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
+    found = sweep(inputs, output, config, quiet)
+    click.echo(found.summary)
+    click.echo(f"Wrote {output}{', which is partial' if found.stopped else ''}.")
+
+
+@commands.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
+def info(paths):
+    """Say what is in images, folders, models or records.
+
+    \b
+    napari-metastructure info cells.ome.zarr cells.safetensors noisy.ome.tif.record.json
+    """
+    from napari_metastructure.cli.describe import describe
+
+    for path in paths:
+        click.echo(path)
+        for line in describe(path):
+            click.echo(f"  {line}")
+
+
+@commands.command()
+@click.argument("record", type=click.Path(exists=True, dir_okay=False))
+@click.option("--keep", type=click.Path(file_okay=False), help="Folder to leave the results in.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def replay(record, keep, quiet):
+    """Repeat the run of a RECORD and say whether its result is the same.
+
+    The exit code is 0 if it is the same, bit by bit or within rounding, else 1.
+
+    \b
+    napari-metastructure replay noisy.ome.tif.record.json
+    """
+    from napari_metastructure.cli.replay import replay
+
+    found = replay(record, keep=keep, quiet=quiet)
+    for line in found.lines:
+        click.echo(line)
+    if not found.same:
+        raise RuntimeError("the result is not the same as that of the recorded run.")
+    click.echo("The result is the same.")
+
+
+@commands.command()
+@click.option("--output", default="demo", show_default=True, help="Folder for the results.")
+@click.option(
+    "--sample",
+    type=click.Choice(["er", "mitochondria", "nuclei"]),
+    default="er",
+    show_default=True,
+    help="Sample images to work on.",
+)
+@click.option("--epochs", default=40, show_default=True, help="Length of each training.")
+def demo(output, sample, epochs):
+    """Corrupt labels, train on them and score the result, in a napari window.
+
+    Leaves a screenshot of the window, the layers as OME-TIFF and a table of scores.
+
+    \b
+    napari-metastructure demo --sample nuclei
+    """
+    from napari_metastructure.plugin.demo import run
+
+    run(output, sample, epochs)
+
+
+def expect_ending(model):
+    """The path of a model, if it has the ending that says so."""
+    if not str(model).endswith(".safetensors"):
+        raise click.UsageError(f"{model} should end in .safetensors.")
+    return model
+
+
+def main(arguments=None):
+    """Console entry point; an expected failure is one sentence and exit code 1."""
+    try:
+        commands.main(args=arguments, standalone_mode=True)
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        click.echo(f"Error: {_sentence(error)}", err=True)
+        sys.exit(1)
+
+
+def _sentence(error):
+    """What an exception says, without the number that the system gives it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.strerror.endswith("."):
+        return error.strerror
+    return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."

@@ -1,0 +1,278 @@
+"""The operations of the command line, on files: each takes a `Run` and fills its outputs."""
+
+import json
+import tempfile
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import is_lazy
+from napari_metastructure.files import read as files
+
+__all__ = ["OPERATIONS", "known_noise", "sweep"]
+
+
+def corrupt(run):
+    """Noisy copies of labels."""
+    from napari_metastructure.labels import noise
+
+    if run.config.seed is None:
+        seed = np.random.SeedSequence().entropy % 2**32
+        run.config = type(run.config).of(run.config, seed=seed)
+    labels = run.read("labels", missing="fill")
+    noisy = [
+        noise.corrupt(array, _other_seed(run.config, i)) for i, array in enumerate(labels.arrays)
+    ]
+    run.facts["noise"] = run.config.summary()
+    run.write("output", _like_source(noisy, labels), labels)
+
+
+def train(run):
+    """A model from images and labels."""
+    from napari_metastructure.learning.training import train
+
+    images, labels = run.read_pair()
+    _use_channels(run, images, labels)
+    noise = run.options.get("noise")
+    if noise:
+        run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
+    options = {"noise": noise, **_validation(run)}
+    done = run.watch(train(images.data, labels.data, run.config, **options))
+    _take_model(run, done)
+
+
+def segment(run):
+    """Masks of images, without annotation."""
+    from napari_metastructure.few_labels.segment import segment
+
+    images, labels = run.read("images"), run.read("labels", missing="fill")
+    _use_channels(run, images)
+    labels = None if labels is None else labels.data
+    like, out = images.without(run.config.channel_axis), None
+    if any(map(is_lazy, images.arrays)):  # they may be larger than memory: masks come one by one
+        if "probabilities" in run.outputs:
+            raise ValueError(
+                "Images this large give masks only: leave --probabilities to predict, with --model."
+            )
+        shapes = [_without(array.shape, run.config.channel_axis) for array in images.arrays]
+        out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
+    done = run.watch(segment(images.data, run.config, labels=labels, out=out))
+    _take_model(run, done)
+    if out and hasattr(out[0], "finish"):
+        run.partial = done.stopped
+        (out[0].note if done.stopped else out[0].finish)(run.brief())
+    else:
+        run.write("output", _like_source(done.masks, like), like)
+    run.write("probabilities", _like_source(done.probabilities or [None], like), like)
+
+
+def predict(run):
+    """Labels, or probabilities, that a model gives to images."""
+    from napari_metastructure.learning.model import load_model
+
+    options = {name: value for name, value in run.options.items() if value is not None}
+    options.pop("scheduler", None)
+    images = run.read("images")
+    model = load_model(run.inputs["model"], options.pop("device", "auto"))
+    if "threshold" in options:
+        model.threshold, model.threshold_source = options.pop("threshold"), "set by hand"
+    run.facts["device"] = str(model.device)
+    run.facts["threshold"] = model.threshold
+    like = images.without(model.channel_axis)
+    role = "probabilities" if "probabilities" in run.outputs else "output"
+    found = []
+    for array in images.arrays:
+        found.append(_predicted(run, role, model, array, like, options))
+        if run.stopped:
+            run.partial = True
+            break
+    if not hasattr(found[0], "finish"):  # an OME-Zarr image is written already
+        run.write(role, _like_source(found, like), like)
+    if role == "probabilities" and "output" in run.outputs:
+        labels = [_decided(model, array) for array in found]
+        run.write("output", _like_source(labels, like), like)
+
+
+def _predicted(run, role, model, array, like, tiling):
+    """The array that a model makes of one image; an OME-Zarr image if that is to be the output."""
+    from napari_metastructure.jobs import cluster
+    from napari_metastructure.learning.prediction import predict
+
+    labels = role == "output"
+    shape, dtype = _without(array.shape, model.channel_axis), np.dtype(np.float32)
+    if labels:
+        dtype = np.min_scalar_type(max(model.classes))
+    elif len(model.classes) > 2:
+        shape = (len(model.classes), *shape)
+    out = _target(run, role, shape, dtype, like)
+    if run.client is not None:
+        job = cluster.predict(model, array, out, run.client, labels=labels, **tiling)
+    else:
+        job = predict(model, array, out=out, labels=labels, **tiling)
+    return run.watch(job).value
+
+
+def _without(shape, axis):
+    return tuple(shape) if axis is None else tuple(np.delete(shape, axis).tolist())
+
+
+def _target(run, role, shape, dtype, like):
+    """What to write an output to as it comes: its OME-Zarr image, or memory or a temporary file."""
+    if run.streams(role) and not isinstance(like.data, list):
+        return run.create(role, shape, dtype, like)
+    if np.prod(shape, dtype=float) * dtype.itemsize <= files.LAZY:
+        return np.zeros(shape, dtype)
+    file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
+    return np.memmap(file, dtype, shape=shape)
+
+
+def _decided(model, probabilities):
+    """Labels of probabilities, lazily where these are."""
+    if not hasattr(probabilities, "lazy"):
+        return model.decide(probabilities)
+    lazy, dtype = probabilities.lazy, np.min_scalar_type(max(model.classes))
+    if len(model.classes) == 2:
+        return lazy.map_blocks(model.decide, dtype=dtype)
+    return lazy.rechunk({0: -1}).map_blocks(model.decide, dtype=dtype, drop_axis=0)
+
+
+def density(run):
+    """Density maps of the classes, or how far noisy labels are from what is expected of them."""
+    from napari_metastructure.labels import density, transition
+
+    labels, clean = run.read("labels", missing="fill"), run.read("clean", missing="fill")
+    window = run.config.model_dump(exclude={"radius"})
+    maps, within = [], []
+    pairs = zip(labels.arrays, clean.arrays if clean else [None] * len(labels.arrays))
+    for noisy, true in pairs:
+        if true is None:
+            maps.append(density.observed(noisy, run.config.radius, **window))
+            continue
+        matrix = transition.estimate(true, noisy, ignore_label=run.config.ignore_label)
+        found = density.residual(noisy, true, matrix, run.config.radius, in_sigma=True, **window)
+        within.append(float((abs(found) <= 3).mean()))
+        maps.append(found)
+    if within:
+        run.facts["within_3_sigma"] = within
+    run.write("output", _like_source(maps, labels), labels)
+
+
+def compare(run):
+    """Scores of labels or probabilities against a reference."""
+    from napari_metastructure.labels import density, metrics, transition
+
+    reference = run.read("reference", missing="fill")
+    prediction = run.read("prediction", missing="fill")
+    ours, theirs = reference.arrays, prediction.arrays
+    if len(ours) != len(theirs):
+        raise ValueError(f"There are {len(ours)} references but {len(theirs)} predictions.")
+    ignore_label = run.options.get("ignore_label")
+    if len(ours) > 1:
+        ours, theirs = (
+            [np.concatenate([np.asarray(a).ravel() for a in x])] for x in (ours, theirs)
+        )
+    scores = metrics.evaluate(ours[0], theirs[0], ignore_label=ignore_label)
+    result = {"scores": scores}
+    if theirs[0].dtype.kind in "biu" and ours[0].ndim > 1:
+        pair = {"clean": ours[0], "noisy": theirs[0], "ignore_label": ignore_label}
+        result["matrix"] = transition.estimate(**pair).tolist()
+        if len(result["matrix"]) > 1 and scores["dice"] < 1:
+            result["verdict"] = str(transition.judge(**pair))
+            result["kept"] = density.kept(**pair)
+    run.facts["result"] = result
+    if "output" in run.outputs and run.is_main:
+        text = json.dumps(result, indent=1)
+        run.outputs["output"].write_text(text, encoding="utf-8")
+
+
+OPERATIONS = {
+    function.__name__: function for function in (corrupt, train, segment, predict, density, compare)
+}
+
+
+def sweep(inputs, folder, config, quiet):
+    """A sweep in a folder, where the runs that are done count; returns the `Sweep`."""
+    from napari_metastructure.cli.run import Run
+    from napari_metastructure.sweep.sweep import sweep
+
+    run = Run("sweep", inputs, {}, config, quiet=quiet)
+    images, labels = run.read_pair()
+    validation = _validation(run)
+    job = sweep(images.data, labels.data, config, folder=folder, **validation)
+    found = run.watch(job).value
+    sources = {role: files.fingerprint(source) for role, source in run.inputs.items()}
+    found.record["inputs"] = sources
+    found.save(folder)
+    return found
+
+
+def _validation(run):
+    """The images and labels to validate on, as far as they are given."""
+    return {
+        f"validation_{what}": pixels.data
+        for what in ("images", "labels")
+        if (pixels := run.read(f"validation_{what}")) is not None
+    }
+
+
+def known_noise(source, labels):
+    """How labels were corrupted: from a record, a file of `NoiseSpec` values, or by their record.
+
+    Parameters
+    ----------
+    source : path, "none" or None
+        None: look for the record beside the labels.
+    labels : path
+    """
+    from napari_metastructure.cli.options import read_settings
+    from napari_metastructure.cli.run import record_path
+    from napari_metastructure.labels.noise import NoiseSpec
+
+    if source == "none":
+        return None
+    if source is None:
+        beside = record_path(labels)
+        if not beside.is_file():
+            return None
+        record = json.loads(beside.read_text(encoding="utf-8"))
+        if record.get("operation") != "corrupt":
+            return None
+        return NoiseSpec(**record["config"]).model_dump(mode="json")
+    return NoiseSpec(**read_settings(source)).model_dump(mode="json")
+
+
+def _use_channels(run, images, labels=None):
+    """Train on all channels or colours of the images, where the files name them."""
+    axis = images.channel_axis
+    if run.config.channel_axis is not None or axis is None:
+        return
+    if labels is None or labels.arrays[0].ndim == images.arrays[0].ndim - 1:
+        run.say(f"The network sees all {images.arrays[0].shape[axis]} channels of the images.")
+        run.config = type(run.config).of(run.config, channel_axis=axis)
+
+
+def _take_model(run, done):
+    """What a training says of itself goes to the record, its model to the output."""
+    from napari_metastructure.parameters import Parameters
+
+    record = dict(done.record)
+    config = record.pop("config")
+    if isinstance(run.config, Parameters):
+        run.config = type(run.config).of(config)
+    left_out = ("operation", "started", "seconds", "versions", "noise")
+    run.facts |= {name: value for name, value in record.items() if name not in left_out}
+    run.facts["loss"] = done.history["loss"]
+    if "model" in run.outputs and run.is_main:
+        path = files.check_new(run.outputs["model"], overwrite=run.overwrite)
+        with files.in_place_of(path) as temporary:
+            done.model.save(temporary)
+
+
+def _like_source(arrays, pixels):
+    return arrays if isinstance(pixels.data, list) else arrays[0]
+
+
+def _other_seed(spec, number):
+    """Each array of a list draws its own numbers."""
+    if number == 0:
+        return spec
+    return type(spec).of(spec, seed=(*np.atleast_1d(spec.seed).tolist(), number))

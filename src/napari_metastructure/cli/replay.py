@@ -1,0 +1,155 @@
+"""Repeat a run from its record, and say whether the result is the same."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastructure.cli.run import MODEL, Run, perform, result_digest
+from napari_metastructure.files import read as files
+
+__all__ = ["Replayed", "replay"]
+
+TOLERANCE = 1e-4
+"""Largest difference of floats, probabilities or weights, that counts as the same."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Whether a repeated run gave the same, and what differs, as sentences."""
+
+    same: bool
+    lines: list
+
+
+def replay(path, *, keep=None, quiet=False):
+    """Repeat the run of a record, in a temporary folder.
+
+    Parameters
+    ----------
+    path : path
+        A ``.record.json`` that a command wrote.
+    keep : path, optional
+        Folder to leave the new results in.
+    quiet : bool
+        No progress bar.
+
+    Returns
+    -------
+    Replayed
+
+    Raises
+    ------
+    ValueError, OSError
+        If the file is no record, or inputs are missing or have changed.
+    """
+    record = _read(path)
+    lines = []
+    _check_inputs(record)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(keep or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        outputs = {
+            role: folder / Path(output["path"]).name for role, output in record["outputs"].items()
+        }
+        run = Run(
+            record["operation"],
+            {role: source["path"] for role, source in record["inputs"].items()},
+            outputs,
+            _config(record),
+            {**record["options"], "scheduler": None},
+            quiet=quiet,
+        )
+        again = perform(run)
+        lines += _other_circumstances(record, again)
+        if record["stopped"]:
+            lines.append("The recorded run was stopped early, so the whole run may differ.")
+        same = True
+        for role, output in record["outputs"].items():
+            is_same, line = _compare(output, outputs[role])
+            same = same and is_same
+            lines.append(line)
+    return Replayed(same, lines)
+
+
+def _read(path):
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a record ({error}).") from None
+    keys = {"operation", "config", "options", "inputs", "outputs", "versions"}
+    if not isinstance(record, dict) or not keys <= record.keys():
+        raise ValueError(f"{path} is no record of a run of this program.")
+    if not record["outputs"]:
+        raise ValueError(f"{path} tells of a run that wrote nothing to compare with.")
+    return record
+
+
+def _config(record):
+    from napari_metastructure.labels.density import DensityConfig
+    from napari_metastructure.labels.noise import NoiseSpec
+    from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+
+    models = {
+        "corrupt": NoiseSpec,
+        "train": TrainingConfig,
+        "segment": SegmentConfig,
+        "density": DensityConfig,
+    }
+    model = models.get(record["operation"])
+    return model(**record["config"]) if model else None
+
+
+def _check_inputs(record):
+    for role, known in record["inputs"].items():
+        found = files.fingerprint(known["path"])
+        if found["sha256"] != known["sha256"]:
+            raise ValueError(
+                f"The {role} at {known['path']} have changed since the run; it cannot be repeated."
+            )
+
+
+def _other_circumstances(record, again):
+    """Sentences on what was different: versions, and the device."""
+    lines = []
+    for name, version in again["versions"].items():
+        before = record["versions"].get(name)
+        if before not in (None, version):
+            lines.append(f"{name} was {before} and is now {version}.")
+    before, now = record.get("device", "cpu"), again.get("device", "cpu")
+    if before != now:
+        lines.append(f"The run was on {before} and is now on {now}.")
+    return lines
+
+
+def _compare(output, path):
+    """Whether a new output is that of the record, and a sentence on it."""
+    before, name = Path(output["path"]), Path(output["path"]).name
+    if result_digest(path) == output["digest"]:
+        return True, f"{name}: the same, bit by bit."
+    if not before.exists() or result_digest(before) != output["digest"]:
+        return False, f"{name}: not the same bit by bit, and the first result is gone or changed."
+    if path.suffix == ".json":
+        return False, f"{name}: differs."
+    old, new = (_numbers(one) for one in (before, path))
+    if old.keys() != new.keys() or any(old[key].shape != new[key].shape for key in old):
+        return False, f"{name}: differs in shape."
+    if any(value.dtype.kind in "biu" for value in old.values()) and path.suffix != MODEL:
+        changed = sum(int(np.count_nonzero(old[key] != new[key])) for key in old)
+        share = changed / sum(value.size for value in old.values())
+        return False, f"{name}: differs in {changed} pixels ({share:.3%})."
+    gap = max(float(np.abs(old[key].astype(float) - new[key]).max(initial=0)) for key in old)
+    if gap <= TOLERANCE:
+        return True, f"{name}: the same within {TOLERANCE:g} (largest difference {gap:.2g})."
+    return False, f"{name}: differs by up to {gap:.2g}."
+
+
+def _numbers(path):
+    """The arrays of a result by name."""
+    if path.suffix == MODEL:
+        from safetensors.numpy import load_file
+
+        return load_file(path)
+    return {str(i): np.asarray(a) for i, a in enumerate(files.read(path, missing="fill").arrays)}

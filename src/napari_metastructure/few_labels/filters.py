@@ -1,0 +1,417 @@
+"""Labels without annotation: from the image itself, and from a network's own prediction.
+
+The second part is the choice of iGTT (Luo et al., AAAI 2022, arXiv 2103.11594): among the masks
+``probability > t`` the one of largest determinant-based mutual information (DMI) with the
+probability. For two classes the determinant is the covariance of probability P and mask S,
+``mean(P S) - mean(P) mean(S)``. As a function of t it rises while t is below the mean of P and
+falls above it, so the best threshold is the one that cuts at the mean: of K thresholds, one of the
+mean's two neighbours. That takes one pass over the pixels, not K masks.
+"""
+
+import numpy as np
+import torch
+
+from napari_metastructure.arrays.blocks import as_array
+
+__all__ = [
+    "FILTERS",
+    "INTENSITY",
+    "background_is_larger",
+    "best_threshold",
+    "candidate",
+    "dmi",
+    "filter_mask",
+    "outline_threshold",
+    "polarity",
+    "scribble_mask",
+    "vote_filters",
+]
+
+_BINS = 100
+_MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
+
+
+def best_threshold(probability, num_thresholds=30):
+    """The threshold whose mask has the largest DMI with the probability.
+
+    Parameters
+    ----------
+    probability : array of float, or torch.Tensor
+        An array of any shape is one image. The first axis of a tensor counts images, and the work
+        stays on the tensor's device.
+    num_thresholds : int >= 1 or None
+        How many thresholds, evenly spaced between the smallest and the largest value of each
+        image (both left out), to choose from; None: every distinct value.
+
+    Returns
+    -------
+    float, or tensor (batch,)
+        ``probability > threshold`` is the chosen mask. It is empty if all values are the same.
+
+    Raises
+    ------
+    ValueError
+        If there are no pixels, there is NaN or infinity, or `num_thresholds` is below 1.
+
+    See Also
+    --------
+    dmi : what is maximised
+
+    Notes
+    -----
+    Luo et al. 2022, section "Iterative ground truth training", choose among 30 thresholds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> best_threshold(np.array([0.1, 0.1, 0.2, 0.9]), num_thresholds=None)
+    0.2
+    """
+    if num_thresholds is not None and num_thresholds < 1:
+        raise ValueError(f"num_thresholds must be 1 or more, or None, not {num_thresholds}.")
+    if isinstance(probability, torch.Tensor):
+        return _thresholds(probability.detach().flatten(1), num_thresholds)
+    pixels = np.asarray(probability)
+    if pixels.dtype not in (np.float32, np.float64):
+        pixels = pixels.astype(np.float64 if pixels.dtype.kind in "iu" else np.float32)
+    pixels = torch.from_numpy(np.ascontiguousarray(pixels).reshape(1, -1))
+    return float(_thresholds(pixels, num_thresholds)[0])
+
+
+def _thresholds(pixels, num):
+    """One threshold per row of (images, pixels)."""
+    if pixels.shape[1] == 0:
+        raise ValueError("There are no pixels to choose a threshold for.")
+    if pixels.dtype not in (torch.float32, torch.float64):
+        pixels = pixels.float()
+    low, high = torch.aminmax(pixels, dim=1)
+    mean = pixels.mean(1)
+    if not torch.isfinite(mean).all():
+        raise ValueError("The probability holds NaN or infinity; replace these pixels first.")
+    if num is None:  # the largest value that does not exceed the mean
+        below = torch.where(pixels <= mean[:, None].clamp(min=low[:, None]), pixels, low[:, None])
+        return below.amax(1)
+    step = (high - low) / (num + 1)
+    last_below = ((mean - low) / step).nan_to_num(0).floor().clamp(1, max(num - 1, 1))
+    left = low + last_below * step
+    right = low + (last_below + 1).clamp(max=num) * step
+    # the two covariances differ by the pixels between the thresholds, of weight P - mean
+    between = (pixels > left[:, None]) & (pixels <= right[:, None])
+    gain = torch.where(between, pixels - mean[:, None], 0).sum(1)
+    return torch.where(gain >= 0, left, right)
+
+
+def candidate(probability, num_thresholds=30):
+    """The mask ``probability > best_threshold(probability)``: uint8 array, or a bool tensor."""
+    threshold = best_threshold(probability, num_thresholds)
+    if isinstance(probability, torch.Tensor):
+        return probability > threshold.view(-1, *[1] * (probability.ndim - 1))
+    return (np.asarray(probability) > threshold).astype(np.uint8)
+
+
+def dmi(probability, mask):
+    """Determinant of the joint distribution of a probability and a mask, -0.25 to 0.25.
+
+    Parameters
+    ----------
+    probability : array of float, [0, 1]
+    mask : array of the same shape, 0 and 1
+
+    Returns
+    -------
+    float
+        ``det Q`` with ``Q = [P; 1 - P] [S; 1 - S]^T / N``: the covariance of both. The published
+        loss is ``-log |det Q|``; a negative determinant means an inverted mask.
+    """
+    p, s = np.asarray(probability, dtype=float), np.asarray(mask, dtype=float)
+    return float((p * s).mean() - p.mean() * s.mean())
+
+
+def outline_threshold(probabilities, images, polarity="bright"):
+    """The threshold whose masks probably overlap best and have the steepest outlines.
+
+    What is largest is the product of the Dice that the masks would have, were the probabilities
+    right (Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892), and the mean gradient of the
+    images along the outlines. A network that learnt labels too wide or too narrow repeats them
+    with certainty, so its probabilities alone do not tell; the edges of the images do.
+
+    Parameters
+    ----------
+    probabilities : sequence of arrays of float, [0, 1]
+        Planes or volumes. Sums run over all of them.
+    images : sequence of arrays
+        The images, of the same shapes; the gradient is that of the square root of their range,
+        which evens out photon noise, after a Gaussian of 1 pixel.
+    polarity : {"bright", "dark"}
+        Whether the structures are brighter or darker than their surroundings.
+
+    Returns
+    -------
+    float
+        From 0.1 to 0.9, in steps of 0.01; 0.5 if nothing speaks for any.
+    """
+    pixels, edges, lengths = np.zeros((3, _BINS))
+    for probability, image in zip(probabilities, images):
+        scaled = _scaled(image, polarity)
+        if scaled is not None:
+            pixels += np.bincount(_bin(probability).ravel(), minlength=_BINS)
+            along, length = _outlines(np.sqrt(scaled), np.asarray(probability))
+            edges += along
+            lengths += length
+    area, hits = pixels[::-1].cumsum()[::-1], (pixels * _MIDDLES)[::-1].cumsum()[::-1]
+    merit = 2 * hits / np.maximum(area + hits[0], 1e-12) * edges / np.maximum(lengths, 1)
+    merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
+    return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
+
+
+def _bin(probability):
+    return np.minimum((np.asarray(probability) * _BINS).astype(np.intp), _BINS - 1)
+
+
+def _outlines(image, probability):
+    """Sum of the gradient along the outline of each mask ``bin >= b``, and the outline's length.
+
+    Both sides of the outline count: pixels with neighbours inside and outside, that is those
+    whose neighbourhood reaches from below b to b or above.
+    """
+    from scipy.ndimage import (
+        gaussian_gradient_magnitude,
+        generate_binary_structure,
+        grey_dilation,
+        grey_erosion,
+    )
+
+    cross, bins = generate_binary_structure(probability.ndim, 1), _bin(probability)
+    low, high = (f(bins, footprint=cross).ravel() + 1 for f in (grey_erosion, grey_dilation))
+    gradient = gaussian_gradient_magnitude(image, 1).ravel()
+    counted = [
+        np.bincount(low, weights, _BINS + 1) - np.bincount(high, weights, _BINS + 1)
+        for weights in (gradient, None)
+    ]
+    return np.cumsum(counted, axis=1)[:, :_BINS]
+
+
+def background_is_larger(mask):
+    """The mask, inverted where more than half of it is foreground (the paper's polarity rule)."""
+    mask = np.asarray(mask)
+    return mask if 2 * np.count_nonzero(mask) <= mask.size else (mask == 0).astype(mask.dtype)
+
+
+def polarity(images):
+    """Whether the structures of an image set are bright or dark.
+
+    Objects take less room than background, so they are the longer tail of the intensities: the
+    sign of the median of the images' skewness.
+
+    Parameters
+    ----------
+    images : sequence of arrays
+
+    Returns
+    -------
+    {"bright", "dark"}
+        "bright" if nothing speaks for either.
+    """
+    skewness = []
+    for image in images:
+        pixels = np.asarray(image, dtype=np.float32)
+        centred = pixels - pixels.mean(dtype=float)
+        deviation = centred.std(dtype=float)
+        if deviation > 0:
+            skewness.append(float(np.mean((centred / deviation) ** 3, dtype=float)))
+    return "dark" if skewness and np.median(skewness) < 0 else "bright"
+
+
+def _by(threshold, view=None, **options):
+    """A filter: a threshold of scikit-image, by name, on a view of the image."""
+
+    def mask(image):
+        from skimage import filters
+
+        image = view(image) if view else image
+        low = float(image.min())
+        if low == float(image.max()):
+            return np.zeros(image.shape, bool)
+        return image - low > np.max(
+            getattr(filters, f"threshold_{threshold}")(image - low, **options)
+        )
+
+    return mask
+
+
+def _smooth(image, sigma=2):
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(image, sigma)
+
+
+def _flat(image, width=20):
+    """What stands out from its surroundings."""
+    return image - _smooth(image, width)
+
+
+def _ridges(image, sigmas=(1, 2, 3)):
+    from skimage.filters import sato
+
+    return sato(image, sigmas=sigmas, black_ridges=False)
+
+
+def _broad_ridges(image):
+    return _ridges(image, (3, 4, 5))
+
+
+def _even_ridges(image):
+    """Ridges of dim and bright structures alike."""
+    return _ridges(np.sqrt(image))
+
+
+def _even_detail(image):
+    """What stands out, dim or bright, from its neighbourhood."""
+    image = np.sqrt(image)
+    return _smooth(image, 1) - _smooth(image, 8)
+
+
+def _local(image):
+    from skimage.filters import threshold_local
+
+    block = min(51, min(image.shape) // 2 * 2 + 1)
+    image = _smooth(image, 1)
+    return image > threshold_local(image, block) + 0.5 * image.std()
+
+
+FILTERS = {
+    "otsu": _by("otsu"),
+    "li": _by("li"),
+    "triangle": _by("triangle"),
+    "local": _local,
+    "sato": _by("otsu", _ridges),
+    "flat_li": _by("li", _flat),
+    "even_sato": _by("otsu", _even_ridges),
+    "even_detail": _by("li", _even_detail),
+    "top": _by("multiotsu", _smooth, nbins=128),
+    "broad_sato": _by("otsu", _broad_ridges),
+}
+INTENSITY = ("otsu", "li", "flat_li")
+_BRIGHT_RIDGES = ("li", "even_sato", "even_detail")
+_SMOOTH_BRIGHT_RIDGES = ("top", "broad_sato")
+_CLEAR = 0.78
+
+
+def filter_mask(image, name, polarity="bright"):
+    """Mask of one plane (or volume) by a classical filter, as a start or for comparison.
+
+    Parameters
+    ----------
+    image : array, (y, x) or (z, y, x)
+        Any real type.
+    name : str
+        Threshold of the image: "otsu", "li" (minimum cross entropy), "triangle", "local" (mean of
+        51 pixels and half a deviation). "sato": Otsu of the Sato ridge filter of 1 to 3 pixels.
+        "flat_li": Li of the image minus its Gaussian of 20 pixels. Of the square root of the
+        range, for dim structures beside bright ones, "even_sato": Otsu of the ridges;
+        "even_detail": Li of the difference of Gaussians of 1 and 8 pixels.
+        For noisy images with no clear gap between object and background, "top": the brightest of
+        three classes (multi-Otsu) after a Gaussian of 2 pixels; "broad_sato": Otsu of ridges of
+        3 to 5 pixels.
+    polarity : {"bright", "dark"}
+        Whether the structures are brighter or darker than their surroundings.
+
+    Returns
+    -------
+    array of uint8
+        0 and 1; all 0 for a constant image.
+
+    Raises
+    ------
+    ValueError
+        If there is no such filter, or the image holds NaN or infinity.
+    """
+    if name not in FILTERS:
+        raise ValueError(f"There is no filter {name!r}; there are: {', '.join(FILTERS)}.")
+    scaled = _scaled(image, polarity)
+    if scaled is None:
+        return np.zeros(np.shape(image), np.uint8)
+    return FILTERS[name](scaled).astype(np.uint8)
+
+
+def _scaled(image, polarity):
+    """The image from 0 to 1, structures bright; None if it is constant."""
+    image = np.asarray(as_array(image), dtype=np.float32)
+    low, high = float(image.min()), float(image.max())
+    if not np.isfinite(low + high):
+        raise ValueError("The image holds NaN or infinity; replace these pixels first.")
+    if high <= low:
+        return None
+    image = (image - low) / (high - low)
+    return 1 - image if polarity == "dark" else image
+
+
+def vote_filters(images, polarity="bright"):
+    """Filters whose majority makes the start label for an image set.
+
+    What decides is how clear the gap between object and background is: the share of the
+    variance that Otsu's two classes explain (Otsu 1979; 0.64 for a single Gaussian, 1 for two
+    values), its median over the images. Above 0.78, as with nuclei: the majority of Otsu's and
+    Li's threshold and Li's threshold after the surroundings are taken off. Below, where intensity
+    alone does not tell: what is two of bright, a ridge, and brighter than its neighbourhood. Where
+    Otsu's object takes more than a third of the pixels, too, as in electron microscopy: what is
+    both bright and a ridge after smoothing.
+
+    Parameters
+    ----------
+    images : sequence of arrays
+    polarity : {"bright", "dark"}
+
+    Returns
+    -------
+    tuple of str
+        Names for `filter_mask`.
+    """
+    shares, clarity = [], []
+    for image in images:
+        image = _scaled(image, polarity)
+        if image is None:
+            continue
+        mask = FILTERS["otsu"](image)
+        share = mask.mean()
+        between = share * (1 - share) * (image[mask].mean() - image[~mask].mean()) ** 2
+        shares.append(share)
+        clarity.append(between / image.var())
+    if not shares or np.median(clarity) > _CLEAR:
+        return INTENSITY
+    return _SMOOTH_BRIGHT_RIDGES if np.median(shares) > 1 / 3 else _BRIGHT_RIDGES
+
+
+def scribble_mask(image, scribbles):
+    """Mask by random walks from a user's scribbles (Grady 2006).
+
+    Parameters
+    ----------
+    image : array, (y, x) or (z, y, x)
+    scribbles : array of int, the same shape
+        1 on background, 2 on structures, 0 elsewhere.
+
+    Returns
+    -------
+    array of uint8
+        0 and 1; all 0 where nothing is scribbled.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    from skimage.segmentation import random_walker
+
+    image, scribbles = np.asarray(image, dtype=float), np.asarray(scribbles)
+    if image.shape != scribbles.shape:
+        raise ValueError(
+            f"The scribbles have shape {scribbles.shape} but the image {image.shape}; "
+            "they should be the same."
+        )
+    marks = np.where(scribbles == 2, 1, np.where(scribbles == 1, 2, 0))
+    if len(np.unique(marks[marks > 0])) < 2:
+        return (scribbles == 2).astype(np.uint8)
+    scale = image.std() or 1.0
+    walked = random_walker((image - image.mean()) / scale, marks, beta=130, mode="cg_j")
+    return (walked == 1).astype(np.uint8)

@@ -1,0 +1,202 @@
+"""What a long job says while it runs, and what it can be told.
+
+A `Job` is an iterator of events; the last one is `Done`.
+"""
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "Done",
+    "Job",
+    "Memory",
+    "Note",
+    "Preview",
+    "Progress",
+    "Result",
+    "Round",
+    "Scored",
+    "Step",
+    "Validated",
+]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work outside the optimisation: `done` of `total` pieces of `activity`."""
+
+    activity: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimisation step: `step` counts from 1 to `total`."""
+
+    step: int
+    total: int
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Scores on the held-back pixels; `best` if these weights are the best so far."""
+
+    epoch: int
+    step: int
+    dice: float
+    auc: float
+    threshold: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Probability of the preview image (`Job.preview`) at this point of the training."""
+
+    epoch: int
+    probability: np.ndarray
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round of unsupervised segmentation, with pictures of one plane.
+
+    Round 0 of the robust mode shows the start labels. `label_change` is the share of all pixels
+    whose label differs from the round before (of the first one: from an empty label). `image` is
+    the job's preview plane, or the first one if that is none of the images; `candidate` the mask
+    chosen from the prediction `probability`; `label` what the next round learns.
+    """
+
+    round: int
+    rounds: int
+    label_change: float
+    loss: float
+    image: np.ndarray
+    probability: np.ndarray
+    candidate: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run of a sweep, the `done`-th of `total`: its row of the table, what it predicts.
+
+    `prediction` holds labels, one array per scored image; None if the run failed.
+    """
+
+    row: dict
+    prediction: list | None
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know of, in one sentence, though the job goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The most memory the job has held so far, in bytes, and where: "cpu", "cuda:0"."""
+
+    peak: int
+    device: str
+
+    @property
+    def text(self):
+        return f"{self.peak / 2**30:.2f} GiB on {self.device}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a job that computes arrays; `stopped` if it was ended early."""
+
+    value: Any
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end: the model with its best weights, the course of the run and its record.
+
+    `masks` (uint8, 0 and 1) and `probabilities` (float32), one per input image and of its shape,
+    come with unsupervised segmentation only.
+    """
+
+    model: Any
+    history: dict = field(default_factory=dict)
+    record: dict = field(default_factory=dict)
+    stopped: bool = False
+    masks: list | None = None
+    probabilities: list | None = None
+
+
+class Job:
+    """A long computation: iterate over it to run it and get its events.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(job)`` returns the generator of events; it looks at the job's attributes between
+        two events.
+
+    Attributes
+    ----------
+    stopping : bool
+        Whether `stop` was called.
+    preview : array or None
+        Plane (or volume) to show predictions of while the job runs; may be set at any time and
+        from any thread.
+    """
+
+    def __init__(self, work):
+        self.stopping = False
+        self.preview = None
+        self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._events)
+
+    def __repr__(self):
+        return (
+            "<Job: call .run() to run it to its end with a progress bar, or iterate over it for "
+            "its events; .stop() ends it early>"
+        )
+
+    def run(self, *, hidden=False):
+        """Run to the end with a progress bar; Ctrl-C ends it early with what it has.
+
+        Parameters
+        ----------
+        hidden : bool
+            Show no bar.
+
+        Returns
+        -------
+        Done or object
+            The last event, or its value if it is a `Result`.
+        """
+        from napari_metastructure.jobs.progress import run_to_end
+
+        last = run_to_end(self, hidden=hidden)
+        return last.value if isinstance(last, Result) else last
+
+    def stop(self):
+        """Ask for an early end: the next events are the last ones, up to `Done`."""
+        self.stopping = True
+
+    def close(self):
+        """End at once, without `Done`, and free what the job holds."""
+        self._events.close()

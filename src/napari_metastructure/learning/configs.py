@@ -1,0 +1,352 @@
+"""Parameters of the jobs that train a network. No torch here, so that forms open at once."""
+
+from typing import Annotated, Literal
+
+from pydantic import model_validator
+
+from napari_metastructure.arrays.axes import multiples
+from napari_metastructure.parameters import Field, Parameters
+
+__all__ = ["NetworkConfig", "SegmentConfig", "SweepConfig", "TrainingConfig"]
+
+_VOLUMES = {"patch_size": 64, "batch_size": 2}  # defaults in 3-D: the memory of 128 and 8 in 2-D
+
+
+class NetworkConfig(Parameters):
+    """What every job that trains a network shares."""
+
+    network: Literal["unet", "attention_unet", "segresnet"] = Field(
+        "unet", title="Network", description="Architecture; U-Net is the quickest."
+    )
+    channels: int = Field(
+        16, ge=2, le=256, title="Channels", description="Width of the first level of the network."
+    )
+    depth: int = Field(
+        4, ge=3, le=7, title="Depth", description="Levels of the network; each halves the image."
+    )
+    spatial_dims: Literal[2, 3] = Field(
+        2,
+        title="Dimensions",
+        description="2: every plane of a stack by itself. 3: whole volumes.",
+    )
+    channel_axis: int | None = Field(
+        None,
+        title="Channel axis",
+        description="Axis of the images that holds channels, counted from 0, or from -1 at the "
+        "end; the network sees all of them, labels do not have it. Empty: none.",
+    )
+    anisotropy: float = Field(
+        1.0,
+        ge=0.1,
+        le=100,
+        title="Voxel depth",
+        description="3-D: size of a voxel along z over its size along y and x. Patches follow "
+        "it, and so does the U-Net; other networks take voxels for cubes.",
+    )
+    epochs: int = Field(
+        12, ge=1, le=10_000, title="Epochs", description="How often every pixel is seen on average."
+    )
+    min_steps: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        title="Fewest steps",
+        description="A few small images make short epochs; they are lengthened to reach this "
+        "many steps.",
+    )
+    batch_size: int = Field(
+        8, ge=1, le=512, title="Batch size", description="Patches per optimisation step."
+    )
+    patch_size: int = Field(
+        128,
+        ge=16,
+        le=2048,
+        multiple_of=16,
+        title="Patch size",
+        description="Side of a training patch, in pixels; in 3-D along y and x.",
+    )
+    learning_rate: float = Field(
+        1e-2,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Highest rate of the one-cycle schedule.",
+    )
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda:0 or mps; auto prefers a GPU."
+    )
+    compile: bool = Field(
+        False,
+        title="Compile",
+        description="Translate the network with torch.compile: a minute at the start, faster steps "
+        "on some GPUs.",
+    )
+    seed: int | None = Field(
+        None, ge=0, title="Seed", description="The same seed gives the same result on the CPU."
+    )
+
+    @property
+    def multiple(self):
+        """What patch sides are multiples of, in pixels, per axis."""
+        return multiples(self.depth, self.spatial_dims, self._pooled_anisotropy)
+
+    @property
+    def patch_shape(self):
+        """Sides of a patch, in pixels, per axis: in 3-D about as long along z in the world."""
+        if self.spatial_dims == 2:
+            return (self.patch_size, self.patch_size)
+        step = self.multiple[0]
+        planes = max(1, round(self.patch_size / self.anisotropy / step)) * step
+        return (planes, self.patch_size, self.patch_size)
+
+    def architecture(self, plane_shape, num_classes=2):
+        """Arguments of `networks.build` for planes (or volumes) of a shape, channels first."""
+        return {
+            "network": self.network,
+            "spatial_dims": self.spatial_dims,
+            "in_channels": 1 if self.channel_axis is None else plane_shape[0],
+            "out_channels": 1 if num_classes == 2 else num_classes,
+            "channels": self.channels,
+            "depth": self.depth,
+            "anisotropy": self._pooled_anisotropy,
+        }
+
+    @property
+    def _pooled_anisotropy(self):
+        """What the network knows of the voxels."""
+        return self.anisotropy if self.network == "unet" and self.spatial_dims == 3 else 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _smaller_in_3d(cls, values):
+        return {**_VOLUMES, **values} if values.get("spatial_dims") == 3 else values
+
+    @model_validator(mode="after")
+    def _patches_fit(self):
+        multiple = 2 ** (self.depth - 1)
+        if self.patch_size % (2 * multiple):
+            raise ValueError(
+                f"patch_size should be a multiple of {2 * multiple} for {self.depth} levels, "
+                f"not {self.patch_size}"
+            )
+        return self
+
+
+class TrainingConfig(NetworkConfig):
+    """Parameters of `train`."""
+
+    loss: Literal["bce", "dice", "iou", "bce+dice"] = Field(
+        "bce",
+        title="Loss",
+        description="bce: cross entropy, the robust choice for noisy labels; dice and iou: "
+        "overlap, for rare structures with clean labels.",
+    )
+    validation_fraction: float = Field(
+        0.2,
+        ge=0,
+        le=0.9,
+        title="Held back",
+        description="Share of the images, the last ones, kept from training for validation.",
+    )
+    as_mask: bool = Field(
+        False,
+        title="Train on the mask",
+        description="Take every label but 0 as one class, as for instances numbered one by one.",
+    )
+    ignore_label: int | None = Field(
+        None,
+        title="Ignore label",
+        description="Pixels with this label (and with -1) do not count.",
+    )
+    early_stopping: bool = Field(
+        True,
+        title="Stop early",
+        description="End when known label noise is fitted better than the true labels would fit "
+        "it: from there on the network learns the noise by heart.",
+    )
+
+
+Shares = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+Radii = tuple[Annotated[float, Field(ge=0)], ...]
+
+
+class SweepConfig(TrainingConfig):
+    """Parameters of `sweep`: kinds and amounts of noise, and the training that all runs share."""
+
+    sample: Shares = Field(
+        (0.5, 0.3, 0.1),
+        title="Pixels kept",
+        description="Shares of the object pixels that keep their label, such as 0.5, 0.1.",
+    )
+    flip: Shares = Field(
+        (0.2, 0.4, 0.45),
+        title="Pixels flipped",
+        description="Shares of the pixels that get another class, such as 0.2, 0.4.",
+    )
+    shift: Radii = Field(
+        (), title="Pixels moved", description="How far object pixels are strewn, in pixels."
+    )
+    dilate: Radii = Field(
+        (1, 2, 4), title="Borders out", description="How far objects grow, in pixels."
+    )
+    erode: Radii = Field((1,), title="Borders in", description="How far objects shrink, in pixels.")
+    skeletonize: bool = Field(
+        True, title="Skeleton", description="Objects reduced to their skeleton."
+    )
+    random: bool = Field(True, title="Random labels", description="Labels blind to the image.")
+    seeds: int = Field(
+        3, ge=1, le=100, title="Seeds", description="How often each noise is drawn and trained on."
+    )
+    seed: int = Field(0, ge=0, title="First seed", description="The seeds count up from here.")
+    channels: int = Field(
+        8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
+    )
+    epochs: int = Field(
+        6,
+        ge=1,
+        le=10_000,
+        title="Epochs",
+        description="How often a run sees every pixel on average.",
+    )
+    validation_fraction: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        title="Scored",
+        description="Share of the images, the last ones, that no run is trained on and all are "
+        "scored on.",
+    )
+    time_limit: float | None = Field(
+        None,
+        gt=0,
+        title="Time limit",
+        description="Seconds; runs that have not begun by then are left out. Empty: no limit.",
+    )
+    scheduler: str | None = Field(
+        None,
+        title="Scheduler",
+        description="Address of a dask.distributed scheduler, such as tcp://host:8786, whose "
+        "workers train the runs. Empty: this process.",
+    )
+
+
+# what Luo et al. (2022) used, where it differs from our defaults
+_PUBLISHED = {
+    "start": "black",
+    "loss": "dmi+iou",
+    "ems": True,
+    "channels": 64,
+    "depth": 5,
+    "epochs": 100,
+    "batch_size": 32,
+    "patch_size": 256,
+    "learning_rate": 0.05,
+    "time_limit": None,
+}
+
+
+class SegmentConfig(NetworkConfig):
+    """Parameters of `segment`; with ``mode="paper"`` the defaults are the published ones."""
+
+    mode: Literal["robust", "paper"] = Field(
+        "robust",
+        title="Mode",
+        description="robust: a start from the image, then a network that learns it. "
+        "paper: iterative ground truth training as published (100 epochs, 64 channels).",
+    )
+    start: Literal[
+        "auto",
+        "black",
+        "otsu",
+        "li",
+        "triangle",
+        "local",
+        "sato",
+        "scribbles",
+        "labels",
+    ] = Field(
+        "auto",
+        title="Start",
+        description="First labels. auto: a vote of filters that fit the images; "
+        "black: none, as published; scribbles and labels: yours.",
+    )
+    start_channel: int | None = Field(
+        None,
+        ge=0,
+        title="Start channel",
+        description="Of several channels, the one that start labels are drawn from. "
+        "Empty: the mean of all.",
+    )
+    polarity: Literal["auto", "bright", "dark"] = Field(
+        "auto",
+        title="Structures are",
+        description="Brighter or darker than their surroundings; auto decides by the images.",
+    )
+    loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
+        "bce",
+        title="Loss",
+        description="bce: cross entropy; dmi+iou: as published; "
+        "signed_dmi: DMI that cannot turn the mask over.",
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        title="Rounds",
+        description="How often the epochs are run, each time on labels that the network refined.",
+    )
+    augmentation: float = Field(
+        0.5,
+        ge=0,
+        le=2,
+        title="Disturbance",
+        description="Random noise, contrast and brightness of the training patches, in deviations "
+        "of the image; not used where intensity tells objects clearly.",
+    )
+    num_thresholds: int | None = Field(
+        30, ge=1, title="Thresholds", description="Candidates per image; empty: every value."
+    )
+    ems: bool = Field(
+        False,
+        title="Extract meta-structure",
+        description="Train on jittered points of the skeleton instead of the whole mask.",
+    )
+    shift: int = Field(
+        1, ge=0, le=100, title="Shift", description="Jitter of the skeleton's points, in pixels."
+    )
+    fraction: float = Field(
+        0.1, gt=0, le=1, title="Kept", description="Share of the skeleton's points that stay."
+    )
+    time_limit: float | None = Field(
+        900,
+        gt=0,
+        title="Time limit",
+        description="Seconds of training; the schedule is shortened to fit. Empty: no limit.",
+    )
+    channels: int = Field(
+        8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
+    )
+    epochs: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        title="Epochs",
+        description="How often a round sees every pixel on average; half as often where intensity "
+        "tells objects clearly.",
+    )
+
+    min_steps: int = Field(
+        150,
+        ge=1,
+        le=100_000,
+        title="Fewest steps",
+        description="A round on a few small images is lengthened to this many steps.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values):
+        if values.get("mode") != "paper":
+            return values
+        volumes = _VOLUMES if values.get("spatial_dims") == 3 else {}
+        return {**_PUBLISHED, **volumes, **values}

@@ -1,0 +1,458 @@
+"""A trained network with all it takes to use it again: predict, segment, save, load."""
+
+import json
+from copy import copy
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastructure.arrays.axes import channels_first, multiples
+from napari_metastructure.arrays.blocks import channel_moments, planes
+from napari_metastructure.arrays.chunks import ChunkedArray, in_chunks
+from napari_metastructure.jobs.devices import pick_device
+from napari_metastructure.learning.networks import build
+from napari_metastructure.learning.prediction import predict_tiles
+
+__all__ = ["SegmentationModel", "load_model", "run_out", "versions"]
+
+_FORMAT = "napari-metastructure model"
+_FORMAT_VERSION = 1
+_MARGIN = 6  # predicted beyond a region, in `multiple`s: as far as a U-Net sees
+_SAVED = ("threshold", "threshold_source", "inverted", "transition", "flips", "record")
+
+
+class SegmentationModel:
+    """A segmentation network, its classes and its decision rule.
+
+    Parameters
+    ----------
+    architecture : dict
+        Arguments of `networks.build`: network, spatial_dims, in_channels, out_channels,
+        channels, depth, anisotropy.
+    classes : sequence of int
+        Label values in the order of the network's classes, background first.
+    channel_axis : int, optional
+        Axis of the images that holds channels; by default they hold none.
+    seed : int, optional
+        Seed of the first weights.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+    threshold : float
+        For two classes, a pixel is object if its probability lies above.
+    threshold_source : str
+        Where the threshold came from.
+    inverted : bool
+        Whether the network learnt the inverted mask (labels flipped above 50 %), so that its
+        output is turned over.
+    transition : list of list of float or None
+        Noise transition matrix of the training labels, undone before the most probable of
+        more than two classes is taken.
+    flips : bool
+        Whether predictions are averaged over the mirror images of each tile.
+    record : dict
+        How the model came about.
+    """
+
+    def __init__(self, architecture, classes, *, channel_axis=None, seed=None):
+        self.architecture = dict(architecture)
+        self.channel_axis = channel_axis
+        self.classes = [int(label) for label in classes]
+        if architecture["out_channels"] != (1 if len(self.classes) == 2 else len(self.classes)):
+            raise ValueError(f"{len(self.classes)} classes do not fit the network's output.")
+        self.network = build(**self.architecture, seed=seed)
+        self.threshold = 0.5
+        self.threshold_source = "default"
+        self.inverted = False
+        self.transition = None
+        self.flips = False
+        self.record = {}
+
+    @property
+    def spatial_dims(self):
+        return self.architecture["spatial_dims"]
+
+    @property
+    def multiple(self):
+        """What the sides of the network's input are multiples of, in pixels, per axis."""
+        anisotropy = self.architecture.get("anisotropy", 1.0)
+        return multiples(self.architecture["depth"], self.spatial_dims, anisotropy)
+
+    @property
+    def in_channels(self):
+        return self.architecture["in_channels"]
+
+    @property
+    def device(self):
+        return next(self.network.parameters()).device
+
+    def to(self, device):
+        """Move the network to a device, by name or torch.device; returns the model."""
+        self.network.to(pick_device(device) if isinstance(device, str) else device)
+        return self
+
+    def predict(self, image, *, region=None, out=None, labels=False, **tiling):
+        """Probabilities of an image or a stack of any size.
+
+        Parameters
+        ----------
+        image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
+            Each plane (or volume) is normalised by its own mean and deviation. A model with a
+            `channel_axis` takes images with their channels along that axis. Dask and zarr arrays
+            are read chunk by chunk.
+        region : array of bool, optional
+            Of the result's shape (a view by `numpy.broadcast_to` will do): only where it holds is
+            predicted, the rest is 0. Means and deviations are those of whole planes.
+        out : array, optional
+            Where to write the result as it comes, so that it is never whole in memory:
+            `ome_zarr.create_image`, numpy.memmap or whatever else can be assigned to by index.
+        labels : bool
+            What `decide` makes of the probabilities, in place of these.
+        **tiling
+            ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
+
+        Returns
+        -------
+        array of float32
+            For two classes the probability of the object, of the image's shape without
+            channels; for more, one map per class along a first axis. With `labels`, as `decide`
+            returns them. `out` if given.
+
+        Raises
+        ------
+        ValueError
+            If the image has too few axes, other channels than those trained on, is empty or holds
+            NaN or infinity, or `out` does not fit.
+        """
+        return run_out(self.predicting(image, region=region, out=out, labels=labels, **tiling))
+
+    def predicting(self, image, *, region=None, out=None, labels=False, **tiling):
+        """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
+        image = self.channels_first(image)
+        has_channels = self.channel_axis is not None
+        shape = list(image.shape)
+        if has_channels:
+            del shape[-self.spatial_dims - 1]
+        parts = planes(image, self.spatial_dims + has_channels)
+        regions = [None] * len(parts)
+        if region is not None:
+            if region.shape != tuple(shape):
+                raise ValueError(f"The region has shape {region.shape}, not {tuple(shape)}.")
+            regions = planes(region, self.spatial_dims)
+        out = self._checked_out(out, shape, labels)
+        align = (getattr(out, "chunks", None) or (1,) * out.ndim)[-self.spatial_dims]
+        for number, index in enumerate(np.ndindex(*shape[: -self.spatial_dims])):
+            write = partial(self._write, out, index, labels)
+            job = self.predicting_plane(
+                parts[number], region=regions[number], write=write, align=align, **tiling
+            )
+            yield from _numbered(number, job)
+        return out
+
+    def _checked_out(self, out, shape, labels):
+        """The array to write on, a new one if none is given."""
+        shape = tuple(shape) if labels or len(self.classes) == 2 else (len(self.classes), *shape)
+        if out is None:
+            return np.empty(shape, self._label_values().dtype if labels else np.float32)
+        if tuple(out.shape) != shape:
+            raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
+        if not labels and np.dtype(out.dtype).kind != "f":
+            raise ValueError(f"Probabilities need an out of floats, not {out.dtype}.")
+        return out
+
+    def _write(self, out, index, labels, start, block):
+        """Write rows of one plane (or volume)."""
+        rows = slice(start, start + block.shape[-self.spatial_dims])
+        if labels:
+            out[(*index, rows)] = self.decide(block).astype(out.dtype, copy=False)
+        else:
+            classes = (slice(None),) if len(self.classes) > 2 else ()
+            out[(*classes, *index, rows)] = block.astype(out.dtype, copy=False)
+
+    def channels_first(self, image):
+        """An image as `predict` takes it, its channel axis moved before the spatial axes.
+
+        Raises
+        ------
+        ValueError
+            If the number of channels is not that of the network.
+        """
+        image = in_chunks(image, warn=True)
+        if self.channel_axis is None:
+            return image
+        moved = channels_first(image, self.channel_axis, self.spatial_dims)
+        found = moved.shape[-self.spatial_dims - 1]
+        if found != self.in_channels:
+            raise ValueError(
+                f"The model sees {self.in_channels} channels along axis {self.channel_axis}, but "
+                f"an image of shape {image.shape} has {found} there."
+            )
+        return moved
+
+    def predicting_plane(self, plane, *, region=None, write=None, **tiling):
+        """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
+        image = _Normalised(plane, self.spatial_dims)
+        if region is None:
+            return (yield from self.predicting_one(image, write=write, **tiling))
+        region = np.asarray(region)
+        box, classes = self._around(region), (len(self.classes),) * (len(self.classes) > 2)
+        result = None
+        if write is None:
+            result = np.empty((*classes, *region.shape), np.float32)
+
+            def write(start, rows):
+                by_row = np.moveaxis(result, len(classes), 0)
+                by_row[start : start + rows.shape[len(classes)]] = np.moveaxis(
+                    rows, len(classes), 0
+                )
+
+        rows = _Framed(write, region, box, classes)
+        if box is None:
+            yield 1, 1
+        else:
+            yield from self.predicting_one(image.cut(box), write=rows.write, **tiling)
+        rows.close()
+        return result
+
+    def _around(self, region):
+        """Slices around a region and what the network sees beyond it; None if it is empty."""
+        from scipy.ndimage import find_objects
+
+        found = (find_objects(np.asarray(region).astype(np.uint8)) or [None])[0]
+        if found is None:
+            return None
+        return tuple(
+            slice(
+                max(0, part.start // step - _MARGIN) * step,
+                min(part.stop + _MARGIN * step, side),
+            )
+            for part, step, side in zip(found, self.multiple, region.shape)
+        )
+
+    def predicting_one(self, normalised, write=None, **tiling):
+        """Predict one plane (or volume) of zero mean and unit deviation, channels first.
+
+        A generator of (tiles done, tiles in all); returns the probabilities, or with `write`
+        hands them over, see `prediction.predict_tiles`.
+        """
+
+        def of_classes(probabilities):
+            if len(self.classes) > 2:
+                return probabilities
+            return 1 - probabilities[0] if self.inverted else probabilities[0]
+
+        if write is not None:
+            tiling["write"] = lambda start, rows: write(start, of_classes(rows))
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            probabilities = yield from predict_tiles(
+                self.network, normalised, multiple=self.multiple, flips=self.flips, **tiling
+            )
+        finally:
+            self.network.train(was_training)
+        return None if probabilities is None else of_classes(probabilities)
+
+    def segment(self, image, *, region=None, **tiling):
+        """Labels of an image or a stack: `predict`, then `decide`."""
+        return self.decide(self.predict(image, region=region, **tiling))
+
+    def decide(self, probabilities, threshold=None):
+        """Labels of the probabilities that `predict` returned.
+
+        Parameters
+        ----------
+        probabilities : array of float
+        threshold : float, optional
+            Another threshold than the model's own (two classes).
+
+        Returns
+        -------
+        array of int
+            Values of `classes`, in the smallest unsigned type that holds them.
+        """
+        classes = self._label_values()
+        if len(classes) == 2:
+            threshold = self.threshold if threshold is None else threshold
+            return classes[(probabilities > threshold).astype(np.intp)]
+        return classes[self.undo_noise(probabilities).argmax(0)]
+
+    def _label_values(self):
+        classes = np.array(self.classes)
+        return classes.astype(np.min_scalar_type(int(classes.max())))
+
+    def undo_noise(self, probabilities):
+        """Turn class probabilities of the noisy labels into those of the clean ones.
+
+        They may lie a little outside [0, 1]. Without a known noise they stay as they are.
+        """
+        if self.transition is None:
+            return probabilities
+        return np.tensordot(np.linalg.inv(self.transition).T, probabilities, axes=1)
+
+    def save(self, path):
+        """Write the model to one ``.safetensors`` file: weights, and a JSON header.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        part = "plane" if self.spatial_dims == 2 else "volume"
+        header = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "channel_axis": self.channel_axis,
+            "normalisation": f"z-score per {part}",
+            **{name: getattr(self, name) for name in _SAVED},
+            "versions": versions(),
+        }
+        weights = {name: value.contiguous() for name, value in _weights(self.network).items()}
+        save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
+
+
+class _Normalised:
+    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
+
+    def __init__(self, image, spatial_dims):
+        if isinstance(image, ChunkedArray) and not image.cached:
+            image = np.asarray(image)
+        self.image, self.shape = image, image.shape
+        self.mean, self.deviation = channel_moments(image, spatial_dims)
+
+    def __getitem__(self, where):
+        pixels = np.array(self.image[where], dtype=np.float32)
+        pixels -= self.mean
+        pixels /= self.deviation
+        return pixels
+
+    def cut(self, box):
+        """A part, normalised in the same way."""
+        part = copy(self)
+        part.image = self.image[(..., *box)]
+        part.shape = part.image.shape
+        return part
+
+
+class _Framed:
+    """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
+
+    def __init__(self, write, region, box, classes):
+        self._write, self.region, self.classes = write, region, classes
+        self.box = box or (slice(0, 0),) * region.ndim
+        self.done = 0
+        self._zeros(self.box[0].start)
+
+    def write(self, start, block):
+        count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
+        rows = np.zeros((*self.classes, count, *rest), np.float32)
+        rows[(..., slice(None), *self.box[1:])] = block
+        rows *= self.region[self.done : self.done + count]
+        self._write(self.done, rows)
+        self.done += count
+
+    def close(self):
+        """All that is left are zeros."""
+        self._zeros(len(self.region) - self.done)
+
+    def _zeros(self, count):
+        if count:
+            self._write(
+                self.done, np.zeros((*self.classes, count, *self.region.shape[1:]), np.float32)
+            )
+        self.done += count
+
+
+def _weights(network):
+    """Parameters and buffers by name, each tensor once (networks list some twice)."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def run_out(job):
+    """Run a generator to its end; returns its value."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
+
+
+def _numbered(number, tiles):
+    """Pass on the progress of the tiles of one plane with the plane's number."""
+    while True:
+        try:
+            done, total = next(tiles)
+        except StopIteration as end:
+            return end.value
+        yield number, done, total
+
+
+def versions():
+    """Versions of the packages a result depends on."""
+    names = ("napari-metastructure", "torch", "monai", "numpy", "scikit-image")
+    return {name: version(name) for name in names}
+
+
+def load_model(path, device="auto"):
+    """Read a model that `SegmentationModel.save` wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path
+    device : str
+        Where to put the network: "auto", "cpu", "cuda:0", "mps".
+
+    Returns
+    -------
+    SegmentationModel
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, is no model of this plugin or comes from a later version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("napari_metastructure", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"{path.name} is damaged or no safetensors file ({error}).") from None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
+    try:
+        is_later = header["format_version"] > _FORMAT_VERSION
+        model = None if is_later else _rebuilt(header, weights)
+    except Exception as error:  # whatever a damaged header leads the network's code to
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path.name} is damaged: its parts do not fit ({reason}).") from None
+    if is_later:
+        raise ValueError(f"{path.name} was saved by a later version; please upgrade.")
+    return model.to(device)
+
+
+def _rebuilt(header, weights):
+    model = SegmentationModel(
+        header["architecture"], header["classes"], channel_axis=header.get("channel_axis")
+    )
+    if weights.keys() != _weights(model.network).keys():
+        raise KeyError("other weights than the architecture asks for")
+    model.network.load_state_dict(weights, strict=False)
+    for name in _SAVED:
+        setattr(model, name, header[name])
+    model.network.eval()
+    return model

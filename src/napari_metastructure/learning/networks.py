@@ -1,0 +1,143 @@
+"""A registry of MONAI networks, built from a name, a width and a depth.
+
+Every network uses batch normalisation: in evaluation mode it acts on each pixel
+by itself, so that tiled and whole-image predictions agree.
+"""
+
+import math
+
+from napari_metastructure.arrays.axes import strides
+
+__all__ = ["NETWORKS", "build", "expect"]
+
+
+def _unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
+    from monai.networks.nets import DynUNet
+
+    steps = strides(len(widths), spatial_dims, anisotropy)
+    # as in nnU-Net, no kernel spans an axis that is too coarse yet to be halved
+    kernels = [tuple(3 if step == 2 else 1 for step in level) for level in steps]
+    return DynUNet(
+        spatial_dims,
+        in_channels,
+        out_channels,
+        kernel_size=[*kernels, 3],
+        strides=[1, *steps],
+        upsample_kernel_size=steps,
+        filters=widths,
+        norm_name="BATCH",
+    )
+
+
+def _attention_unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
+    from monai.networks.nets import AttentionUnet
+
+    steps = [2] * (len(widths) - 1)
+    network = AttentionUnet(spatial_dims, in_channels, out_channels, widths, steps)
+    _use_batch_normalisation(network)
+    return network
+
+
+def _use_batch_normalisation(network):
+    """In place of instance normalisation, which MONAI hard-codes in some layers."""
+    from torch import nn
+
+    batch = {nn.InstanceNorm2d: nn.BatchNorm2d, nn.InstanceNorm3d: nn.BatchNorm3d}
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) in batch:
+                setattr(module, name, batch[type(child)](child.num_features))
+
+
+def _segresnet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
+    from monai.networks.nets import SegResNet
+
+    return SegResNet(
+        spatial_dims,
+        init_filters=widths[0],
+        in_channels=in_channels,
+        out_channels=out_channels,
+        norm="BATCH",
+        blocks_down=(1,) + (2,) * (len(widths) - 1),
+        blocks_up=(1,) * (len(widths) - 1),
+    )
+
+
+NETWORKS = {"unet": _unet, "attention_unet": _attention_unet, "segresnet": _segresnet}
+
+
+def build(
+    network,
+    *,
+    spatial_dims=2,
+    in_channels=1,
+    out_channels=1,
+    channels=16,
+    depth=4,
+    anisotropy=1.0,
+    seed=None,
+):
+    """Build a network that maps an image to one logit map per output channel.
+
+    Parameters
+    ----------
+    network : {"unet", "attention_unet", "segresnet"}
+        Architecture; all of them are MONAI's.
+    spatial_dims : {2, 3}
+        Planes or volumes.
+    in_channels, out_channels : int
+        Image channels; logit maps (1 for two classes, else one per class).
+    channels : int
+        Width of the first level, at least 2; it doubles at each further level.
+    depth : int
+        Number of levels, at least 3. Image sides must be multiples of ``2 ** (depth - 1)``, or
+        of `axes.multiples` with an anisotropy.
+    anisotropy : float
+        Size of a voxel along z over its size along y and x. The U-Net halves the finer axes
+        first; the other networks take voxels for cubes.
+    seed : int, optional
+        Seed of the random weights. The global random state is left alone.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        If there is no network of that name.
+    """
+    import torch
+
+    if network not in NETWORKS:
+        raise ValueError(f"There is no network {network!r}; there are: {', '.join(NETWORKS)}.")
+    widths = [channels * 2**level for level in range(depth)]
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        make = NETWORKS[network]
+        return make(spatial_dims, in_channels, out_channels, widths, anisotropy)
+
+
+def expect(network, shares):
+    """Let a network begin with the classes' shares as its probabilities, by the last bias.
+
+    Without it, cross entropy spends its first steps on the shares, and probabilities near a
+    small one, as sampled labels ask for, come out too high (Lin et al. 2017, arXiv 1708.02002,
+    section 3.3).
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        From `build`; changed in place.
+    shares : sequence of float
+        Share of each class in the labels, background first.
+    """
+    import torch
+
+    logits = [math.log(max(share, 1e-4)) for share in shares]
+    if len(logits) == 2:
+        logits = [logits[1] - logits[0]]
+    layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))]
+    with torch.no_grad():
+        layers[-1].bias.copy_(torch.tensor(logits))

@@ -1,0 +1,340 @@
+"""Dock widget: corrupt a labels layer, with a live preview."""
+
+import numpy as np
+from magicgui.widgets import ComboBox
+from napari.layers import Labels
+from qtpy.QtCore import QTimer
+
+from napari_metastructure.jobs.events import Job, Progress, Result
+from napari_metastructure.labels import transition
+from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec, check_matrix, corrupt
+from napari_metastructure.plugin.layers import (
+    RECORD,
+    noise_of,
+    place,
+    place_plane,
+    plane_index,
+    snapshot,
+)
+from napari_metastructure.plugin.parts.dock import Dock, note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.matrix import MatrixTable
+from napari_metastructure.plugin.parts.planewise import as_classes
+from napari_metastructure.plugin.parts.run_panel import RunPanel
+
+__all__ = ["CorruptLabels"]
+
+_FIELDS = ("kind", "fraction", "ratio", "radius", "spatial_dims", "seed")
+_KINDS = ("sample", "flip", "transition", "shift", "dilate", "erode", "skeletonize", "random")
+_LARGEST_PREVIEW = 4096 * 4096
+_MOST_CLASSES = 10  # of a matrix that fits into the dock
+_JUDGED = 512  # side of the part of a plane on which moved borders are measured
+_ALL = "all"
+
+
+class CorruptLabels(Dock):
+    """Make a noisy copy of a labels layer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer):
+        super().__init__(napari_viewer)
+        self.labels = self.choose_layer(
+            "labels", "Labels", lambda layer: isinstance(layer, Labels), tooltip="The clean labels."
+        )
+        self.only_class = ComboBox(
+            name="only_class",
+            label="Class",
+            choices=[_ALL],
+            tooltip="Change only the pixels of this class.",
+        )
+        self.scope = ComboBox(
+            name="scope",
+            label="Planes",
+            choices=["whole stack", "this plane"],
+            tooltip="Other planes stay as they are.",
+        )
+        self.form = self.add(Form())
+        self.form.add(self.labels).add_fields(NoiseSpec, _FIELDS).add(self.only_class, self.scope)
+        self.form["kind"].choices = _KINDS
+        self.form["seed"].value = "0"
+        self.changed = self.add(note())
+        self.matrix = self.add(MatrixTable())
+        self.verdict = self.add(note())
+        self.panel = self.add(RunPanel("Corrupt"))
+
+        self._preview = LiveLayer(self.viewer, "labels", "corruption preview")
+        self._hidden = None
+        self._names, self._meant = [0, 1], np.eye(2)
+        self._timer = QTimer(self, interval=150, singleShot=True)
+        self._timer.timeout.connect(self._show_preview)
+        self.labels.changed.connect(self._on_layer)
+        self.form.changed.connect(self._on_form)
+        self.matrix.changed.connect(self._on_form)
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.viewer.dims.events.current_step.connect(self._follow_plane)
+        self.reset_choices()
+        self._on_layer()
+
+    # ------------------------------------------------------------------ parameters
+
+    def spec(self):
+        """The `NoiseSpec` that the form shows."""
+        values = self.form.values()
+        if self.form.is_shown("only_class") and self.only_class.value != _ALL:
+            values["classes"] = (int(self.only_class.value),)
+        if values["kind"] == "transition":
+            values["matrix"] = self.matrix.matrix()
+        return NoiseSpec(**values)
+
+    def reset_choices(self, event=None):
+        super().reset_choices(event)
+        self._check()
+
+    def _on_layer(self):
+        layer = self.labels.value
+        classes = [] if layer is None else _classes(layer.data)
+        self.only_class.choices = [_ALL, *map(str, classes)]
+        self._names = _row_names(classes)
+        self._forget_meaning()
+        self._show_fields()
+        self._check()
+        self._remove_preview()
+
+    def _on_form(self):
+        self._show_fields()
+        if self._check():
+            self._preview_later()
+        else:
+            say(self.verdict, None)
+
+    def _show_fields(self):
+        """Show the parameters of the chosen kind, and the choices that the layer asks for."""
+        kind = self.form["kind"].value
+        shown = {"labels", "kind", *PARAMETERS[kind]}
+        if self.labels.value is not None and self.labels.value.ndim > 2:
+            shown.add("scope")
+        else:
+            shown.discard("spatial_dims")
+        if "classes" in PARAMETERS[kind] and len(self.only_class.choices) > 2:
+            shown.add("only_class")
+        self.form.show_only(shown)
+        if (kind == "transition") != self.matrix.editable:
+            self._edit_matrix() if kind == "transition" else self._forget_meaning()
+
+    def _edit_matrix(self):
+        """Let the matrix be typed in, beginning with that of the noise shown before."""
+        size = len(self._names)
+        matrix = 0.8 * np.eye(size)  # a fifth of each class is missed
+        matrix[:, 0] += 0.2
+        if self.matrix.rowCount() == size and np.isfinite(self._meant).all():
+            matrix = np.round(self._meant, 2)
+            matrix += np.diag(1 - matrix.sum(1))
+        self.matrix.show_matrix(matrix, self._names, editable=True)
+
+    def _forget_meaning(self):
+        self.matrix.reshape([], [])
+        self.matrix.editable = False
+        self.matrix.hide()
+        say(self.verdict, None)
+
+    def _check(self):
+        """Say why nothing can be run, if so."""
+        layer = self.labels.value
+        problem = None
+        if layer is None:
+            problem = "Add a Labels layer to corrupt."
+        elif layer.multiscale:
+            problem = "Multiscale labels cannot be corrupted; use one of their levels."
+        elif self.matrix.editable:
+            problem = _matrix_problem(self.matrix.matrix())
+        self.panel.set_problem(problem)
+        return problem is None
+
+    # ------------------------------------------------------------------ preview
+
+    def _preview_later(self):
+        if self.isVisible() and not self.panel.running:
+            self._timer.start()
+
+    def _follow_plane(self, event=None):
+        if self._preview.shown:
+            self._preview_later()
+
+    def _show_preview(self):
+        layer = self.labels.value
+        if not self._check() or layer is self._preview.layer:
+            return
+        index = plane_index(layer, self.viewer)
+        clean = np.asarray(layer.data[index])
+        if clean.size > _LARGEST_PREVIEW:
+            say(self.changed, "The plane is too large for a live preview.")
+            return
+        try:
+            noisy = _on_plane(layer.data, index, self.spec())
+        except ValueError as error:
+            say(self.changed, str(error))
+            return
+        say(self.changed, f"Preview: {_share_changed(clean, noisy)} of the plane's pixels changed.")
+        if not self._preview.shown and layer.visible:
+            self._hidden, layer.visible = layer, False
+        self._preview.draw(noisy, place_plane(layer, index))
+        self._show_meaning(clean, noisy)
+
+    def _show_meaning(self, clean, noisy):
+        """Show the transition matrix, and say what a network can still learn."""
+        found = _meaning(self.spec(), clean, noisy, self._names)
+        if found is None:
+            if not self.matrix.editable:
+                self._forget_meaning()
+            return
+        self._meant, verdict, source = found
+        if not self.matrix.editable and len(self._names) <= _MOST_CLASSES:
+            self.matrix.show_matrix(self._meant, self._names)
+        rank = f"Rank {verdict.rank} of {verdict.num_classes}"
+        say(self.verdict, f"{verdict} {rank}; transition matrix {source}.")
+
+    def _remove_preview(self):
+        self._timer.stop()
+        self._preview.remove()
+        if self._hidden is not None:
+            self._hidden.visible = True
+        self._hidden = None
+
+    def hideEvent(self, event):
+        super().hideEvent(event)
+        self._remove_preview()
+
+    def closed(self):
+        self.panel.abandon()
+        self._remove_preview()
+
+    # ------------------------------------------------------------------ run
+
+    def run(self):
+        """Corrupt the labels in the background; the result is a new layer."""
+        layer, spec = self.labels.value, self.spec()
+        index = plane_index(layer, self.viewer) if self.scope.value == "this plane" else None
+        if spec.seed is None and "seed" in PARAMETERS[spec.kind]:
+            spec = spec.model_copy(update={"seed": int(np.random.default_rng().integers(2**31))})
+        self._pending = {
+            "spec": spec,
+            "source": layer.name,
+            "whole": index is None,
+            "before": noise_of(layer) or [],
+            "place": place(layer),
+            "layer": layer,
+        }
+        self._remove_preview()
+        data = snapshot(layer)
+        self.panel.start(Job(lambda job: _corrupting(job, data, spec, index)), "Corruption")
+
+    def _on_event(self, event):
+        if not isinstance(event, Result) or event.stopped:
+            return
+        noisy, share = event.value
+        pending, spec = self._pending, self._pending["spec"]
+        record = {
+            "operation": "corrupt",
+            "source": pending["source"],
+            "noise": [*pending["before"], spec.model_dump(mode="json")],
+            "whole": pending["whole"],
+            "changed": share,
+        }
+        self.viewer.add_labels(
+            noisy,
+            name=f"{pending['source']} {spec.summary()}",
+            metadata={RECORD: record},
+            **pending["place"],
+        )
+        pending["layer"].visible = False
+        say(self.changed, f"{share:.1%} of the pixels changed.")
+
+
+def _classes(data):
+    """Foreground classes of a labels array, few enough to choose from."""
+    values = np.unique(np.asarray(data)) if np.size(data) <= 2**27 else np.array([1])
+    values = values[values > 0]
+    return values.tolist() if len(values) <= 32 else []
+
+
+def _row_names(classes):
+    """Label values of the rows of a transition matrix."""
+    if len(classes) <= 1:
+        return [0, *(classes or [1])]
+    return list(range(max(classes) + 1))
+
+
+def _matrix_problem(matrix):
+    try:
+        check_matrix(matrix)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _meaning(spec, clean, noisy, names):
+    """Matrix, verdict and where they come from: the spec, or else the plane; None if unknown."""
+    size, binary = len(names), len(names) == 2
+    present = np.unique(clean)
+    if len(present) < 2 or (not binary and present.max() >= size):
+        return None
+    clean, noisy = as_classes(clean, binary), as_classes(noisy, binary)
+    counts = transition.count(clean, noisy, size)
+    try:
+        matrix = transition.of(spec, size, fractions=counts.sum(1) / counts.sum())
+        return matrix, transition.verdict(matrix), "in closed form"
+    except ValueError:  # borders move
+        matrix = transition.normalised(counts)
+    middle = tuple(slice(max(0, n // 2 - _JUDGED // 2), n // 2 + _JUDGED // 2) for n in clean.shape)
+    try:
+        moved = transition.judge(clean[middle], noisy[middle], size).displacement
+        verdict = transition.verdict(matrix, counts, displacement=moved)
+    except ValueError:
+        return None
+    return matrix, verdict, "counted on this plane"
+
+
+def _share_changed(clean, noisy):
+    return f"{np.count_nonzero(clean != noisy) / max(clean.size, 1):.1%}"
+
+
+def _lazy(data):
+    """The stack as a dask array of planes."""
+    import dask.array as da
+
+    if hasattr(data, "dask"):
+        return data
+    return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
+
+
+def _on_plane(data, index, spec):
+    """The corrupted plane, pixel for pixel as in the corrupted stack."""
+    if spec.spatial_dims == 3 or np.size(data) > _LARGEST_PREVIEW * 4:
+        return corrupt(np.asarray(data[index]), spec.model_copy(update={"spatial_dims": 2}))
+    return np.asarray(corrupt(_lazy(data), spec)[index].compute(scheduler="synchronous"))
+
+
+def _corrupting(job, data, spec, index):
+    """Corrupt a stack plane by plane, or one plane of it; the result and the share changed."""
+    yield Progress("corrupting", 0, 1)
+    noisy = np.array(data) if index is not None else np.empty(data.shape, data.dtype)
+    if data.ndim == 2 or spec.spatial_dims == 3:
+        parts, corrupted = [()], corrupt(np.asarray(data), spec)
+    else:
+        parts = [index] if index is not None else list(np.ndindex(data.shape[:-2]))
+        corrupted = corrupt(_lazy(data), spec)
+    changed = 0
+    for done, part in enumerate(parts, start=1):
+        if job.stopping:
+            yield Result(None, stopped=True)
+            return
+        noisy[part] = np.asarray(corrupted[part])
+        changed += int(np.count_nonzero(noisy[part] != np.asarray(data[part])))
+        yield Progress("corrupting", done, len(parts))
+    yield Result((noisy, changed / noisy.size))

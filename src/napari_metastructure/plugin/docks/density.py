@@ -1,0 +1,414 @@
+"""Dock widget: spatial density distributions of the classes of a labels layer."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from magicgui.widgets import ComboBox, Slider
+from napari.layers import Labels
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QTimer
+
+from napari_metastructure.jobs.events import Job, Progress, Result
+from napari_metastructure.labels import density
+from napari_metastructure.labels.density import DensityConfig
+from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index
+from napari_metastructure.plugin.parts.dock import Dock, note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.planewise import (
+    Between,
+    as_classes,
+    counted,
+    frozen,
+    lazy,
+    matrix_between,
+    noise_between,
+    planes_of,
+    some_classes,
+)
+from napari_metastructure.plugin.parts.run_panel import RunPanel
+
+__all__ = ["DensityDistributions"]
+
+_OBSERVED = "observed"
+_EXPECTED = "expected from clean layer + noise"
+_RESIDUAL = "residual in sigma"
+_SHARES = {"colormap": "viridis", "contrast_limits": (0, 1)}
+_LOOKS = {
+    _OBSERVED: _SHARES,
+    _EXPECTED: _SHARES,
+    _RESIDUAL: {"colormap": "PiYG", "contrast_limits": (-5, 5)},
+}
+_NAMES = {_OBSERVED: "density", _EXPECTED: "expected density", _RESIDUAL: "residual"}
+_FOREGROUND, _ALL = "foreground", "all"
+_SLAB = 8  # planes of a volume computed at once
+
+
+class DensityDistributions(Dock):
+    """Show where each class of a labels layer is dense, expected to be, or off.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer):
+        super().__init__(napari_viewer)
+        self._layer = self._computing = self._pending = None
+        self._preview = LiveLayer(self.viewer, "image", "density preview")
+        self._timer = QTimer(self, interval=150, singleShot=True)
+        self._timer.timeout.connect(self._show_preview)
+        self._build()
+        self.viewer.dims.events.current_step.connect(self._follow_plane)
+        self.reset_choices()
+
+    def _build(self):
+        self.labels = self.choose_layer(
+            "labels", "Labels", self._is_labels, tooltip="The labels to look at, clean or noisy."
+        )
+        self.mode = ComboBox(
+            name="mode",
+            label="Show",
+            choices=list(_LOOKS),
+            tooltip="observed: the share of the window that carries the class; expected: what the "
+            "noise would make of the clean labels; residual: their difference, in sampling errors.",
+        )
+        self.clean = self.choose_layer(
+            "clean", "Clean labels", self._is_labels, tooltip="The same labels before the noise."
+        )
+        self.classes = ComboBox(
+            name="classes",
+            label="Classes",
+            choices=[_FOREGROUND, _ALL],
+            tooltip="One image layer per class; foreground: all but 0.",
+        )
+        self.radius = Slider(
+            name="radius",
+            label="Radius",
+            min=1,
+            max=100,
+            value=DensityConfig.model_fields["radius"].default,
+            tooltip="Half the side of the window, in pixels along x. Along the other axes the "
+            "window is as long in the layer's units.",
+        )
+        self.scope = ComboBox(name="scope", label="Planes", choices=["whole stack", "this plane"])
+        self.form = self.add(Form())
+        self.form.add(self.labels, self.mode, self.clean, self.classes, self.radius)
+        self.form.add_fields(DensityConfig, ("kernel", "spatial_dims")).add(self.scope)
+        self.about = self.add(note())
+        self.panel = self.add(RunPanel("Compute"))
+        self.labels.changed.connect(self._on_layer)
+        self.form.changed.connect(self._on_form)
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.panel.finished.connect(self._check)
+
+    # ------------------------------------------------------------------ parameters
+
+    def _is_labels(self, layer):
+        return isinstance(layer, Labels) and not layer.multiscale
+
+    def reset_choices(self, event=None):
+        super().reset_choices(event)
+        if self.labels.value is not self._layer:
+            self._on_layer()
+        self._check()
+
+    def problem(self):
+        """Why nothing can be computed; None if it can."""
+        labels, clean = self.labels.value, self.clean.value
+        if labels is None:
+            return "Add a Labels layer to look at."
+        if labels.ndim < 2:
+            return f"{labels.name} has one axis only; choose labels with at least two."
+        if self.mode.value == _OBSERVED:
+            return None
+        if clean is None or clean is labels:
+            return "Choose the clean labels that the noisy ones were made from."
+        if clean.data.shape != labels.data.shape:
+            return (
+                f"{clean.name} has shape {clean.data.shape} but {labels.name} has "
+                f"{labels.data.shape}; choose clean labels of the same pixels."
+            )
+        return None
+
+    def _check(self):
+        problem = self.problem()
+        self.panel.set_problem(problem)
+        return problem is None
+
+    def _on_layer(self):
+        layer = self._layer = self.labels.value
+        classes = [] if layer is None else some_classes(layer.data)
+        self.classes.choices = [_FOREGROUND, _ALL, *map(str, classes)]
+        self._remove_preview()
+        self._show_fields()
+        self._check()
+        say(self.about, None)
+
+    def _on_form(self):
+        self._show_fields()
+        if self._check():
+            self._preview_later()
+        else:
+            self._remove_preview()
+
+    def _show_fields(self):
+        """Show the rows that the mode and the layer ask for."""
+        shown = {"labels", "mode", "classes", "radius", "kernel"}
+        if self.mode.value != _OBSERVED:
+            shown.add("clean")
+        if self.labels.value is not None and self.labels.value.ndim > 2:
+            shown |= {"spatial_dims", "scope"}
+        self.form.show_only(shown)
+
+    def config(self):
+        """The `DensityConfig` that the form shows, with pixels in units of those along x."""
+        values = self.form.values()
+        scale = np.abs(self.labels.value.scale[-values.get("spatial_dims", 2) :])
+        return DensityConfig(radius=self.radius.value, scale=tuple(scale / scale[-1]), **values)
+
+    def _request(self, index):
+        """What to compute on the plane `index`, or with None on the whole stack."""
+        labels, mode, classes = self.labels.value, self.mode.value, self.classes.value
+        clean = None if mode == _OBSERVED else self.clean.value
+        return _Request(
+            mode=mode,
+            labels=labels.data,
+            clean=None if clean is None else clean.data,
+            noise=None if clean is None else noise_between(noise_of(clean), noise_of(labels)),
+            classes=classes if classes in (_FOREGROUND, _ALL) else int(classes),
+            config=self.config(),
+            index=index,
+        )
+
+    # ------------------------------------------------------------------ preview
+
+    def _preview_later(self):
+        if self.isVisible() and not self.panel.running:
+            self._timer.start()
+
+    def _follow_plane(self, event=None):
+        if self._preview.shown:
+            self._preview_later()
+
+    def _show_preview(self):
+        """Compute the preview in the background; while one is computed the next one waits."""
+        if not self._check() or self.panel.running:
+            return
+        if self._computing is not None:
+            self._timer.start()
+            return
+        layer = self.labels.value
+        index = plane_index(layer, self.viewer)
+        request = self._request(index)
+        worker = create_worker(_one_plane, request, _start_thread=False, _ignore_errors=True)
+        self._computing = worker
+        worker.returned.connect(lambda found: self._place_preview(request, layer, found))
+        worker.errored.connect(lambda error: self._wanted() and say(self.about, str(error)))
+        worker.finished.connect(self._preview_done)
+        worker.start()
+
+    def _preview_done(self):
+        self._computing = None
+
+    def _place_preview(self, request, layer, found):
+        if not self._wanted() or layer is not self.labels.value:
+            return
+        value, data = next(iter(found.maps.items()))
+        placed = place_plane(layer, request.index)
+        self._preview.draw(data, placed | _LOOKS[request.mode])
+        where = "" if layer.ndim == 2 else " on this plane"
+        say(self.about, f"Preview of class {value}{where}. {self._describe(request, found)}")
+
+    def _wanted(self):
+        """Whether a preview that comes now should be shown; not once the dock was closed."""
+        return self._computing is not None and self.isVisible() and not self.panel.running
+
+    def _describe(self, request, found):
+        """The window in pixels and in units, and how well Lemma 1 holds."""
+        config, layer = request.config, self.labels.value
+        sides = [2 * int(config.radius / s + 0.5) + 1 for s in config.scale]
+        text = f"Window {' × '.join(map(str, sides))} pixels"
+        if layer is not None and str(layer.units[-1]) != "pixel":
+            lengths = [side * abs(s) for side, s in zip(sides, layer.scale[-len(sides) :])]
+            text += f" ({' × '.join(f'{x:.3g}' for x in lengths)} {layer.units[-1]:~})"
+        if found.between:
+            text += f"; transition matrix {found.between.source}"
+        if request.mode == _RESIDUAL:
+            text += f". Within 3 sigma: {100 * found.inside:.1f} % of the pixels (99 % or more "
+            text += "if the noise keeps the structure)"
+        return text + "."
+
+    def _remove_preview(self):
+        self._timer.stop()
+        self._preview.remove()
+
+    def hideEvent(self, event):
+        super().hideEvent(event)
+        self._remove_preview()
+
+    def closed(self):
+        self.panel.abandon()
+        self._computing = None
+        self._remove_preview()
+
+    # ------------------------------------------------------------------ run
+
+    def run(self):
+        """Compute the densities in the background; each class gives a new layer."""
+        layer = self.labels.value
+        one_plane = layer.ndim > 2 and self.scope.value == "this plane"
+        index = plane_index(layer, self.viewer) if one_plane else None
+        request = self._request(index)
+        self._pending = {
+            "request": request,
+            "source": layer.name,
+            "clean": None if request.clean is None else self.clean.value.name,
+            "place": place(layer) if index is None else place_plane(layer, index),
+        }
+        self._remove_preview()
+        self.panel.start(Job(lambda job: _densities(job, request)), "Density")
+
+    def _on_event(self, event):
+        if not isinstance(event, Result) or event.stopped:
+            return
+        found, pending = event.value, self._pending
+        request = pending["request"]
+        for value, data in found.maps.items():
+            record = {
+                "operation": "density",
+                "source": pending["source"],
+                "clean": pending["clean"],
+                "show": request.mode,
+                "class": value,
+                "density": request.config.model_dump(mode="json"),
+                "matrix": found.between and found.between.matrix.tolist(),
+            }
+            radius = f"{request.config.radius:g} px"
+            self.viewer.add_image(
+                data,
+                name=f"{pending['source']} {_NAMES[request.mode]} of {value} ({radius})",
+                metadata={RECORD: record},
+                visible=value == next(iter(found.maps)),
+                **_LOOKS[request.mode],
+                **pending["place"],
+            )
+        self._pending = None
+        say(self.about, self._describe(request, found))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be computed, on arrays; `index` is the plane, None for all of them."""
+
+    mode: str
+    labels: Any
+    clean: Any
+    noise: list | None
+    classes: str | int
+    config: DensityConfig
+    index: tuple | None
+
+
+@dataclass
+class _Found:
+    """Maps by class, the transition matrix, and the share of pixels within 3 sigma."""
+
+    maps: dict
+    between: Between | None = None
+    inside: float = float("nan")
+
+
+def _one_plane(request):
+    """The map of the first class on one plane, for the preview: a job run to its end."""
+    return list(Job(lambda job: _densities(job, request, most=1)))[-1].value
+
+
+def _densities(job, request, most=None):
+    """Compute the maps part by part; the result is a `_Found`."""
+    yield Progress("starting", 0, 1)
+    if request.index is None:
+        request = replace(request, labels=frozen(request.labels), clean=frozen(request.clean))
+    parts = planes_of(request.labels) if request.index is None else [request.index]
+    between = None
+    if request.clean is not None:
+        between = yield from matrix_between(
+            job, request.clean, request.labels, parts, request.noise
+        )
+    values = yield from _values(job, request, parts, between)
+    if job.stopping:
+        yield Result(None, stopped=True)
+        return
+    values, shape = values[:most], request.labels.shape
+    if request.index is not None:
+        shape = (1,) * len(request.index) + shape[-2:]
+    maps = {value: np.empty(shape, np.float32) for value in values}
+    inside, blocks = 0, _blocks(request, parts)
+    for done, block in enumerate(blocks, start=1):
+        if job.stopping:
+            yield Result(None, stopped=True)
+            return
+        for out, one in zip(maps.values(), _maps(request, block.read, values, between)):
+            out[block.write] = one[block.keep]
+            inside += np.count_nonzero(np.abs(out[block.write]) < 3)
+        yield Progress("densities", done, len(blocks))
+    yield Result(_Found(maps, between, inside / (np.prod(shape) * len(values))))
+
+
+def _values(job, request, parts, between):
+    """The classes that are asked for."""
+    if job.stopping or isinstance(request.classes, int):
+        return [request.classes]
+    values = between.classes if between else None
+    if values is None:
+        found = yield from counted(job, request.labels, parts)
+        values = [] if found is None else sorted({0, *found[0].tolist()})
+    if request.classes == _FOREGROUND:
+        values = [value for value in values if value]
+    if not values and not job.stopping:
+        raise ValueError("The labels hold nothing but background; choose class 0 or other labels.")
+    return values
+
+
+class _Block(NamedTuple):
+    """What to read, where to write, and what of the result to keep."""
+
+    read: tuple
+    write: tuple
+    keep: Any
+
+
+def _blocks(request, parts):
+    """Planes, or slabs of volumes with what their windows reach."""
+    alone = request.index is not None
+    if request.config.spatial_dims == 2:
+        return [_Block(part, (0,) * len(part) if alone else part, ...) for part in parts]
+    radius, step = request.config.radius, request.config.scale[0]
+    reach = int(np.ceil((1 if request.config.kernel == "box" else 2.5) * radius / step)) + 3
+    depth, blocks = request.labels.shape[-3], []
+    for *lead, first in parts:
+        if not alone and first % _SLAB:
+            continue
+        last = first + 1 if alone else min(first + _SLAB, depth)
+        low, high = max(first - reach, 0), min(last + reach, depth)
+        write = (0,) * len(lead) if alone else (*lead, slice(first, last))
+        keep = slice(first - low, last - low)
+        blocks.append(_Block((*lead, slice(low, high)), write, keep))
+    return blocks
+
+
+def _maps(request, part, values, between):
+    """The maps of the classes on one plane or slab."""
+    window = request.config.model_dump()
+    binary = between is not None and between.binary
+    labels = lazy(as_classes(request.labels[part], binary))
+    if between is None:
+        return np.asarray(density.observed(labels, classes=values, **window))
+    clean = lazy(as_classes(request.clean[part], binary))
+    if request.mode == _EXPECTED:
+        maps = density.expected(clean, between.matrix, **window)
+    else:
+        maps = density.residual(labels, clean, between.matrix, in_sigma=True, **window)
+    return np.asarray(maps[[between.row(value) for value in values]])

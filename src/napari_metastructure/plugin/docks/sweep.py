@@ -1,0 +1,341 @@
+"""Dock widget: train under growing label noise, to see how good the annotation must be."""
+
+import numpy as np
+import pyqtgraph as pg
+from magicgui.widgets import FileEdit
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QFileDialog, QPushButton
+
+from napari_metastructure.jobs.events import Result, Scored
+from napari_metastructure.learning.configs import SweepConfig
+from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.dock import Dock, note, say, section
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.input_form import InputForm
+from napari_metastructure.plugin.parts.model_panel import is_image, is_labels
+from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
+from napari_metastructure.sweep import report
+from napari_metastructure.sweep.plan import Run, plan
+
+__all__ = ["NoiseSweep"]
+
+_NOISE = ("sample", "flip", "shift", "dilate", "erode", "skeletonize", "random", "seeds")
+_BUDGET = ("epochs", "time_limit", "validation_fraction", "device")
+_ADVANCED = (
+    "network",
+    "channels",
+    "depth",
+    "loss",
+    "patch_size",
+    "batch_size",
+    "min_steps",
+    "learning_rate",
+    "ignore_label",
+    "seed",
+    "scheduler",
+)
+
+
+class NoiseSweep(Dock):
+    """Train one network again and again, on labels of growing noise, and draw what it costs.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer):
+        super().__init__(napari_viewer)
+        self._source = self._config = self.sweep = None
+        self._scored = {}
+        self._build_inputs()
+        self._build_run()
+        self.reset_choices()
+
+    # ------------------------------------------------------------------ layout
+
+    def _build_inputs(self):
+        self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
+        self.labels = self.choose_layer(
+            "labels", "Clean labels", is_labels, tooltip="Your best annotation of the image."
+        )
+        self.folder = FileEdit(
+            name="folder",
+            label="Folder",
+            mode="d",
+            nullable=True,
+            value=None,
+            tooltip="Optional: where each run is kept as soon as it is done. The same folder "
+            "again goes on with a sweep that was broken off.",
+        )
+        self.inputs = self.add(Form().add(self.image, self.labels))
+        self.reading = self.add(InputForm(self, "trained"))
+        self.form = self.add(Form().add_fields(SweepConfig, (*_NOISE, *_BUDGET)))
+        self.form.add(self.folder)
+        self.advanced = Form().add_fields(SweepConfig, _ADVANCED)
+        self.add(section("More settings", self.advanced))
+        self.plan_note = self.add(note())
+        for form in (self.inputs, self.reading, self.form, self.advanced):
+            form.changed.connect(self._check)
+        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
+
+    def _build_run(self):
+        self.panel = self.add(RunPanel("Sweep"))
+        self.plot = self.add(SweepPlot())
+        self.plot.hide()
+        self.summary = self.add(note())
+        self.save_button = self.add(QPushButton("Save report …"))
+        self.save_button.setToolTip("The table, the curves, and one page that shows everything.")
+        self.save_button.setEnabled(False)
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.panel.finished.connect(self._check)
+        self.plot.clicked.connect(self.show_prediction)
+        self.save_button.clicked.connect(self._ask_and_save)
+
+    # ------------------------------------------------------------------ inputs
+
+    def config(self):
+        """The `SweepConfig` that the form shows."""
+        read = self.reading.values()
+        return SweepConfig(**self.form.values(), **self.advanced.values(), **read)
+
+    def reset_choices(self, event=None):
+        super().reset_choices(event)
+        self._check()
+
+    def problem(self):
+        """Why the sweep cannot start; None if it can."""
+        image, labels = self.image.value, self.labels.value
+        if image is None or labels is None:
+            return "Add an Image layer and a Labels layer with its clean labels."
+        source = self.reading.source()
+        if not source.fits(labels):
+            return (
+                f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
+                f"{labels.data.shape}; choose labels that belong to the image."
+            )
+        try:
+            config = self.config()
+        except ValueError as error:
+            return str(error)
+        if config.validation_fraction == 0:
+            return "Nothing is left to score on; raise the scored share above 0."
+        return None
+
+    def _check(self):
+        self.reading.show_layer(self.image.value, self.labels.value)
+        problem = self.problem()
+        self.panel.set_problem(problem)
+        say(self.plan_note, "" if problem else _described(self.config()))
+
+    def _on_dimensions(self, dims):
+        """Fill in the sizes that suit planes or volumes."""
+        defaults = SweepConfig(spatial_dims=dims)
+        names = ("patch_size", "batch_size")
+        self.advanced.set_values({name: getattr(defaults, name) for name in names})
+
+    # ------------------------------------------------------------------ run
+
+    def run(self):
+        """Sweep in the background."""
+        source, config = self.reading.source(), self.config()
+        try:
+            labels = source.labels(self.labels.value, self.reading.region(source))
+        except ValueError as error:
+            notify_error(error)
+            return
+        folder = self.folder.value
+        job = late_job(
+            "napari_metastructure.sweep.sweep:sweep",
+            images=source.array,
+            labels=labels,
+            config=config,
+            folder=folder if folder and str(folder) != "." else None,
+        )
+        self._source, self._config = (source, source.name, source.place()), config
+        self.sweep, self._scored = None, {}
+        self.save_button.setEnabled(False)
+        self.plot.begin(config)
+        self.plot.show()
+        say(self.summary, "")
+        self.panel.start(job, "Sweep")
+
+    def _on_event(self, event):
+        if isinstance(event, Scored):
+            self._scored[_key(event.row)] = event
+            table = [scored.row for scored in self._scored.values()]
+            self.plot.draw(table)
+            say(self.summary, f"{event.done} of {event.total} runs. {report.summary(table)}")
+        elif isinstance(event, Result):
+            self.sweep = event.value
+            missing = " Some runs are missing." if event.stopped else ""
+            say(self.summary, f"{self.sweep.summary}{missing} Click a point to see its prediction.")
+            self.save_button.setEnabled(bool(self.sweep.table))
+
+    def closed(self):
+        self.panel.abandon()
+
+    # ------------------------------------------------------------------ results
+
+    def show_prediction(self, key):
+        """Add the prediction of a run (kind, amount, seed) as a labels layer."""
+        from napari_metastructure.sweep.sweep import as_images
+
+        scored = self._scored[key]
+        if scored.prediction is None:
+            notify_error(f"This run failed: {scored.row['error']}")
+            return
+        source, name, placed = self._source
+        run = Run(*key)
+        title = f"{name} trained on {run.title} (seed {run.seed})"
+        if title in self.viewer.layers:
+            self.viewer.layers.selection.active = self.viewer.layers[title]
+            return
+        data = as_images(scored.prediction, [source.layout.label_shape], self._config)[0]
+        record = {"operation": "sweep", "config": self._config.model_dump(mode="json")}
+        record |= {"run": scored.row, "applied_to": name}
+        self.viewer.add_labels(source.shaped(data), name=title, metadata={RECORD: record}, **placed)
+
+    def save(self, folder):
+        """Write the report to a folder."""
+        try:
+            page = self.sweep.save(folder)
+        except OSError as error:
+            notify_error(f"The report could not be saved: {error}")
+        else:
+            show_info(f"The report is {page}.")
+
+    def _ask_and_save(self):
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the report")
+        if folder:
+            self.save(folder)
+
+
+def _key(row):
+    return row["kind"], row["amount"], row["seed"]
+
+
+def _described(config):
+    """How many runs a sweep has."""
+    runs = len(plan(config))
+    noises = runs // config.seeds - 1
+    return (
+        f"{runs} trainings: clean labels and {noises} noises, seeds: {config.seeds}. "
+        "The first one tells how long it will take."
+    )
+
+
+class SweepPlot(pg.GraphicsLayoutWidget):
+    """Dice against the amount of noise, one panel per family of noise; points can be clicked.
+
+    Attributes
+    ----------
+    clicked : Signal(object)
+        The (kind, amount, seed) of a point.
+    """
+
+    clicked = Signal(object)
+
+    _COLOURS = ("#4cc9f0", "#f72585", "#ffd166")
+
+    def __init__(self):
+        super().__init__()
+        self.setBackground(None)
+        self._panels, self._table = [], []
+        self._timer = QTimer(self, interval=250, singleShot=True)
+        self._timer.timeout.connect(self._draw)
+
+    def begin(self, config):
+        """Lay out empty panels for the kinds of noise of a config."""
+        self.clear()
+        self._panels, self._table = [], []
+        groups = report.panels([kind for kind in report.UNITS if getattr(config, kind)])
+        for number, kinds in enumerate(groups):
+            amounts = {kind: getattr(config, kind) for kind in kinds}
+            self._panels.append(self._panel(amounts, number))
+        for plot in self.ci.items:
+            plot.setYLink(next(iter(self.ci.items)))
+        self.setFixedHeight(max(170 * -(-len(groups) // 2), 60))
+
+    def _panel(self, amounts, number):
+        kinds = list(amounts)
+        plot = self.addPlot(row=number // 2, col=number % 2, enableMenu=False)
+        plot.hideButtons()
+        plot.setMouseEnabled(False, False)
+        plot.showGrid(y=True, alpha=0.2)
+        plot.setLabel("left", "Dice")
+        plot.setLabel("bottom", _x_label(kinds, self._COLOURS))
+        plot.getAxis("left").enableAutoSIPrefix(False)
+        if kinds[0] in report.NO_AMOUNT:
+            ticks = [(number, "") for number in range(len(report.NO_AMOUNT))]
+        else:
+            places = {report.shown_amount(k, value) for k in kinds for value in amounts[k]}
+            ticks = [(place, f"{place:g}") for place in sorted(places)]
+        plot.getAxis("bottom").setTicks([ticks])
+        margin = 0.1 * (ticks[-1][0] - ticks[0][0]) or 1
+        plot.setXRange(ticks[0][0] - margin, ticks[-1][0] + margin)
+        band = pg.LinearRegionItem(
+            orientation="horizontal", movable=False, brush=(255, 255, 255, 40), pen=pg.mkPen(None)
+        )
+        band.hide()
+        plot.addItem(band)
+        curves = {}
+        for kind, colour in zip(kinds, self._COLOURS):
+            line = plot.plot(pen=pg.mkPen(colour, width=2), name=kind)
+            points = pg.ScatterPlotItem(
+                size=9, brush=colour, pen=None, hoverable=True, hoverSize=13, tip=_tip
+            )
+            points.sigClicked.connect(self._on_points)
+            plot.addItem(points)
+            curves[kind] = line, points
+        return band, curves
+
+    def draw(self, table):
+        """Show the rows of a sweep, at most four times a second."""
+        self._table = table
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _draw(self):
+        found, clean = report.curves(self._table), report.clean_level(self._table)
+        for band, curves in self._panels:
+            if clean is not None:
+                band.setRegion((clean[0] - report.CLOSE, clean[0] + report.CLOSE))
+                band.show()
+            for kind, (line, points) in curves.items():
+                means = [
+                    (report.shown_amount(kind, a), mean) for a, mean, _, _ in found.get(kind, [])
+                ]
+                if kind not in report.NO_AMOUNT:
+                    line.setData(*np.reshape(means, (-1, 2)).T)
+                points.setData(
+                    [
+                        {
+                            "pos": (report.shown_amount(kind, row["amount"]), row["dice"]),
+                            "data": _key(row),
+                        }
+                        for row in self._table
+                        if row["kind"] == kind and row["dice"] is not None
+                    ]
+                )
+
+    def _on_points(self, _item, points, _event=None):
+        if len(points):
+            self.clicked.emit(points[0].data())
+
+
+def _x_label(kinds, colours):
+    """What the amounts of a panel are; several kinds in the colours of their points."""
+    if len(kinds) == 1:
+        return report.x_label(kinds)
+    unit = report.UNITS[kinds[0]][1]
+    kinds = [kind.replace("skeletonize", "skeleton") for kind in kinds]
+    words = [f"<span style='color: {colour}'>{kind}</span>" for kind, colour in zip(kinds, colours)]
+    return " · ".join(words) + (f" [{unit}]" if unit else "")
+
+
+def _tip(x, y, data):
+    kind, amount, seed = data
+    return f"{kind} {'' if amount is None else f'{amount:g}'} seed {seed}: Dice {y:.3f}"

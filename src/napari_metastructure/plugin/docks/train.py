@@ -1,0 +1,272 @@
+"""Dock widget: train a segmentation network on a labels layer, then apply and score it."""
+
+import numpy as np
+from napari.qt.threading import create_worker
+from qtpy.QtWidgets import QPushButton
+
+from napari_metastructure.jobs.events import Done, Preview, Step, Validated
+from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.plugin.layers import noise_of, snapshot
+from napari_metastructure.plugin.parts.dock import Dock, note, say, section
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.input_form import InputForm
+from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
+from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_grey, is_image, is_labels
+from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
+
+__all__ = ["TrainSegmentation"]
+
+_BASIC = ("network", "loss", "epochs", "as_mask", "device", "seed")
+_ADVANCED = (
+    "channels",
+    "depth",
+    "patch_size",
+    "batch_size",
+    "min_steps",
+    "learning_rate",
+    "validation_fraction",
+    "ignore_label",
+)
+_TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "accuracy": "Accuracy",
+    "auc": "AUC",
+    "threshold": "Best threshold",
+}
+
+
+class TrainSegmentation(Dock):
+    """Train on one or more pairs of image and labels, watch it, predict, score, save.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer):
+        super().__init__(napari_viewer)
+        self._watched = self._trained_on = self._finished_model = None
+        self._preview = LiveLayer(self.viewer, "image", "training preview", **PROBABILITY)
+        self._build_inputs()
+        self._build_run()
+        self._build_score()
+        self.viewer.dims.events.current_step.connect(self._follow_plane)
+        self.reset_choices()
+
+    # ------------------------------------------------------------------ layout
+
+    def _build_inputs(self):
+        self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
+        self.labels = self.choose_layer(
+            "labels", "Labels", is_labels, tooltip="What it learns; noisy labels are welcome."
+        )
+        self.clean_labels = self.choose_layer(
+            "clean_labels",
+            "Clean labels",
+            is_labels,
+            optional=True,
+            tooltip="Optional: trusted labels of the same image, for validation only; "
+            "only the held-back part is looked at.",
+        )
+        self.inputs = self.add(Form().add(self.image, self.labels, self.clean_labels))
+        self.reading = self.add(InputForm(self, "trained"))
+        self.pairs = []
+        self.more = self.add(QPushButton("Add another image"))
+        self.more.setToolTip("Train on several image layers at once.")
+        self.more.clicked.connect(self.add_pair)
+        self.form = self.add(Form().add_fields(TrainingConfig, _BASIC))
+        self.advanced = Form().add_fields(TrainingConfig, _ADVANCED)
+        self.add(section("More settings", self.advanced))
+        for form in (self.inputs, self.reading, self.form, self.advanced):
+            form.changed.connect(self._check)
+        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
+
+    def _build_run(self):
+        self.panel = self.add(RunPanel("Train"))
+        self.curves = self.add(Curves({"loss": ["training"], "held-back part": ["Dice", "AUC"]}))
+        self.curves.hide()
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.models = self.add(ModelPanel(self, self.panel))
+        self.panel.finished.connect(self._on_finished)
+
+    def _build_score(self):
+        self.result = self.choose_layer(
+            "result", "Result", _is_result, tooltip="Probabilities or labels to be scored."
+        )
+        self.reference = self.choose_layer(
+            "reference", "Reference", is_labels, tooltip="The true labels."
+        )
+        self.score_button = QPushButton("Score")
+        self.score_button.clicked.connect(self.score)
+        self.score_note = note()
+        form = Form().add(self.result, self.reference)
+        self.add(section("Score", form, self.score_button, self.score_note, expanded=True))
+
+    def add_pair(self):
+        """Offer one more image and labels to train on."""
+        number = len(self.pairs) + 2
+        pair = (
+            self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True),
+            self.choose_layer(f"labels_{number}", f"Labels {number}", is_labels, optional=True),
+        )
+        self.pairs.append(pair)
+        self.inputs.add(*pair)
+        self._check()
+
+    # ------------------------------------------------------------------ inputs
+
+    def config(self):
+        """The `TrainingConfig` that the form shows."""
+        read = self.reading.values()
+        return TrainingConfig(**self.form.values(), **self.advanced.values(), **read)
+
+    def chosen_pairs(self):
+        """(image layer, labels layer) of every row that is filled in."""
+        rows = [(self.image, self.labels), *self.pairs]
+        pairs = [(image.value, labels.value) for image, labels in rows]
+        return [pair for pair in pairs if pair != (None, None)]
+
+    def reset_choices(self, event=None):
+        super().reset_choices(event)
+        self._check()
+        self.models.read_target()
+
+    def problem(self):
+        """Why the training cannot start; None if it can."""
+        pairs = self.chosen_pairs()
+        if not pairs or None in pairs[0]:
+            return "Add an Image layer and a Labels layer to train on."
+        for image, labels in pairs:
+            if image is None or labels is None:
+                return "Choose both an image and its labels in every row."
+            source = self.reading.source(image)
+            if not source.fits(labels):
+                return (
+                    f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
+                    f"{labels.data.shape}; choose labels that belong to the image."
+                )
+        clean = self.clean_labels.value
+        if clean is not None and len(pairs) > 1:
+            return "Clean labels work with a single image; leave them empty for several."
+        if clean is not None and not self.reading.source().fits(clean):
+            return f"{clean.name} does not have the image's shape; choose other clean labels."
+        try:
+            self.config()
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _check(self):
+        self.reading.show_layer(self.image.value, self.labels.value)
+        self.panel.set_problem(self.problem())
+
+    def _on_dimensions(self, dims):
+        """Fill in the sizes that suit planes or volumes."""
+        defaults = TrainingConfig(spatial_dims=dims)
+        names = ("patch_size", "batch_size")
+        self.advanced.set_values({name: getattr(defaults, name) for name in names})
+
+    # ------------------------------------------------------------------ training
+
+    def run(self):
+        """Train in the background."""
+        pairs, config = self.chosen_pairs(), self.config()
+        clean = self.clean_labels.value
+        noises = [noise_of(labels) for _, labels in pairs]
+        sources = [self.reading.source(image) for image, _ in pairs]
+        try:
+            regions = [self.reading.region(source) for source in sources]
+        except ValueError as error:
+            notify_error(error)
+            return
+        job = late_job(
+            "napari_metastructure.learning.training:train",
+            images=[source.array for source in sources],
+            labels=[
+                source.labels(labels, region)
+                for source, (_, labels), region in zip(sources, pairs, regions)
+            ],
+            config=config,
+            validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
+            noise=noises[0] if all(noise == noises[0] for noise in noises) else None,
+        )
+        self._watched = Watched(job, sources[0])
+        self._trained_on = pairs[0][1], pairs[0][1].name
+        self._follow_plane()
+        self.curves.clear_points()
+        self.curves.show()
+        self.panel.start(job, "Training")
+
+    def _follow_plane(self, event=None):
+        """Preview the plane that is shown now."""
+        if self._watched is not None:
+            self._watched.follow(self.viewer)
+
+    def _on_event(self, event):
+        if isinstance(event, Step):
+            self.curves.add_point("training", event.step, event.loss)
+        elif isinstance(event, Validated):
+            self.curves.add_point("Dice", event.step, event.dice)
+            self.curves.add_point("AUC", event.step, event.auc)
+        elif isinstance(event, Preview) and event.image is self._watched.plane:
+            p = event.probability
+            source = self._watched.source
+            p = 1 - p[0] if p.ndim > source.layout.spatial_dims else p
+            self._preview.draw(source.shaped(p), self._watched.place)
+        elif isinstance(event, Done):
+            self._finished_model = event.model
+
+    def _on_finished(self):
+        self._preview.remove()
+        watched, self._watched = self._watched, None
+        model, self._finished_model = self._finished_model, None
+        self._check()
+        if model is not None:
+            layer, name = self._trained_on
+            self.models.take(model, name)
+            self.models.reading.adopt(self.reading)
+            if self.models.predict_after.value:
+                layer.visible = False
+                self.models.predict(watched.source)
+        elif self.models.results is not None:
+            probability, mask = self.models.results
+            self.result.value = probability if len(self.models.model.classes) == 2 else mask
+
+    def closed(self):
+        self.panel.abandon()
+
+    # ------------------------------------------------------------------ score
+
+    def score(self):
+        """Compare the result layer with the reference layer."""
+        result, reference = self.result.value, self.reference.value
+        if result is None or reference is None:
+            notify_error("Choose a result layer and a reference layer to compare.")
+            return
+        worker = create_worker(
+            evaluate, snapshot(reference), np.asarray(result.data), _ignore_errors=True
+        )
+        worker.returned.connect(self._show_scores)
+        worker.errored.connect(notify_error)
+        worker.finished.connect(self._enable_score)
+        self.score_button.setEnabled(False)
+        worker.start()
+
+    def _enable_score(self):
+        self.score_button.setEnabled(True)
+
+    def _show_scores(self, scores):
+        known = {
+            title: scores[name] for name, title in _TITLES.items() if np.isfinite(scores[name])
+        }
+        lines = [f"{title} {value:.3f}" for title, value in known.items()]
+        for label, values in scores.get("per_class", {}).items():
+            lines.append(f"class {label}: Dice {values['dice']:.3f}, IoU {values['iou']:.3f}")
+        say(self.score_note, "\n".join(lines))
+
+
+def _is_result(layer):
+    return is_labels(layer) or (is_grey(layer) and layer.data.dtype.kind == "f")

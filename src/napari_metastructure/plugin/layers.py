@@ -1,0 +1,376 @@
+"""Between napari layers and arrays: where a layer lies, and which plane is shown."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_metastructure.arrays.axes import Layout, channels_first
+from napari_metastructure.arrays.blocks import as_array
+
+__all__ = [
+    "RECORD",
+    "Source",
+    "noise_of",
+    "place",
+    "place_plane",
+    "plane_index",
+    "region_mask",
+    "snapshot",
+    "write_ome_tiff",
+]
+
+RECORD = "napari_metastructure"
+"""Key of our record in ``layer.metadata``."""
+
+_SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+def place(layer):
+    """Keyword arguments that put a new layer of the same axes where `layer` lies."""
+    return {name: _copy(getattr(layer, name)) for name in _SPATIAL}
+
+
+def place_plane(layer, index):
+    """Keyword arguments that put one plane, its leading axes of length 1, where it lies.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    index : tuple of int
+        The plane: an index into each leading axis.
+    """
+    offset = np.zeros(layer.ndim)
+    offset[: len(index)] = index
+    return _moved(place(layer), offset)
+
+
+def _moved(placed, offset):
+    """The place of an array that begins so many pixels further on."""
+    linear = _to_physical(placed).linear_matrix
+    return {**placed, "translate": np.asarray(placed["translate"]) + linear @ offset}
+
+
+def _coarser(placed, factors):
+    """The place of an array with pixels larger by these factors, over the same pixels."""
+    factors = np.asarray(factors, dtype=float)
+    moved = _moved(placed, (factors - 1) / 2)
+    return {**moved, "scale": np.asarray(placed["scale"]) * factors}
+
+
+def _without_axis(placed, axis):
+    """The place of an array that lacks an axis."""
+    kept = [k for k in range(len(placed["scale"])) if k != axis]
+    sliced = _to_physical(placed).set_slice(kept)
+    whole = [*kept, -1]
+    return {
+        **{name: getattr(sliced, name) for name in ("scale", "translate", "rotate", "shear")},
+        "affine": np.asarray(placed["affine"])[np.ix_(whole, whole)],
+        "units": tuple(placed["units"][k] for k in kept),
+        "axis_labels": tuple(placed["axis_labels"][k] for k in kept),
+    }
+
+
+def _to_physical(placed):
+    from napari.utils.transforms import CompositeAffine
+
+    names = ("scale", "translate", "rotate", "shear")
+    return CompositeAffine(**{name: placed[name] for name in names}, ndim=len(placed["scale"]))
+
+
+def _to_world(placed):
+    """Matrix from pixels, with a 1 at the end, to the world."""
+    return np.asarray(placed["affine"]) @ _to_physical(placed).affine_matrix
+
+
+def plane_index(layer, viewer, spatial_dims=2):
+    """Index into the layer's leading axes of the plane (or volume) that the sliders point at."""
+    point = np.asarray(viewer.dims.point, dtype=float)[-layer.ndim :]
+    leading = layer.ndim - spatial_dims
+    point = np.concatenate([np.zeros(layer.ndim - len(point)), point])
+    index = np.rint(layer.world_to_data(point)[:leading]).astype(int)
+    return tuple(int(i) for i in np.clip(index, 0, np.array(layer.data.shape[:leading]) - 1))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a job takes from an image layer, and where its results lie.
+
+    Results have the axes of the image without its channels. If these are the layer's first axis,
+    result layers lack it; otherwise the axis stays, with a single pixel as long as all channels, so
+    that the other axes keep their sliders.
+
+    Attributes
+    ----------
+    layer : napari.layers.Image
+    layout : Layout
+        Of the array of the chosen level.
+    level : int
+        Of a multiscale layer, 0 is the finest.
+    box : tuple of slice or None
+        A part of the image, without channels, that the job works on.
+    """
+
+    layer: object
+    layout: Layout
+    level: int = 0
+    box: tuple | None = None
+
+    @classmethod
+    def of(cls, layer, level=0, **preferences):
+        """Understand a layer by its name, axis labels, scale and colours (`Layout.of`)."""
+        level = min(level, len(layer.data) - 1) if layer.multiscale else 0
+        shape = np.shape(layer.data[level] if layer.multiscale else layer.data)
+        layout = Layout.of(
+            shape,
+            axis_labels=layer.axis_labels,
+            rgb=getattr(layer, "rgb", False),
+            scale=layer.scale * cls._factors_of(layer, shape),
+            **preferences,
+        )
+        return cls(layer, layout, level)
+
+    @staticmethod
+    def _factors_of(layer, shape):
+        whole = np.array(np.shape(layer.data[0] if layer.multiscale else layer.data)[: layer.ndim])
+        return whole / shape[: layer.ndim]
+
+    @property
+    def name(self):
+        return self.layer.name
+
+    @property
+    def array(self):
+        """What the network sees of the layer, safe from later edits."""
+        data = self.layer.data[self.level] if self.layer.multiscale else self.layer.data
+        data = self.layout.taken(as_array(data))
+        if self.box is None:
+            return data
+        part, axis = list(self.box), self.layout.input_axis
+        if axis is not None:
+            part.insert(axis, slice(None))
+        return data[tuple(part)]
+
+    @property
+    def shape(self):
+        """Of results."""
+        shape = self.layout.label_shape
+        return shape if self.box is None else tuple(part.stop - part.start for part in self.box)
+
+    def around(self, region):
+        """The part of the image around a region, an array of bool."""
+        from scipy.ndimage import find_objects
+
+        return replace(self, box=find_objects(region.astype(np.uint8))[0])
+
+    def whole(self, result):
+        """A result of the `box` in an array of the image's size, 0 elsewhere."""
+        filled = np.zeros(self.layout.label_shape, result.dtype)
+        filled[self.box] = result
+        return filled
+
+    @property
+    def canonical(self):
+        """`array` with its channels, if it holds any, just before the spatial axes."""
+        layout = self.layout
+        return channels_first(self.array, layout.input_axis, layout.spatial_dims)
+
+    @property
+    def _kept_axis(self):
+        """The channel axis, counted from the end, where result layers keep it; else None."""
+        axis = self.layout.channel_axis
+        return axis - self.layer.ndim if axis and axis < self.layer.ndim else None
+
+    def place(self):
+        """Keyword arguments that put a result of all planes where the image lies."""
+        factors = self._factors_of(self.layer, self.layout.shape)
+        axis = self.layout.channel_axis
+        if self._kept_axis is not None:
+            factors[axis] = self.layout.shape[axis]
+        placed = _coarser(place(self.layer), factors)
+        placed = _without_axis(placed, axis) if axis == 0 else placed
+        return self._onward(placed, [part.start for part in self.box]) if self.box else placed
+
+    def place_plane(self, index):
+        """The same for one plane (or volume), its leading axes of length 1."""
+        return self._onward(self.place(), index)
+
+    def _onward(self, placed, index):
+        """The place so many pixels further on, along the first axes of the result."""
+        offset = np.zeros(len(placed["scale"]))
+        offset[self._result_axes[: len(index)]] = index
+        return _moved(placed, offset)
+
+    @property
+    def _result_axes(self):
+        """Axes of result layers that are axes of the result."""
+        ndim = len(self.layout.label_shape)
+        kept = self._kept_axis
+        axes = range(ndim if kept is None else ndim + 1)
+        return [k for k in axes if kept is None or k != len(axes) + kept]
+
+    def shaped(self, result):
+        """A result, planes or all, with the axes of its layer; axes in front are left alone."""
+        kept = self._kept_axis
+        return result if kept is None else np.expand_dims(result, kept)
+
+    def plane_index(self, viewer):
+        """Index into the result's leading axes of the plane that the sliders point at."""
+        placed, axes = self.place(), self._result_axes
+        ndim = len(placed["scale"])
+        point = np.asarray(viewer.dims.point, dtype=float)[-ndim:]
+        point = np.concatenate([np.zeros(ndim - len(point)), point])
+        pixel = (np.linalg.inv(_to_world(placed)) @ [*point, 1])[axes]
+        leading = self.shape[: -self.layout.spatial_dims]
+        index = np.rint(pixel[: len(leading)]).astype(int)
+        return tuple(int(i) for i in np.clip(index, 0, np.array(leading, int) - 1))
+
+    # ------------------------------------------------------------------ labels
+
+    def fits(self, labels):
+        """Whether a labels layer can belong to the image."""
+        return self._way(labels) is not None
+
+    def labels(self, layer, region=None):
+        """The labels of a layer in the image's shape without channels.
+
+        Labels on several channels are united. Of labels as large as the finest level, those at the
+        middle of each pixel of a coarser level are taken. Outside a `region` (array of bool) they
+        become -1.
+        """
+        labels, way = snapshot(layer), self._way(layer)
+        if way == "channels":
+            labels = labels.max(axis=self.layout.channel_axis)
+        elif way == "finest":
+            for axis, (n, whole) in enumerate(zip(self.layout.label_shape, labels.shape)):
+                nearest = ((np.arange(n) + 0.5) * whole / n).astype(int)
+                labels = labels[(slice(None),) * axis + (nearest,)]
+        if self.box is not None:
+            labels = labels[self.box]
+        if region is None:
+            return labels
+        signed = np.promote_types(labels.dtype, np.int8)
+        labels = labels.astype(np.int64 if signed.kind == "f" else signed)
+        if hasattr(labels, "dask"):
+            from dask.array import where
+
+            return where(region, labels, -1)
+        return np.where(region, labels, labels.dtype.type(-1))
+
+    def _way(self, labels):
+        shape, layout = tuple(labels.data.shape), self.layout
+        if shape == layout.label_shape:
+            return "same"
+        if shape == layout.shape and layout.channel_axis is not None:
+            return "channels"
+        finest = Source.of(self.layer, channel_axis=layout.channel_axis).layout.label_shape
+        return "finest" if self.level and shape == finest else None
+
+
+def region_mask(shapes, source, *, every_plane=False):
+    """Pixels of an image inside the polygons, rectangles and ellipses of a Shapes layer.
+
+    Shapes with fewer axes than the image hold on every plane; those drawn on a plane of a stack
+    hold on that plane, unless `every_plane`. Lines and paths enclose nothing. Both layers' places
+    in the world are respected.
+
+    Parameters
+    ----------
+    shapes : napari.layers.Shapes
+    source : Source
+    every_plane : bool
+
+    Returns
+    -------
+    array of bool
+        Of the image's shape without channels; read-only where it is the same on every plane.
+
+    Raises
+    ------
+    ValueError
+        If no shape encloses a pixel of the image.
+    """
+    from skimage.draw import polygon
+
+    placed, shape = source.place(), source.layout.label_shape
+    ndim = len(placed["scale"])
+    to_pixel, origin = np.linalg.inv(_to_world(placed)), _to_world(placed)[:-1, -1]
+    mask, flat = np.zeros(shape, bool), np.zeros(shape[-2:], bool)
+    for kind, corners in zip(shapes.shape_type, shapes.data):
+        if kind in ("line", "path"):
+            continue
+        corners = _outline(np.asarray(corners, float), kind)
+        world = np.array([shapes.data_to_world(corner) for corner in corners])[:, -ndim:]
+        missing = ndim - world.shape[1]
+        world = np.hstack([np.tile(origin[:missing], (len(world), 1)), world])
+        pixels = (to_pixel @ np.column_stack([world, np.ones(len(world))]).T)[:-1].T
+        pixels = pixels[:, source._result_axes]
+        inside = polygon(pixels[:, -2], pixels[:, -1], shape[-2:])
+        if every_plane or shapes.ndim < ndim or len(shape) == 2:
+            flat[inside] = True
+            continue
+        first, last = np.rint([pixels[:, :-2].min(0), pixels[:, :-2].max(0)]).astype(int)
+        planes = tuple(slice(max(a, 0), max(b + 1, 0)) for a, b in zip(first, last))
+        mask[planes] |= _filled(shape[-2:], inside)
+    if not (mask.any() or flat.any()):
+        raise ValueError(f"No shape of {shapes.name} encloses a pixel of {source.name}.")
+    return mask | flat if mask.any() else np.broadcast_to(flat, shape)
+
+
+def _filled(shape, where):
+    mask = np.zeros(shape, bool)
+    mask[where] = True
+    return mask
+
+
+def _outline(corners, kind):
+    """Corners of a shape; of an ellipse, given by the corners of its box, many points."""
+    if kind != "ellipse":
+        return corners
+    angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)[:, None]
+    across, down = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    return corners.mean(0) + np.cos(angles) * across + np.sin(angles) * down
+
+
+def snapshot(layer):
+    """The layer's array, safe from later edits: labels are copied, images and lazy arrays kept."""
+    from napari.layers import Labels
+
+    if isinstance(layer, Labels) and isinstance(layer.data, np.ndarray):
+        return layer.data.copy()
+    return layer.data
+
+
+def noise_of(layer):
+    """How the labels of a layer were corrupted, as far as our record tells; else None."""
+    record = layer.metadata.get(RECORD, {})
+    return record.get("noise") if record.get("whole", True) else None
+
+
+def _copy(value):
+    affine = getattr(value, "affine_matrix", None)
+    if affine is not None:
+        return np.array(affine)
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def write_ome_tiff(path, layer):
+    """Write the data of an image or labels layer as OME-TIFF, with its pixel sizes.
+
+    Parameters
+    ----------
+    path : path
+        Ending in ``.ome.tif``; what is there is replaced.
+    layer : napari.layers.Image or Labels
+        At most (t, z, y, x).
+    """
+    from napari_metastructure.files import read as files
+
+    ndim = layer.ndim
+    files.write(
+        path,
+        layer.data,
+        axes="tzyx"[-ndim:],
+        scale=tuple(layer.scale),
+        units=tuple(map(str, layer.units)),
+        overwrite=True,
+    )

@@ -1,0 +1,304 @@
+"""A trained model in the window: save it, load it, apply it, move its threshold."""
+
+from pathlib import Path
+
+import numpy as np
+from magicgui.types import FileDialogMode
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider
+from napari.layers import Image, Labels
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_metastructure.jobs.events import Result
+from napari_metastructure.plugin.layers import RECORD, Source
+from napari_metastructure.plugin.parts.dock import note, say, section
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.input_form import InputForm
+from napari_metastructure.plugin.parts.live import PROBABILITY
+from napari_metastructure.plugin.parts.run_panel import notify_error
+from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
+
+__all__ = ["ModelPanel", "is_grey", "is_image", "is_labels"]
+
+_STACK, _PLANE = "whole stack", "this plane"
+_FILES = "Models (*.safetensors)"
+
+
+class ModelPanel(QWidget):
+    """What can be done with the model of a dock.
+
+    Parameters
+    ----------
+    dock : Dock
+        Its layer choices and viewer are used.
+    panel : RunPanel
+        Predictions run in it.
+    predict_after : bool
+        Offer to predict when a training is done.
+    """
+
+    def __init__(self, dock, panel, *, predict_after=True):
+        super().__init__()
+        self.viewer, self.panel = dock.viewer, panel
+        self.model = self.name = None
+        self.results = None  # (probability layer, labels layer) last made
+        self.streamed = None  # the prediction that is being written to a file
+        self.note = note()
+        self.save_button = QPushButton("Save model …")
+        self.load_button = QPushButton("Load model …")
+        self.predict_button = QPushButton("Predict")
+        self.target = dock.choose_layer("target", "Image", is_image)
+        self.reading = InputForm(dock, "predicted", with_dimensions=False)
+        self.scope = ComboBox(name="scope", label="Planes", choices=[_STACK, _PLANE])
+        self.threshold = FloatSlider(
+            name="threshold",
+            label="Threshold",
+            min=0,
+            max=1,
+            step=0.005,
+            tooltip="Moves the last result's mask at once.",
+        )
+        self.folder = FileEdit(
+            name="folder",
+            label="Write to",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
+            nullable=True,
+            value=None,
+            tooltip="Folder for a result that may not fit in memory, written as OME-Zarr; "
+            "empty: a temporary folder.",
+        )
+        self.which = Form().add(self.target)
+        self.form = Form().add(self.scope, self.folder, self.threshold)
+        if predict_after:
+            self.predict_after = CheckBox(
+                name="predict_after", label="Predict when the training is done", value=True
+            )
+            self.form.add(self.predict_after)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.save_button)
+        buttons.addWidget(self.load_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.note)
+        layout.addLayout(buttons)
+        self.written = note()
+        parts = (self.which, self.reading, self.form, self.predict_button, self.written)
+        layout.addWidget(section("Apply the model", *parts, expanded=True))
+
+        self.save_button.clicked.connect(self._ask_and_save)
+        self.load_button.clicked.connect(self._ask_and_load)
+        self.predict_button.clicked.connect(self.predict)
+        self._timer = QTimer(self, interval=30, singleShot=True)
+        self._timer.timeout.connect(self._apply_threshold)
+        self.threshold.changed.connect(self._threshold_moved)
+        self.which.changed.connect(self.read_target)
+        panel.yielded.connect(self._on_event)
+        panel.finished.connect(self._on_finished)
+        self.refresh()
+
+    # ------------------------------------------------------------------ the model
+
+    def take(self, model, name):
+        """Hold a model under a name."""
+        self.model, self.name, self.results = model, name, None
+        self.read_target()
+        self.refresh()
+
+    def read_target(self):
+        """Read the image to predict on in the way of the model."""
+        if self.model is not None:
+            self.reading.spatial_dims = self.model.spatial_dims
+        self.reading.show_layer(self.target.value)
+        self.reading.suit(self.model)
+        rows = {"scope", "threshold", "predict_after"}
+        if self.target.value is not None and self._is_large(self.reading.source(self.target.value)):
+            rows.add("folder")
+        self.form.show_only(rows)
+
+    def _is_large(self, source):
+        classes = 2 if self.model is None else len(self.model.classes)
+        return is_large(source.array, source.shape, classes)
+
+    def _on_finished(self):
+        if self.streamed is not None:
+            say(self.written, f"Not finished; what there is lies in {self.streamed.path}")
+            self.streamed = None
+        self.refresh()
+
+    def refresh(self):
+        """Say what there is, and enable what can be done."""
+        model = self.model
+        self.save_button.setEnabled(model is not None)
+        self.predict_button.setEnabled(model is not None and not self.panel.running)
+        binary = model is not None and len(model.classes) == 2
+        self.threshold.enabled = binary and self.results is not None
+        if model is None:
+            say(self.note, "No model yet: run, or load one.")
+            return
+        text = f"Model: {self.name}."
+        if binary:
+            text += f" Threshold {model.threshold:.3f}: {model.threshold_source}."
+            text += " Its output is inverted." if model.inverted else ""
+        say(self.note, text)
+
+    def save(self, path):
+        """Write the model to a file."""
+        try:
+            self.model.save(path)
+        except OSError as error:
+            notify_error(f"The model could not be saved: {error}")
+
+    def load(self, path):
+        """Take a model from a file in place of the present one."""
+        from napari_metastructure.learning.model import load_model
+
+        try:
+            self.take(load_model(path), Path(path).stem)
+        except (OSError, ValueError) as error:
+            notify_error(error)
+
+    def _ask_and_save(self):
+        path, _ = QFileDialog.getSaveFileName(self, "Save model", "model.safetensors", _FILES)
+        if path:
+            self.save(Path(path).with_suffix(".safetensors"))
+
+    def _ask_and_load(self):
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _FILES)
+        if path:
+            self.load(path)
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, image=None):
+        """Apply the model to a layer in the background; gives a map and a mask as new layers."""
+        from napari_metastructure.learning.prediction import predict
+
+        source = image if isinstance(image, Source) else None
+        if source is None and self.target.value is not None:
+            source = self.reading.source(self.target.value)
+        if source is None:
+            notify_error("Choose an image to predict on.")
+            return
+        try:
+            region = self.reading.region(source)
+            data = self._input(source)
+        except ValueError as error:
+            notify_error(error)
+            return
+        index, placed = (), source.place()
+        if self.scope.value == _PLANE:
+            index = source.plane_index(self.viewer)
+            placed = source.place_plane(index)
+        one = (np.newaxis,) * len(index)
+        data = np.asarray(data[index])[one] if index else data
+        region = region[index][one] if index and region is not None else region
+        if self.model.channel_axis is not None:
+            data = np.moveaxis(data, -self.model.spatial_dims - 1, self.model.channel_axis)
+        self._applied_to = source, placed
+        if not index and self._is_large(source):
+            try:
+                self._stream(source)
+            except (OSError, ImportError) as error:
+                notify_error(error)
+                return
+        out = None if self.streamed is None else self.streamed.out
+        labels = out is not None and len(self.model.classes) > 2
+        job = predict(self.model, data, region=region, out=out, labels=labels)
+        self.panel.start(job, "Prediction")
+        self.refresh()
+
+    def _stream(self, source):
+        """Make the file that the prediction is written to, and its layers."""
+        model, binary = self.model, len(self.model.classes) == 2
+        self.results = None
+        self.threshold.value = model.threshold
+        self.streamed = Streamed(
+            self.viewer,
+            self.name,
+            source,
+            "float32" if binary else model.decide(np.zeros((len(model.classes), 1))).dtype,
+            model=model if binary else None,
+            record=model.record,
+            folder=self.folder.value,
+        )
+        say(self.written, f"Written to {self.streamed.path}")
+        if binary:
+            self.results = tuple(self.streamed.layers)
+
+    def _input(self, source):
+        """The image's array, channels just before the spatial axes, if it fits the model."""
+        layout, wanted = source.layout, self.model.in_channels
+        found = layout.num_channels if layout.input_axis is not None else 1
+        if (self.model.channel_axis is None) != (layout.input_axis is None) or found != wanted:
+            raise ValueError(
+                f"The model sees {wanted} channel{'s' * (wanted > 1)} but {source.name} is read "
+                f"with {found}; choose its channel axis and channels to match."
+            )
+        if len(layout.label_shape) < self.model.spatial_dims:
+            raise ValueError(f"The model needs volumes, but {source.name} is a single plane.")
+        return source.canonical
+
+    def _on_event(self, event):
+        if self.streamed is not None:
+            if self.streamed.on_event(event):
+                self.streamed = None
+        elif isinstance(event, Result) and isinstance(event.value, np.ndarray):
+            source, placed = self._applied_to
+            self.show_result(source.name, placed, source.shaped(event.value))
+
+    def show_result(self, image_name, placed, probabilities, labels=None):
+        """Add the probabilities, hidden, and the labels as layers; returns the labels layer."""
+        labels = self.model.decide(probabilities) if labels is None else labels
+        metadata = {RECORD: {**self.model.record, "applied_to": image_name, "model": self.name}}
+        maps = {"probability": probabilities}
+        if len(self.model.classes) > 2:
+            names = [f"probability of {label}" for label in self.model.classes]
+            maps = dict(list(zip(names, probabilities))[1:])
+        for kind, data in maps.items():
+            probability = self.viewer.add_image(
+                data,
+                name=f"{image_name} {kind} ({self.name})",
+                metadata=metadata,
+                visible=False,
+                **PROBABILITY,
+                **placed,
+            )
+        mask = self.viewer.add_labels(
+            labels, name=f"{image_name} segmentation ({self.name})", metadata=metadata, **placed
+        )
+        self.results = None
+        self.threshold.value = self.model.threshold
+        self.results = probability, mask
+        self.refresh()
+        return mask
+
+    def _threshold_moved(self):
+        self._timer.start()
+
+    def _apply_threshold(self):
+        """Draw the last mask again at the slider's threshold."""
+        if self.results is None or len(self.model.classes) != 2:
+            return
+        probability, mask = self.results
+        if isinstance(mask.data, Decided):
+            mask.data = Decided(self.model, probability.data, self.threshold.value)
+        else:
+            mask.data = self.model.decide(np.asarray(probability.data), self.threshold.value)
+        record = {**mask.metadata[RECORD], "threshold": self.threshold.value}
+        record["threshold_source"] = "set by hand"
+        mask.metadata = {**mask.metadata, RECORD: record}
+
+
+def is_grey(layer):
+    """Whether a layer is an image with one value per pixel."""
+    return isinstance(layer, Image) and not layer.rgb and not layer.multiscale
+
+
+def is_image(layer):
+    """Whether a layer can be an input: an image of grey values or colours."""
+    return isinstance(layer, Image)
+
+
+def is_labels(layer):
+    """Whether a layer can hold annotations."""
+    return isinstance(layer, Labels) and not layer.multiscale

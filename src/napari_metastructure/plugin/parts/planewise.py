@@ -1,0 +1,169 @@
+"""Counts over whole stacks, plane by plane, so that a job can be watched, paused and stopped.
+
+The functions that take a job are generators: ``value = yield from counted(job, ...)``. Once the
+job is stopping the value is None.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import check_labels, count_classes
+from napari_metastructure.jobs.events import Progress
+from napari_metastructure.labels import transition
+from napari_metastructure.labels.noise import NoiseSpec
+
+__all__ = [
+    "MOST_CLASSES",
+    "Between",
+    "as_classes",
+    "counted",
+    "frozen",
+    "is_binary",
+    "lazy",
+    "matrix_between",
+    "noise_between",
+    "planes_of",
+    "some_classes",
+    "spread",
+    "summed",
+]
+
+MOST_CLASSES = 32
+_MOST_PIXELS = 2**24
+
+
+def planes_of(data):
+    """The indices of all planes of an array."""
+    return list(np.ndindex(data.shape[:-2]))
+
+
+def spread(data, pixels=_MOST_PIXELS):
+    """Indices of planes, evenly spread over a stack, that hold about so many pixels at most."""
+    parts = planes_of(data)
+    step = max(1, round(len(parts) * np.prod(data.shape[-2:]) / pixels))
+    return parts[step // 2 :: step] or parts[:1]
+
+
+def some_classes(data):
+    """Classes to choose from, of a stack too large to be read at once: those on some planes."""
+    found = [count_classes(np.asarray(data[part]))[0] for part in spread(data)]
+    classes = np.unique(np.concatenate([[0], *found])).astype(int).tolist()
+    return classes if len(classes) <= MOST_CLASSES else [0]
+
+
+def lazy(data):
+    """One plane or volume as a dask array, for functions that refuse what a plane lacks."""
+    from dask.array import from_array
+
+    return data if hasattr(data, "dask") else from_array(data, chunks=-1)
+
+
+def frozen(data):
+    """A copy that later edits do not touch; made in the worker, for large stacks take a while."""
+    return data.copy() if isinstance(data, np.ndarray) else data
+
+
+def is_binary(*classes):
+    """Whether all of these are the classes of masks, whatever the value of the foreground."""
+    return all(np.count_nonzero(values) <= 1 for values in classes)
+
+
+def as_classes(plane, binary):
+    """The plane as a numpy array; a mask has class 1 in place of its foreground value."""
+    plane = np.asarray(plane)
+    return np.minimum(plane, 1).astype(np.int8) if binary else plane
+
+
+def summed(job, activity, parts, function):
+    """The sum of ``function(part)`` over parts of an array."""
+    total = 0
+    for done, part in enumerate(parts, start=1):
+        if job.stopping:
+            return None
+        total = total + function(part)
+        yield Progress(activity, done, len(parts))
+    return total
+
+
+def counted(job, data, parts):
+    """Sorted classes of the planes, and the number of pixels of each."""
+    check_labels(data)
+    total = {}
+    for done, part in enumerate(parts, start=1):
+        if job.stopping:
+            return None
+        for value, count in zip(*count_classes(np.asarray(data[part]))):
+            total[int(value)] = total.get(int(value), 0) + int(count)
+        yield Progress("looking for classes", done, len(parts))
+    if len(total) > MOST_CLASSES:
+        raise ValueError(
+            f"{len(total)} classes are too many to show; if these are instances, make them a "
+            "mask first."
+        )
+    values = sorted(total)
+    return np.array(values, int), np.array([total[value] for value in values], int)
+
+
+def noise_between(before, after):
+    """The corruptions that lead from one record of noise to another; None if they do not tell."""
+    before = before or []
+    if after is None or after[: len(before)] != before:
+        return None
+    return after[len(before) :]
+
+
+class Between(NamedTuple):
+    """What lies between a clean and a noisy label.
+
+    `classes` are the label values present in either, `binary` whether both are masks, `source`
+    where the matrix comes from. The row of a class is `row`.
+    """
+
+    matrix: np.ndarray
+    classes: list
+    binary: bool
+    source: str
+
+    def row(self, value):
+        return min(value, 1) if self.binary else value
+
+
+def matrix_between(job, clean, noisy, parts, known_noise=None):
+    """A `Between`, with the matrix in closed form if the noise has one, else by counting."""
+    values = yield from counted(job, clean, parts)
+    others = yield from counted(job, noisy, parts)
+    if job.stopping:
+        return None
+    classes = sorted({0, *values[0].tolist(), *others[0].tolist()})
+    binary = is_binary(values[0], others[0])
+    size = 2 if binary else classes[-1] + 1
+    if known_noise is not None:
+        matrix = _closed_form(known_noise, size, binary, *values)
+        if matrix is not None:
+            steps = [NoiseSpec(**step).summary() for step in known_noise]
+            source = f"known from the record of the noise: {', then '.join(steps) or 'none'}"
+            return Between(matrix, classes, binary, source)
+
+    def count(part):
+        return transition.count(*(as_classes(data[part], binary) for data in (clean, noisy)), size)
+
+    counts = yield from summed(job, "counting", parts, count)
+    if job.stopping:
+        return None
+    matrix = transition.normalised(counts)
+    absent = np.isnan(matrix).all(1)
+    matrix[absent] = np.eye(size)[absent]
+    return Between(matrix, classes, binary, "counted on both layers")
+
+
+def _closed_form(steps, size, binary, values, pixels):
+    """The matrix of known noise; None where borders moved or classes are missing."""
+    if not binary and len(values) < size:
+        return None
+    shares = np.zeros(size)
+    shares[np.minimum(values, 1) if binary else values] = pixels / max(pixels.sum(), 1)
+    try:
+        return transition.of(steps, size, fractions=shares)
+    except ValueError:
+        return None

@@ -1,0 +1,264 @@
+"""Run, pause and stop a job in a background thread, and watch it."""
+
+import time
+from importlib import import_module
+
+import pyqtgraph as pg
+from napari.qt.threading import create_worker
+from napari.utils import progress
+from napari.utils.notifications import notification_manager, show_error, show_info
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_metastructure.jobs.events import Job, Memory, Note, Progress, Step
+from napari_metastructure.plugin.parts.dock import note, say
+
+__all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
+
+
+_SECONDS_BETWEEN_UPDATES = 0.2
+
+
+class JobError(Exception):
+    """A failure inside a job, with its one-sentence reason."""
+
+
+class RunPanel(QWidget):
+    """Buttons, progress and status of one job at a time.
+
+    Parameters
+    ----------
+    action : str
+        Text of the start button.
+
+    Attributes
+    ----------
+    clicked : Signal
+        The start button was clicked.
+    yielded : Signal(object)
+        What the job yields, in the main thread.
+    finished : Signal
+        The job has ended, was stopped or has failed.
+    """
+
+    clicked = Signal()
+    yielded = Signal(object)
+    finished = Signal()
+
+    def __init__(self, action="Run"):
+        super().__init__()
+        self.worker = self.job = self._bar = None
+        self._problem = None
+        self.run_button = QPushButton(action)
+        self.pause_button = QPushButton("Pause")
+        self.stop_button = QPushButton("Stop")
+        self.run_button.clicked.connect(self.clicked)
+        self.pause_button.clicked.connect(self.toggle_pause)
+        self.stop_button.clicked.connect(self.stop)
+        self.progress_bar = QProgressBar()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.reason = note()
+
+        buttons = QGridLayout()
+        buttons.addWidget(self.run_button, 0, 0, 1, 2)
+        buttons.addWidget(self.pause_button, 1, 0)
+        buttons.addWidget(self.stop_button, 1, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        layout.addWidget(self.reason)
+        layout.addWidget(self.progress_bar)
+        layout.addWidget(self.status)
+        self._refresh()
+
+    @property
+    def running(self):
+        return self.worker is not None
+
+    def set_problem(self, reason):
+        """Disable the start button for this reason; None enables it."""
+        self._problem = reason
+        self._refresh()
+
+    def start(self, job, description):
+        """Run a `Job` in a background thread."""
+        self.job, self._started, self._next_show = job, time.monotonic(), 0.0
+        self._description, self._memory = description, ""
+        self._bar = progress(total=0, desc=description)
+        self.worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
+        self.worker.yielded.connect(self._on_event)
+        self.worker.errored.connect(self._on_error)
+        self.worker.paused.connect(self._refresh)
+        self.worker.resumed.connect(self._refresh)
+        self.worker.finished.connect(self._on_finished)
+        self.status.setText(f"{description} …")
+        self._refresh()
+        self.worker.start()
+
+    def toggle_pause(self):
+        """Hold the job before its next step, or let it go on."""
+        if self.running:
+            self.worker.toggle_pause()
+            self.pause_button.setEnabled(False)
+
+    def stop(self):
+        """End the job early with what it has."""
+        if self.running:
+            self.job.stop()
+            self.worker.resume()
+            self.status.setText("stopping …")
+            self.stop_button.setEnabled(False)
+
+    def abandon(self):
+        """End the job without a result, as when the widget is closed."""
+        if self.running:
+            self.job.stop()
+            self.worker.resume()
+            self.worker.quit()
+
+    def _on_event(self, event):
+        if self.job is None:  # closed meanwhile
+            return
+        self.yielded.emit(event)
+        if isinstance(event, Step):
+            self._show(event.step, event.total, f"epoch {event.epoch}, loss {event.loss:.3f}")
+        elif isinstance(event, Memory):
+            self._memory = f" · {event.text}"
+        elif isinstance(event, Note):
+            show_info(event.text)
+        elif isinstance(event, Progress) and event.total > 1:
+            self._show(event.done, event.total, event.activity)
+
+    def _show(self, done, total, text):
+        """Show how far the job is, a few times a second: napari's bar redraws the window."""
+        now = time.monotonic()
+        if now < self._next_show and done < total:
+            return
+        self._next_show = now + _SECONDS_BETWEEN_UPDATES
+        elapsed = now - self._started
+        left = elapsed / max(done, 1) * (total - done)
+        if not self.job.stopping:
+            times = f"{_clock(elapsed)}, about {_clock(left)} left"
+            self.status.setText(f"{text} · {times}{self._memory}")
+        self.progress_bar.setRange(0, total)
+        self.progress_bar.setValue(done)
+        if self._bar.total != total:
+            self._bar.reset(total)
+        self._bar.update(done - self._bar.n)
+
+    def _on_error(self, error):
+        self.status.setText(f"{self._description} failed: {error}")
+        notification_manager.receive_error(type(error), error, error.__traceback__)
+
+    def _on_finished(self):
+        failed = "failed" in self.status.text()
+        self.job.close()
+        self._bar.close()
+        self.worker = self.job = self._bar = None
+        self.progress_bar.setRange(0, 1)
+        self.progress_bar.setValue(0)
+        if not failed:
+            elapsed = _clock(time.monotonic() - self._started)
+            self.status.setText(f"{self._description} finished after {elapsed}")
+        self._refresh()
+        self.finished.emit()
+
+    def _refresh(self):
+        running = self.running
+        paused = running and self.worker.is_paused
+        self.run_button.setEnabled(not running and self._problem is None)
+        self.pause_button.setEnabled(running)
+        self.pause_button.setText("Resume" if paused else "Pause")
+        self.stop_button.setEnabled(running)
+        self.progress_bar.setVisible(running)
+        say(self.reason, None if running else self._problem)
+        self.status.setVisible(bool(self.status.text()) or running)
+
+
+def _drive(job):
+    """The job as a generator function; errors keep their sentence (RuntimeError would be lost)."""
+    try:
+        yield from job
+    except RuntimeError as error:
+        raise JobError(str(error)) from error
+
+
+def late_job(function, **arguments):
+    """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
+
+    def work(job):
+        yield Progress("starting", 0, 1)
+        module, name = function.split(":")
+        inner = getattr(import_module(module), name)(**arguments)
+        inner.preview = job.preview
+        for event in inner:
+            yield event
+            inner.preview = job.preview
+            if job.stopping:
+                inner.stop()
+
+    return Job(work)
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+class Curves(pg.GraphicsLayoutWidget):
+    """Live curves, one panel above the other, redrawn at most four times a second.
+
+    Parameters
+    ----------
+    panels : dict of {str: list of str}
+        Title of each panel, and the names of its curves.
+    x_label : str
+        Of the last panel.
+    """
+
+    _COLOURS = ("#4cc9f0", "#f72585", "#ffd166", "#06d6a0")
+
+    def __init__(self, panels, x_label="step"):
+        super().__init__()
+        self.setBackground(None)
+        self.setFixedHeight(130 * len(panels))
+        self._points, self._curves = {}, {}
+        for row, (title, names) in enumerate(panels.items()):
+            plot = self.addPlot(row=row, col=0, title=title, enableMenu=False)
+            plot.hideButtons()
+            plot.showGrid(y=True, alpha=0.2)
+            plot.getAxis("bottom").enableAutoSIPrefix(False)
+            plot.getAxis("left").enableAutoSIPrefix(False)
+            if row == len(panels) - 1:
+                plot.setLabel("bottom", x_label)
+            if len(names) > 1:
+                plot.addLegend(offset=(-5, 5), labelTextSize="8pt")
+            for name, colour in zip(names, self._COLOURS):
+                symbol = {"symbol": "o", "symbolSize": 4, "symbolBrush": colour} if row else {}
+                self._curves[name] = plot.plot(pen=pg.mkPen(colour, width=2), name=name, **symbol)
+        self.clear_points()
+        self._timer = QTimer(self, interval=250, singleShot=True)
+        self._timer.timeout.connect(self._draw)
+
+    def clear_points(self):
+        """Begin anew."""
+        self._points = {name: ([], []) for name in self._curves}
+        self._draw()
+
+    def add_point(self, name, x, y):
+        """Append a point to a curve."""
+        xs, ys = self._points[name]
+        xs.append(x)
+        ys.append(y)
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _draw(self):
+        for name, (xs, ys) in self._points.items():
+            self._curves[name].setData(xs, ys)
+
+
+def notify_error(error):
+    """Show the sentence of an error as a napari notification."""
+    show_error(str(error))

@@ -1,0 +1,65 @@
+"""Folders that napari opens through this plugin: images/ with masks/ or labels/ beside it."""
+
+from napari_metastructure.files.read import folder_layout, paths_of, read_pair
+
+__all__ = ["get_reader"]
+
+_MOST_LAYERS = 100
+
+
+def get_reader(path):
+    """A reader for a folder that holds ``images/`` and ``masks/`` (or ``labels/``); else None.
+
+    Parameters
+    ----------
+    path : str or list of str
+
+    Returns
+    -------
+    callable or None
+        It gives an image and a labels layer, with the file names as ``metadata["names"]``.
+    """
+    if isinstance(path, list) or folder_layout(path) is None:
+        return None
+    try:
+        for folder in folder_layout(path):
+            paths_of(folder)
+    except ValueError:  # a folder without images is not ours
+        return None
+    return _read
+
+
+def _read(path):
+    images, labels = read_pair(path)
+    if labels.axes.endswith("s"):
+        raise ValueError(f"The labels in {path} are coloured pictures, not one number per pixel.")
+    if not isinstance(images.data, list):
+        return [
+            _layer(images.data, images, "images", "image"),
+            _layer(labels.data, images, "labels", "labels"),
+        ]
+    if 2 * len(images.data) > _MOST_LAYERS:
+        raise ValueError(
+            f"The {len(images.data)} images in {path} differ in shape, too many to open each as a "
+            "layer: open some of them, or use the command line."
+        )
+    pairs = zip(images.names, images.data, labels.data)
+    return [
+        _layer(data, images, f"{name} {kind}", kind)
+        for name, image, label in pairs
+        for data, kind in ((image, "image"), (label, "labels"))
+    ]
+
+
+def _layer(data, pixels, name, kind):
+    """What napari makes a layer from."""
+    options = {"name": name, "scale": pixels.scale, "units": pixels.units}
+    options["axis_labels"] = ["plane" if axis == "i" else axis for axis in pixels.axes]
+    if pixels.axes.endswith("s"):
+        options |= {key: options[key][:-1] for key in ("scale", "units", "axis_labels")}
+        options |= {"rgb": True} if kind == "image" else {}
+    if not isinstance(pixels.data, list):
+        options["metadata"] = {"names": list(pixels.names)}
+    if kind == "labels" and data.dtype.kind not in "iu":
+        data = data.astype("uint8")
+    return data, options, kind

@@ -1,0 +1,353 @@
+import json
+import signal
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner
+
+from napari_metastructure.cli import main as cli
+from napari_metastructure.cli.options import config_options
+from napari_metastructure.files.read import read
+from napari_metastructure.labels import noise
+from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = ["--channels", "4", "--depth", "3", "--patch-size", "32", "--min-steps", "1"]
+QUICK += ["--epochs", "1", "--batch-size", "4", "--device", "cpu", "--quiet"]
+
+
+@pytest.fixture
+def folder(tmp_path, blobs, monkeypatch):
+    """A folder with images/ and masks/, which is the present one."""
+    images, masks = blobs(6, seed=0, size=48)
+    for name, stack in (("images", images), ("masks", masks)):
+        (tmp_path / name).mkdir()
+        for number, plane in enumerate(stack):
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", plane)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments, code=0):
+    """What a command prints, if it ends with this code."""
+    found = CliRunner().invoke(_Main(), [str(a) for a in arguments])
+    assert found.exit_code == code, found.output
+    assert "Traceback" not in found.output
+    return found.output
+
+
+class _Main:
+    """`cli.main` as something that `CliRunner` can run."""
+
+    name = "napari-metastructure"
+
+    def main(self, args, **_):
+        cli.main(list(args))
+
+
+def record_of(path):
+    return json.loads((path.parent / f"{path.name}.record.json").read_text())
+
+
+# --------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands.commands))
+def test_each_command_teaches_by_example(name):
+    text = run(name, "--help")
+    assert f"napari-metastructure {name} " in text
+
+
+def test_options_state_what_the_model_states():
+    text = " ".join(run("train", "--help").split())
+    for name, field in TrainingConfig.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.description.split("; ")[0][:12] in text
+    assert "[default: 16; 2<=x<=256]" in text  # channels
+
+
+def test_options_of_a_model_leave_unset_what_is_not_typed():
+    import click
+
+    seen = []
+
+    @click.command()
+    @config_options(SegmentConfig)
+    def command(config):
+        seen.append(config)
+
+    CliRunner().invoke(command, ["--mode", "paper", "--no-ems"])
+    CliRunner().invoke(command, ["--time-limit", "none", "--num-thresholds", "7"])
+    assert (seen[0].channels, seen[0].ems) == (64, False)  # the published width
+    assert (seen[1].channels, seen[1].time_limit, seen[1].num_thresholds) == (8, None, 7)
+
+
+# ------------------------------------------------------------------------------- the job
+
+
+def test_corrupt_train_predict_compare_replay(folder):
+    run("corrupt", "masks", "-o", "noisy.ome.tif", "--kind", "flip", "--ratio", 0.2, "--seed", 3)
+    masks = read("masks").data
+    np.testing.assert_array_equal(
+        read("noisy.ome.tif").data, noise.corrupt(masks, "flip", ratio=0.2, seed=3)
+    )
+    record = record_of(folder / "noisy.ome.tif")
+    assert record["config"]["ratio"] == 0.2
+    assert record["inputs"]["labels"]["files"] == 6
+    assert record["versions"]["numpy"] == np.__version__
+    assert not record["stopped"]
+
+    run("train", "images", "noisy.ome.tif", "-o", "m.safetensors", "--seed", 5, *QUICK)
+    record = record_of(folder / "m.safetensors")
+    assert record["options"]["noise"]["kind"] == "flip"  # from the record beside the labels
+    assert record["threshold_source"].startswith("transition matrix")
+    assert len(record["loss"]) == record["steps"]
+
+    out = ["-o", "labels", "--probabilities", "p.ome.tif", "--quiet"]
+    run("predict", "m.safetensors", "images", *out)
+    assert read("labels").names == tuple("012345")
+    p = read("p.ome.tif").data
+    np.testing.assert_array_equal(read("labels").data, p > 0.5)
+
+    text = run("compare", "masks", "p.ome.tif", "-o", "scores.json")
+    scores = json.loads((folder / "scores.json").read_text())["scores"]
+    assert f"{scores['auc']:.4f}" in text
+    assert "the mask" not in run("info", "m.safetensors", "p.ome.tif", ".")
+
+    for result in ("noisy.ome.tif", "m.safetensors", "labels", "scores.json"):
+        text = run("replay", f"{result}.record.json", "--quiet")
+        assert "the same, bit by bit" in text
+
+
+def test_segment_without_labels(folder):
+    out = ["-o", "found.ome.tif", "--model", "m.safetensors"]
+    run("segment", "images", *out, "--start", "otsu", "--polarity", "bright", *QUICK)
+    assert set(np.unique(read("found.ome.tif").data)) <= {0, 1}
+    assert record_of(folder / "m.safetensors")["start"] == ["otsu"]
+
+
+def test_density_of_noisy_against_clean_labels(folder):
+    run("corrupt", "masks", "-o", "noisy.npy", "--kind", "flip", "--ratio", 0.3)
+    run("density", "masks", "-o", "maps.ome.tif", "--radius", 5)
+    assert read("maps.ome.tif").data.shape == (2, 6, 48, 48)
+    text = run("density", "noisy.npy", "--clean", "masks", "-o", "r.npy", "--quiet")
+    assert float(text.split("%")[0]) > 99
+
+
+def test_a_folder_with_images_and_masks_gives_both(folder):
+    run("train", folder, "-o", "m.safetensors", *QUICK)
+    assert record_of(folder / "m.safetensors")["images"] == 5  # one held back
+
+
+def test_differing_shapes_are_trained_on_and_predicted(folder):
+    for name in ("images", "masks"):
+        tifffile.imwrite(folder / name / "9.tif", np.eye(40, 33, dtype=np.uint8))
+    run("train", folder, "-o", "m.safetensors", *QUICK)
+    run("predict", "m.safetensors", "images", "-o", "labels", "--quiet")
+    found = read("labels")
+    assert found.data[-1].shape == (40, 33)
+    assert found.names == (*"012345", "9")
+
+
+# ------------------------------------------------------------------------------ settings
+
+
+def test_command_line_wins_over_settings_file(folder):
+    (folder / "s.yaml").write_text("kind: flip\nratio: 0.3\nseed: 4\n")
+    run("corrupt", "masks", "-o", "a.tif", "--settings", "s.yaml", "--ratio", "0.1")
+    config = record_of(folder / "a.tif")["config"]
+    assert (config["kind"], config["ratio"], config["seed"]) == ("flip", 0.1, 4)
+    run("corrupt", "masks", "-o", "b.tif", "--settings", "a.tif.record.json")
+    assert record_of(folder / "b.tif")["config"] == config
+    assert (
+        record_of(folder / "b.tif")["outputs"]["output"]["digest"]
+        == record_of(folder / "a.tif")["outputs"]["output"]["digest"]
+    )
+
+
+def test_matrix_and_classes_from_the_command_line(folder):
+    run("corrupt", "masks", "-o", "a.tif", "--kind", "transition", "--matrix", "[[0,1],[1,0]]")
+    np.testing.assert_array_equal(read("a.tif").data, 1 - read("masks").data)
+    run("corrupt", "masks", "-o", "b.tif", "--kind", "sample", "--fraction", 0, "--classes", "2")
+    np.testing.assert_array_equal(read("b.tif").data, read("masks").data)
+
+
+# ----------------------------------------------------------------------------- bad input
+
+
+def test_failures_are_one_sentence_and_a_code(folder):
+    (folder / "empty").mkdir()
+    (folder / "s.yaml").write_text("epoch: 3")
+    (folder / "m.safetensors").write_bytes(b"no model")
+    flip = ["--kind", "flip"]
+    cases = [
+        (1, ["corrupt", "empty", "-o", "a.tif", *flip], "no image in the folder"),
+        (1, ["corrupt", "nowhere", "-o", "a.tif", *flip], "no file or folder"),
+        (1, ["corrupt", "masks", "-o", "no/a.tif", *flip], "no folder"),
+        (1, ["corrupt", "masks", "-o", "masks", *flip], "exists already"),
+        (1, ["corrupt", "masks/0.tif", "-o", "masks/0.tif", "--overwrite", *flip], "what the run"),
+        (1, ["train", "images", "-o", "n.safetensors"], "There are no labels"),
+        (1, ["predict", "m.safetensors", "images", "-o", "a.tif"], "is damaged"),
+        (1, ["replay", "s.yaml"], "cannot be read as a record"),
+        (2, ["corrupt", "masks", "-o", "a.tif"], "kind is missing"),
+        (2, ["corrupt", "masks", "-o", "a.tif", *flip, "--ratio", "2"], "0<=x<=1"),
+        (2, ["corrupt", "masks", "-o", "a.tif", *flip, "--classes", "a,b"], "neither numbers"),
+        (2, ["train", "images", "masks", "-o", "m.pt"], "should end in"),
+        (2, ["train", ".", "-o", "n.safetensors", "--settings", "s.yaml"], "parameter 'epoch'"),
+        (2, ["predict", "m.safetensors", "images"], "Nothing to write"),
+    ]
+    for code, arguments, text in cases:
+        lines = run(*arguments, code=code).strip().splitlines()
+        assert text in lines[-1]
+        assert lines[-1].startswith("Error: ")
+        assert code == 2 or len(lines) == 1
+    assert not (folder / "a.tif").exists()
+
+
+def test_replay_tells_changed_inputs_and_changed_results(folder):
+    run("corrupt", "masks", "-o", "a.tif", "--kind", "flip", "--seed", 1)
+    path = folder / "a.tif.record.json"
+    record = json.loads(path.read_text())
+    record["config"]["seed"] = 2
+    record["versions"]["numpy"] = "1.0"
+    path.write_text(json.dumps(record))
+    text = run("replay", path, code=1)
+    assert "differs in" in text
+    assert "numpy was 1.0" in text
+    tifffile.imwrite(folder / "masks" / "0.tif", np.zeros((48, 48), np.uint8))
+    assert "have changed since" in run("replay", path, code=1)
+
+
+def test_replay_takes_floats_within_rounding_for_the_same(folder):
+    run("density", "masks", "-o", "d.npy", "--radius", 3)
+    path = folder / "d.npy.record.json"
+    for gap, code, text in ((1e-6, 0, "same within"), (0.1, 1, "differs by up to 0.1")):
+        np.save(folder / "d.npy", read("d.npy").data + np.float32(gap))
+        record = json.loads(path.read_text())
+        from napari_metastructure.cli.run import result_digest
+
+        record["outputs"]["output"]["digest"] = result_digest(folder / "d.npy")
+        path.write_text(json.dumps(record))
+        assert text in run("replay", path, code=code)
+
+
+def test_stopped_training_is_kept_and_marked(folder, monkeypatch):
+    from napari_metastructure.jobs import progress
+    from napari_metastructure.jobs.events import Step
+
+    monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
+    run("train", ".", "-o", "m.safetensors", *QUICK, "--epochs", 50)
+    record = record_of(folder / "m.safetensors")
+    assert record["stopped"]
+    assert record["steps"] == 3
+
+
+def _stop_at(kind, attribute, number):
+    """In place of the progress bar: Ctrl-C, at a certain event."""
+
+    def show(self, event):
+        if isinstance(event, kind) and getattr(event, attribute) == number:
+            signal.raise_signal(signal.SIGINT)
+
+    return show
+
+
+def test_zarr_in_and_out_is_the_same_as_tiff(folder):
+    pytest.importorskip("zarr")
+    run("corrupt", "masks", "-o", "a.ome.zarr", "--kind", "dilate", "--radius", 2)
+    run("corrupt", "a.ome.zarr", "-o", "b.ome.zarr", "--kind", "flip", "--seed", 1, "--quiet")
+    run("corrupt", "a.ome.zarr", "-o", "b.tif", "--kind", "flip", "--seed", 1)
+    np.testing.assert_array_equal(read("b.ome.zarr").data, read("b.tif").data)
+    record = record_of(folder / "b.ome.zarr")
+    assert read("b.ome.zarr").record["config"] == record["config"]
+    run("train", ".", "-o", "m.safetensors", *QUICK)
+    out = ["-o", "c.ome.zarr", "--probabilities", "p.ome.zarr", "--quiet"]
+    run("predict", "m.safetensors", "images", *out)
+    run("predict", "m.safetensors", "images", "-o", "c.tif", "--quiet")
+    np.testing.assert_array_equal(read("c.ome.zarr").data, read("c.tif").data)
+    assert read("p.ome.zarr").data.dtype == np.float32
+    assert read("p.ome.zarr").complete
+
+
+def test_stopped_prediction_leaves_a_partial_image(folder, monkeypatch):
+    pytest.importorskip("zarr")
+    from napari_metastructure.jobs import progress
+    from napari_metastructure.jobs.events import Progress
+
+    run("train", ".", "-o", "m.safetensors", *QUICK)
+    monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Progress, "done", 2))
+    text = run("predict", "m.safetensors", "images", "-o", "c.ome.zarr")
+    assert "Wrote c.ome.zarr, which is partial." in text
+    assert record_of(folder / "c.ome.zarr")["partial"]
+    assert "partial: the run that makes it has not finished" in run("info", "c.ome.zarr")
+
+
+def test_coloured_images_are_trained_on_with_all_channels(folder):
+    from skimage.io import imsave
+
+    (folder / "rgb").mkdir()
+    for path in (folder / "images").iterdir():
+        grey = (tifffile.imread(path) // 16).clip(0, 255).astype(np.uint8)
+        colours = np.stack([grey, 255 - grey, grey // 2], -1)
+        imsave(folder / "rgb" / f"{path.stem}.png", colours, check_contrast=False)
+    run("train", "rgb", "masks", "-o", "m.safetensors", *QUICK)
+    assert record_of(folder / "m.safetensors")["config"]["channel_axis"] == 3
+    run("predict", "m.safetensors", "rgb", "-o", "labels", "--quiet")
+    assert read("labels").data.shape == (6, 48, 48)
+
+
+def test_scheduler_gives_the_same_as_this_machine(folder):
+    pytest.importorskip("zarr")
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(processes=False, protocol="tcp", **options) as local:
+        there = ["--scheduler", local.scheduler_address, "--quiet"]
+        noise = ["--kind", "shift", "--radius", 2, "--seed", 1]
+        run("corrupt", "masks", "-o", "a.ome.zarr", *noise, *there)
+        run("train", ".", "-o", "m.safetensors", *QUICK)
+        run("predict", "m.safetensors", "images", "-o", "b.ome.zarr", *there)
+        text = run("corrupt", "masks", "-o", "a.tif", *noise, *there, code=1)
+        assert "a.tif should end in .ome.zarr" in text
+    run("corrupt", "masks", "-o", "a.tif", *noise)
+    run("predict", "m.safetensors", "images", "-o", "b.tif", "--quiet")
+    for name in "ab":
+        np.testing.assert_array_equal(read(f"{name}.ome.zarr").data, read(f"{name}.tif").data)
+
+
+# --------------------------------------------------------------------------------- sweep
+
+
+def test_sweep_goes_on_where_it_stopped(folder):
+    settings = folder / "sweep.yaml"
+    settings.write_text("flip: []\ndilate: []\nerode: []\nskeletonize: false\nrandom: false\n")
+    options = [*QUICK, "--seeds", "1", "--settings", "sweep.yaml"]
+    text = run("sweep", ".", "-o", "found", "--sample", "0.5", *options)
+    assert "Full annotation reaches a Dice of" in text
+    assert (folder / "found" / "sweep.html").is_file()
+    first = (folder / "found" / "runs.jsonl").read_text()
+    assert len(first.splitlines()) == 2
+    run("sweep", ".", "-o", "found", "--sample", "0.5,0.2", *options)
+    assert (folder / "found" / "runs.jsonl").read_text().startswith(first)
+    record = json.loads((folder / "found" / "sweep.json").read_text())
+    assert [row["amount"] for row in record["table"]] == [None, 0.5, 0.2]
+    assert set(record["inputs"]) == {"images", "labels"}
+    text = run("sweep", ".", "-o", "found", *options, "--channels", "8", code=1)
+    assert "another channels; choose another folder" in text
+
+
+@pytest.mark.parametrize("name", ["found.ome.zarr", "found.tif"])
+def test_segment_images_larger_than_memory(folder, name):
+    pytest.importorskip("zarr")
+    from napari_metastructure.files import read as files
+
+    files.write("stack.ome.zarr", read("images").data)
+    options = ["--start", "otsu", "--polarity", "bright", *QUICK]
+    run("segment", "stack.ome.zarr", "-o", name, *options)
+    found = read(name)
+    assert found.complete
+    assert found.data.shape == (6, 48, 48)
+    assert 0 < np.asarray(found.data).mean() < 1
+    text = run("segment", "stack.ome.zarr", "-o", "a.tif", "--probabilities", "p.tif", code=1)
+    assert "masks only" in text

@@ -1,0 +1,276 @@
+import numpy as np
+import pytest
+
+import napari_metastructure as nms
+from napari_metastructure.jobs.events import Done, Progress, Round, Step
+
+QUICK = {
+    "channels": 4,
+    "depth": 3,
+    "epochs": 1,
+    "patch_size": 32,
+    "learning_rate": 0.02,
+    "min_steps": 60,
+    "device": "cpu",
+}
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def _stack(planes=3, bright=True, side=64, seed=0):
+    """Bright discs on a noisy background, and where they are."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    truth = np.zeros((planes, side, side), bool)
+    for plane in truth:
+        for cy, cx in rng.uniform(0, side, (4, 2)):
+            plane |= (y - cy) ** 2 + (x - cx) ** 2 < 60
+    image = 1000 + (400 if bright else -400) * truth + rng.normal(0, 60, truth.shape)
+    return image.astype(np.uint16), truth
+
+
+def _dice(mask, truth):
+    return 2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum())
+
+
+def _end(*arguments, **params):
+    *_, done = nms.segment(*arguments, **{**QUICK, **params})
+    assert isinstance(done, Done)
+    return done
+
+
+@pytest.mark.parametrize("bright", [True, False])
+def test_objects_are_found_upright_whatever_the_polarity(bright):
+    stack, truth = _stack(bright=bright)
+    done = _end(stack, seed=0)
+    assert done.record["polarity"] == ("bright" if bright else "dark")
+    assert _dice(done.masks[0] > 0, truth) > 0.9
+    assert _dice(done.model.segment(stack) > 0, truth) > 0.9
+
+
+def test_one_mask_and_probability_per_image_of_its_shape():
+    stack, _ = _stack()
+    images = [stack, stack[0, :40, :50], stack[None, :2].astype(float)]
+    done = _end(images, seed=0)
+    for image, mask, probability in zip(images, done.masks, done.probabilities):
+        assert mask.shape == probability.shape == image.shape
+        assert mask.dtype == np.uint8
+        assert probability.dtype == np.float32
+        assert set(np.unique(mask)) <= {0, 1}
+        assert np.array_equal(mask, probability > done.model.threshold)
+
+
+@pytest.mark.parametrize("mode", ["robust", "paper"])
+def test_same_seed_same_result(mode):
+    stack, _ = _stack()
+    first, again, other = (
+        _end(stack, mode=mode, seed=seed, **({"epochs": 2} if mode == "paper" else {}))
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first.probabilities[0], again.probabilities[0])
+    assert not np.array_equal(first.probabilities[0], other.probabilities[0])
+
+
+def test_record_repeats_the_run():
+    stack, _ = _stack()
+    first = _end(stack)
+    *_, again = nms.segment(stack, first.record["config"])
+    assert np.array_equal(first.masks[0], again.masks[0])
+
+
+def test_rounds_show_the_preview_plane():
+    stack, _ = _stack()
+    job = nms.segment(stack, seed=0, rounds=2, **QUICK)
+    job.preview = stack[1]
+    rounds = [event for event in job if isinstance(event, Round)]
+    assert [event.round for event in rounds] in ([0, 1], [0, 1, 2])
+    for event in rounds:
+        assert np.array_equal(event.image, stack[1])
+        assert event.probability.shape == event.candidate.shape == event.label.shape == (64, 64)
+        assert 0 <= event.label_change <= 1
+
+
+def test_settled_labels_end_the_run_early():
+    stack, _ = _stack()
+    done = _end(stack, seed=0, rounds=8)
+    assert len(done.history["rounds"]) < 8
+    assert done.history["rounds"][-1]["label_change"] < 0.01
+
+
+def test_stop_gives_a_result_at_once():
+    stack, _ = _stack()
+    job, steps = nms.segment(stack, seed=0, **{**QUICK, "epochs": 10_000}), 0
+    for event in job:
+        steps += isinstance(event, Step)
+        if steps == 3:
+            job.stop()
+    assert steps == 3
+    assert event.stopped
+    assert event.masks[0].shape == stack.shape
+
+
+def test_time_limit_shortens_the_schedule():
+    stack, _ = _stack()
+    events = list(nms.segment(stack, seed=0, time_limit=1.5, **{**QUICK, "epochs": 10_000}))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert len(steps) < steps[0].total
+    assert steps[-1].step > 0.5 * steps[-1].total
+    assert isinstance(events[-1], Done)
+
+
+def test_paper_mode_has_the_published_defaults():
+    config = nms.SegmentConfig(mode="paper")
+    published = {
+        "channels": 64,
+        "epochs": 100,
+        "batch_size": 32,
+        "patch_size": 256,
+        "learning_rate": 0.05,
+        "loss": "dmi+iou",
+        "start": "black",
+        "ems": True,
+        "shift": 1,
+        "fraction": 0.1,
+        "num_thresholds": 30,
+    }
+    assert {name: getattr(config, name) for name in published} == published
+    assert nms.SegmentConfig(mode="paper", channels=8).channels == 8
+    assert nms.SegmentConfig().channels < 64
+
+
+def test_paper_mode_learns_labels_of_its_own():
+    stack, _ = _stack(side=72)
+    events = list(nms.segment(stack, mode="paper", seed=0, **{**QUICK, "epochs": 3}))
+    rounds = [event for event in events if isinstance(event, Round)]
+    assert [event.round for event in rounds] == [1, 2, 3]
+    for event in rounds:
+        assert event.label.sum() < event.candidate.sum() <= event.candidate.size / 2
+    assert events[-1].masks[0].mean() <= 0.5
+
+
+def test_a_users_labels_and_scribbles_start_the_run():
+    stack, truth = _stack()
+    done = _end(stack, labels=truth.astype(np.uint8), start="labels", seed=0)
+    assert _dice(done.masks[0] > 0, truth) > 0.9
+    scribbles = np.ones(stack.shape, np.uint8) * (np.indices(stack.shape).sum(0) % 9 == 0)
+    scribbles[truth & (scribbles > 0)] = 2
+    done = _end(stack, labels=scribbles, start="scribbles", seed=0)
+    assert _dice(done.masks[0] > 0, truth) > 0.9
+
+
+@pytest.mark.parametrize("start", ["otsu", "li", "triangle", "local", "sato"])
+def test_every_filter_can_start_the_run(start):
+    stack, _ = _stack(planes=1)
+    assert _end(stack, start=start, seed=0).record["start"] == [start]
+
+
+@pytest.mark.parametrize("mode", ["robust", "paper"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((2, 32, 32), np.uint8),
+        np.full((32, 32), 65535, np.uint16),
+        np.ones((1, 1)),
+    ],
+    ids=["zero", "saturated", "one pixel"],
+)
+def test_nothing_is_found_where_nothing_is(mode, image):
+    done = _end(image, mode=mode, seed=0)
+    assert not done.masks[0].any()
+
+
+@pytest.mark.parametrize("mode", ["robust", "paper"])
+def test_images_smaller_than_the_stride(mode):
+    image = np.zeros((5, 3))
+    image[1:3, 1:] = 9
+    assert _end(image, mode=mode, seed=0).masks[0].shape == (5, 3)
+
+
+def test_planes_without_contrast_stay_empty():
+    stack, truth = _stack()
+    stack[1] = 0
+    done = _end(stack, seed=0)
+    assert done.masks[0][1].mean() < 0.02
+    assert _dice(done.masks[0][::2] > 0, truth[::2]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("images", "params", "message"),
+    [
+        (np.full((8, 8), np.nan), {}, "NaN or infinity"),
+        (np.array([[0, np.inf]]), {}, "NaN or infinity"),
+        (np.ones(5), {}, "fewer than 2 axes"),
+        (np.ones((0, 5)), {}, "no pixels"),
+        ([], {}, "no image"),
+        (np.ones((8, 8)), {"start": "labels"}, "needs labels"),
+        (np.ones((8, 8)), {"labels": np.ones((8, 8), int)}, "labels are used with"),
+        (np.ones((8, 8)), {"start": "otsuu"}, "start should be"),
+        (np.ones((8, 8)), {"time_limit": 0}, "time_limit should be"),
+    ],
+)
+def test_what_is_wrong_is_named(images, params, message):
+    with pytest.raises(ValueError, match=message):
+        _end(images, **params)
+
+
+def test_without_time_to_learn_the_start_is_the_result():
+    stack, truth = _stack()
+    done = _end(stack, seed=0, time_limit=1e-6)
+    assert "too little time" in done.record["note"]
+    assert nms.metrics.evaluate(truth, done.masks[0])["dice"] > 0.7
+    assert np.array_equal(done.probabilities[0] > 0.5, done.masks[0])
+
+
+# ----------------------------------------------------------------- larger than memory
+
+
+def lazy(images):
+    zarr = pytest.importorskip("zarr")
+    chunks = (1, 32, 32)
+    return zarr.create_array(zarr.storage.MemoryStore(), data=images, chunks=chunks)
+
+
+@pytest.mark.parametrize("mode", ["robust", "paper"])
+def test_large_images_are_trained_on_in_part_and_written_as_they_come(
+    blobs, one_thread, monkeypatch, mode
+):
+    images, masks = blobs(count=12, size=64)
+    monkeypatch.setattr("napari_metastructure.few_labels.segment._MOST_TRAINED", 4 * 64 * 64)
+    out = np.full(images.shape, 7, np.uint8)
+    params = {"channels": 4, "depth": 3, "epochs": 2, "seed": 0, "mode": mode, "min_steps": 30}
+    images[5] = 900  # constant: nothing to find
+    *_, done = nms.segment(lazy(images), out=out, patch_size=64, polarity="bright", **params)
+    assert done.masks[0] is out
+    assert done.probabilities is None
+    assert set(np.unique(out)) <= {0, 1}
+    assert not out[5].any()
+    assert done.record["images"] == [[12, 64, 64], 12]
+    if mode == "robust":
+        found = done.model.predict(images[[2, 9]]) > done.model.threshold
+        np.testing.assert_array_equal(out[[2, 9]], found)
+        overlap = 2 * np.count_nonzero(out & masks) / (out.sum() + masks.sum())
+        assert overlap > 0.6
+
+
+def test_large_images_without_out_are_refused_in_one_sentence(blobs, monkeypatch):
+    images, _ = blobs(count=3, size=64)
+    monkeypatch.setattr("napari_metastructure.few_labels.segment._MOST_IN_MEMORY", 1000)
+    with pytest.raises(ValueError, match="too many for masks in memory; give out="):
+        list(nms.segment(lazy(images)))
+    with pytest.raises(ValueError, match="one array per image, of the shapes"):
+        list(nms.segment(images, out=np.zeros((3, 64, 63), np.uint8)))
+
+
+def test_stopped_run_leaves_a_partial_file(blobs, tmp_path):
+    pytest.importorskip("zarr")
+    from napari_metastructure.files.ome_zarr import create_image, open_image
+
+    images, _ = blobs(count=4, size=64)
+    out = create_image(tmp_path / "masks.ome.zarr", images.shape, np.uint8)
+    job = nms.segment(images, out=out, channels=4, depth=3, epochs=1, min_steps=1, patch_size=64)
+    for event in job:
+        if isinstance(event, Progress) and event.activity == "predicting" and event.done == 1:
+            job.stop()
+    assert event.stopped
+    assert not open_image(tmp_path / "masks.ome.zarr", missing="fill").complete

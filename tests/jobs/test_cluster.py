@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from napari_metastructure import train
+from napari_metastructure.jobs import cluster
+from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.labels import density, noise
+
+pytest.importorskip("zarr")
+distributed = pytest.importorskip("distributed")
+
+import dask.array as da  # noqa: E402
+
+from napari_metastructure.files.ome_zarr import create_image, open_image  # noqa: E402
+
+LABELS = np.random.default_rng(0).integers(0, 2, (6, 40, 36)).astype(np.uint8)
+LAZY = da.from_array(LABELS, chunks=(1, 20, 36))
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def model(blobs, one_thread):
+    images, masks = blobs(4, seed=0, size=32)
+    config = {"channels": 4, "depth": 3, "patch_size": 32, "epochs": 1, "min_steps": 1, "seed": 0}
+    *_, done = train(images, masks, device="cpu", **config)
+    return done.model
+
+
+def last(job):
+    events = list(job)
+    assert isinstance(events[0], Progress)
+    assert isinstance(events[-1], Result)
+    return events[-1]
+
+
+def test_prediction_on_a_cluster_is_that_of_one_machine(client, model, blobs, tmp_path):
+    images, _ = blobs(5, seed=3, size=48)
+    for labels, dtype in ((False, "float32"), (True, "uint8")):
+        out = create_image(tmp_path / f"{dtype}.ome.zarr", images.shape, dtype)
+        result = last(cluster.predict(model, images, out, client, labels=labels))
+        assert not result.stopped
+        expected = model.predict(images, labels=labels)
+        written = open_image(out.path)
+        assert written.complete
+        np.testing.assert_allclose(written[:], expected, atol=1e-6)
+    used = client.run(lambda: [type(m).__name__ for m in cluster._MODELS.values()])
+    assert sorted(used.values()) == [["SegmentationModel"]] * 2  # one per worker, for both runs
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_corruption_and_density_are_those_in_memory(client, tmp_path, where):
+    client = client if where == "there" else None
+    spec = noise.NoiseSpec(kind="dilate", radius=2)
+    out = create_image(tmp_path / "noisy.ome.zarr", LABELS.shape, "uint8")
+    last(cluster.store(noise.corrupt(LAZY, spec), out, client))
+    np.testing.assert_array_equal(open_image(out.path)[:], noise.corrupt(LABELS, spec))
+    maps = density.observed(LAZY, 3, classes=[0, 1])
+    out = create_image(tmp_path / "maps.ome.zarr", maps.shape, "float32", axes="czyx")
+    last(cluster.store(maps, out, client))
+    expected = density.observed(LABELS, 3, classes=[0, 1])
+    np.testing.assert_allclose(open_image(out.path)[:], expected, atol=1e-6)
+
+
+def _slow(block):
+    import time
+
+    time.sleep(0.2)
+    return block
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_stop_keeps_what_is_done_and_marks_it(client, tmp_path, where):
+    out = create_image(tmp_path / "out.ome.zarr", LABELS.shape, "uint8", chunks=(1, 10, 10))
+    job = cluster.store(LAZY.map_blocks(_slow), out, client if where == "there" else None)
+    for event in job:
+        if isinstance(event, Progress) and event.done:
+            job.stop()
+    assert event.stopped
+    written = open_image(out.path, missing="fill")
+    assert not written.complete
+    assert "stopped after" in written.record["stopped"]
+    assert 0 < np.count_nonzero(written[:]) < np.count_nonzero(LABELS)
+
+
+def test_failing_block_is_one_sentence(client, tmp_path):
+    def fail(block):
+        raise ValueError("no such pixel.")
+
+    lazy = LAZY.map_blocks(fail, meta=np.empty((0, 0, 0), "uint8"))
+    for where in (client, None):
+        out = create_image(tmp_path / f"{where is None}.ome.zarr", LABELS.shape, "uint8")
+        with pytest.raises(
+            RuntimeError, match=r"^no such pixel; 0 of 6 blocks are in .*partial\.$"
+        ):
+            list(cluster.store(lazy, out, where))
+
+
+def test_no_scheduler_is_one_sentence():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "Client", _refuse)
+        with pytest.raises(ConnectionError, match=r"no dask scheduler at tcp://127\.0\.0\.1:9"):
+            cluster.connect("tcp://127.0.0.1:9")
+
+
+def _refuse(*_, **__):
+    raise OSError("Timed out trying to connect to tcp://127.0.0.1:9 after 20 s")
+
+
+def test_scheduler_that_goes_away_leaves_a_partial_image(tmp_path):
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    local = distributed.LocalCluster(processes=False, protocol="tcp", **options)
+    client = distributed.Client(local.scheduler_address)
+    out = create_image(tmp_path / "out.ome.zarr", LABELS.shape, "uint8", chunks=(1, 10, 10))
+    try:
+        job = cluster.store(LAZY.map_blocks(_slow), out, client)
+        while next(job).done < 2:
+            pass
+        local.close()
+        with pytest.raises(RuntimeError, match=r"scheduler went away.* blocks are .*partial\."):
+            list(job)
+        written = open_image(out.path, missing="fill")
+        assert not written.complete
+        assert np.count_nonzero(written[:])
+    finally:
+        local.close()
+        client.close()

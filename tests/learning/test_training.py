@@ -1,0 +1,625 @@
+import gc
+import json
+import signal
+import threading
+import time
+import weakref
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+
+import napari_metastructure as nms
+from napari_metastructure import NoiseSpec, corrupt, train
+from napari_metastructure.jobs.events import Done, Job, Preview, Progress, Step, Validated
+from napari_metastructure.labels.metrics import Tally, evaluate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = {
+    "channels": 4,
+    "depth": 3,
+    "patch_size": 32,
+    "learning_rate": 0.01,
+    "min_steps": 1,
+    "device": "cpu",
+    "seed": 0,
+}
+TINY = {**SMALL, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def task(blobs):
+    """Images, masks, and others to test on."""
+    return (*blobs(16, seed=0), *blobs(4, seed=1))
+
+
+def last(job):
+    """The job's last event, and all."""
+    events = list(job)
+    assert isinstance(events[-1], Done)
+    return events[-1], events
+
+
+def test_dice(done, test_images, test_masks):
+    return evaluate(test_masks, done.model.segment(test_images))["dice"]
+
+
+test_dice.__test__ = False  # a score, not a test
+
+
+def one_sentence(error):
+    text = str(error.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    return text
+
+
+# ----------------------------------------------------------------- what is learnt
+
+
+def test_learns_clean_labels(task):
+    images, masks, test_images, test_masks = task
+    done, events = last(train(images, masks, epochs=12, **SMALL))
+    assert test_dice(done, test_images, test_masks) > 0.9
+    losses = done.history["loss"]
+    assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:6])
+    assert done.model.threshold_source == "Otsu's threshold of the probabilities"
+    steps = [e for e in events if isinstance(e, Step)]
+    assert [e.step for e in steps] == list(range(1, 73))  # 13 of 16 images, 4 x 4 patches, 8 a step
+    assert [e.epoch for e in steps] == np.repeat(np.arange(1, 13), 6).tolist()
+    assert {e.total for e in steps} == {72}
+    validated = [e for e in events if isinstance(e, Validated)]
+    assert [e.step for e in validated] == list(range(6, 73, 6))
+    kept = [e for e in validated if e.best][-1]
+    assert kept.auc == max(e.auc for e in validated) == done.record["validation"]["auc"]
+    assert kept.dice > 0.9
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "epochs", "expected", "threshold"),
+    [
+        ("flip", {"ratio": 0.45}, 25, 0.8, 0.5),
+        ("sample", {"fraction": 0.1}, 12, 0.88, 0.05),
+        ("flip", {"ratio": 0.8}, 12, 0.88, 0.5),
+        ("transition", {"matrix": ((0.2, 0.8), (0.7, 0.3))}, 25, 0.8, 0.45),
+    ],
+)
+def test_known_noise_sets_threshold_and_polarity(task, kind, amount, epochs, expected, threshold):
+    images, masks, test_images, test_masks = task
+    spec = NoiseSpec(kind=kind, seed=1, **amount)
+    done, _ = last(train(images, corrupt(masks, spec), epochs=epochs, noise=spec, **SMALL))
+    model = done.model
+    assert test_dice(done, test_images, test_masks) > expected
+    assert model.threshold == pytest.approx(threshold)
+    assert model.threshold_source == f"transition matrix ({spec.summary()})"
+    assert model.inverted == (kind == "transition" or amount.get("ratio") == 0.8)
+    assert done.record["threshold_source"] == model.threshold_source
+    assert done.record["noise"] == [spec.model_dump(mode="json")]
+    assert done.record["validation"]["auc"] > 0.52  # of the noisy labels, before noise is undone
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.8])
+def test_clean_validation_labels_set_threshold_and_polarity(task, ratio):
+    images, masks, test_images, test_masks = task
+    noisy = corrupt(masks, "flip", ratio=ratio, seed=1)
+    done, _ = last(train(images, noisy, epochs=12, validation_labels=masks, **SMALL))
+    model = done.model
+    assert test_dice(done, test_images, test_masks) > 0.88
+    assert model.threshold_source == "best on the clean validation labels"
+    assert model.inverted == (ratio > 0.5)
+    assert done.record["validated_on"] == "clean labels"
+    best = evaluate(masks[13:], model.predict(images[13:]))  # the held-back fifth
+    assert model.threshold == pytest.approx(best["threshold"], abs=1e-3)
+
+
+def test_otsu_where_nothing_else_is_known(task):
+    from skimage.filters import threshold_otsu
+
+    images, masks, test_images, test_masks = task
+    noisy = corrupt(masks, "sample", fraction=0.3, seed=1)
+    done, _ = last(train(images, noisy, epochs=12, **SMALL))
+    model = done.model
+    assert model.threshold_source == "Otsu's threshold of the probabilities"
+    expected = threshold_otsu(model.predict(images[13:]), nbins=4096)
+    assert model.threshold == pytest.approx(expected, abs=0.01)
+    assert model.threshold < 0.3
+    assert test_dice(done, test_images, test_masks) > 0.8
+    assert done.record["validated_on"] == "held-back labels"
+
+
+def test_noise_without_a_matrix_is_recorded_only(task):
+    images, masks, *_ = task
+    spec = NoiseSpec(kind="dilate", radius=1)
+    done, _ = last(train(images, corrupt(masks, spec), noise=spec, **TINY))
+    assert done.model.transition is None
+    assert done.model.threshold_source == "Otsu's threshold of the probabilities"
+    assert done.record["noise"][0]["kind"] == "dilate"
+
+
+def test_overlap_losses_do_not_trust_the_matrix(task):
+    """They do not yield the probabilities of the labels; the polarity holds for them too."""
+    images, masks, *_ = task
+    spec = NoiseSpec(kind="flip", ratio=0.7, seed=1)
+    done, _ = last(train(images, corrupt(masks, spec), noise=spec, **{**TINY, "loss": "dice"}))
+    assert done.model.inverted
+    assert done.model.threshold_source == "Otsu's threshold of the probabilities"
+
+
+def test_noise_of_one_class_of_a_0_255_mask(task):
+    """Classes of the spec are label values; the matrix has rows."""
+    images, masks, *_ = task
+    spec = NoiseSpec(kind="flip", ratio=0.6, classes=(255,), num_classes=None, seed=1)
+    noisy = corrupt(255 * masks, spec)
+    done, _ = last(train(images, noisy, noise=spec, **TINY))
+    np.testing.assert_allclose(done.model.transition, [[1, 0], [0.6, 0.4]])
+    assert done.model.threshold == pytest.approx(0.2)
+    assert done.model.classes == [0, 255]
+    assert set(np.unique(done.model.segment(images[:1]))) <= {0, 255}
+
+
+@pytest.mark.parametrize(("values", "ratio"), [((0, 1, 2), 0), ((0, 3, 200), 0.9)])
+def test_several_classes(task, values, ratio):
+    """Left and right objects are told apart by their brightness; flipping by 90 % inverts."""
+    images, masks, test_images, test_masks = task
+
+    def two_kinds(images, masks):
+        images, masks = images.astype(np.int32), masks.copy()
+        right = np.arange(64) >= 32
+        images[..., right] -= 2 * (images[..., right] - 1000)
+        masks[..., right] *= 2
+        return images, masks
+
+    images, masks = two_kinds(images, masks)
+    test_images, test_masks = two_kinds(test_images, test_masks)
+    values = np.array(values, np.uint8)
+    labels, noise = values[masks], None
+    if ratio:
+        noise = NoiseSpec(kind="flip", ratio=ratio, seed=1)
+        labels = corrupt(labels, noise)
+    epochs = 25 if ratio else 8
+    job = train(images, labels, noise=noise, **{**SMALL, "channels": 8, "epochs": epochs})
+    done, events = last(job)
+    model = done.model
+    assert model.predict(test_images).shape == (3, *test_images.shape)
+    scores = evaluate(values[test_masks], model.segment(test_images))
+    assert min(score["dice"] for score in scores["per_class"].values()) > (0.75 if ratio else 0.85)
+    undone = ", the noise undone (flip 90 % (seed 1))" if ratio else ""
+    assert model.threshold_source == f"none: the most probable class{undone}"
+    assert [e for e in events if isinstance(e, Validated)][-1].auc > (0.52 if ratio else 0.95)
+
+
+def test_volumes(task):
+    images, masks, *_ = task
+    job = train(images, masks, **{**TINY, "spatial_dims": 3, "patch_size": 16, "epochs": 1})
+    done, _ = last(job)
+    assert done.model.predict(images[:5]).shape == (5, 64, 64)
+    assert done.record["image_shape"] == [16, 51, 64]  # the end of the longest axis is held back
+
+
+# ----------------------------------------------------------------- what goes in
+
+
+def same_weights(*models):
+    first, *others = [model.network.state_dict() for model in models]
+    return all(torch.equal(first[name], other[name]) for other in others for name in first)
+
+
+def test_one_seed_one_result(task):
+    images, masks, *_ = task
+    torch.manual_seed(1)
+    first, _ = last(train(images, masks, **TINY))
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    second, _ = last(train(images, masks, **TINY))
+    other, _ = last(train(images, masks, **{**TINY, "seed": 1}))
+    assert first.history == second.history
+    assert same_weights(first.model, second.model)
+    assert not same_weights(first.model, other.model)
+    assert first.model.threshold == second.model.threshold
+
+
+def test_a_drawn_seed_is_recorded_and_repeats_the_run(task):
+    images, masks, *_ = task
+    first, _ = last(train(images, masks, **{**TINY, "seed": None}))
+    second, _ = last(train(images, masks, first.record["config"]))
+    assert same_weights(first.model, second.model)
+
+
+def test_kinds_of_arrays_give_the_same(task):
+    images, masks, *_ = task
+    chunked = [da.from_array(array, (3, 64, 40)) for array in (images, masks)]
+    once = {**TINY, "epochs": 1}
+    runs = [
+        train(images, masks, **once),
+        train(list(images), list(masks), **once),
+        train(*chunked, **once),
+        train(images.astype(np.float32), masks.astype(bool), once),
+        train(images, masks.astype(np.int64), nms.TrainingConfig(**{**once, "seed": 5}), seed=0),
+    ]
+    assert same_weights(*[last(run)[0].model for run in runs])
+
+
+def test_pixels_left_out_do_not_count(task):
+    """Whatever the image shows there, and by either name."""
+    images, masks, *_ = task
+    weights = []
+    for hole, ignore_label in ((-1, None), (9, 9)):
+        labels = masks.astype(int)
+        labels[:, 20:40] = hole
+        done, _ = last(train(images, labels, ignore_label=ignore_label, **TINY))
+        assert done.model.classes == [0, 1]
+        weights.append(done.model)
+    assert same_weights(*weights)
+
+
+def test_validation_images_of_their_own(task):
+    images, masks, test_images, test_masks = task
+    job = train(
+        images, masks, validation_images=test_images, validation_labels=255 * test_masks, **TINY
+    )
+    done, _ = last(job)
+    assert (done.record["images"], done.record["held_back"]) == (16, 4)
+    assert done.record["validation"]["dice"] > 0.5
+    best = evaluate(test_masks, done.model.predict(test_images))
+    assert done.record["validation"]["auc"] == pytest.approx(best["auc"], abs=1e-3)
+
+
+def test_one_small_image(task):
+    """Its end is held back, normalised as the rest is."""
+    images, masks, *_ = task
+    done, _ = last(train(images[0], masks[0], **TINY))
+    assert done.record["image_shape"] == [51, 64]
+    assert done.record["validation"] is not None
+
+
+def test_nothing_to_validate_on_keeps_the_last_weights(task):
+    """The held-back planes hold no object."""
+    images, masks, *_ = task
+    labels = masks.astype(int)
+    labels[13:] = 0
+    job = train(images, labels, **TINY)
+    done, events = last(job)
+    validated = [e for e in events if isinstance(e, Validated)]
+    assert all(e.best and np.isnan(e.auc) for e in validated)
+    assert done.record["validation"] is None
+    assert done.record["validated_on"] is None
+    whole, _ = last(train(images[:13], masks[:13], validation_fraction=0, **TINY))
+    assert same_weights(done.model, whole.model)
+    assert 0 < done.model.threshold < 1
+
+
+@pytest.mark.parametrize(
+    ("clean", "inverted", "scores", "kept"),
+    [
+        (
+            False,
+            False,
+            (0.1, 0.6, 0.7),
+            2,
+        ),  # upside down is wrong where the labels are those learnt
+        (False, True, (0.9, 0.4, 0.3), 2),  # the model's output is turned over, its labels are not
+        (True, False, (0.1, 0.6, 0.7), 0),  # only clean labels can tell, so either way will do
+        (True, True, (0.1, 0.6, 0.7), 2),  # the noise is known to invert, and is undone
+    ],
+)
+def test_which_weights_are_kept(task, monkeypatch, clean, inverted, scores, kept):
+    """`scores`: area under the curve of the model's output after each epoch."""
+    images, masks, *_ = task
+    tallies = [tally_with(score) for score in scores]
+
+    def next_tally(self):
+        yield from ()
+        return [tallies.pop(0)]
+
+    monkeypatch.setattr("napari_metastructure.learning.training._Validation._tallies", next_tally)
+    options = {**TINY, "epochs": 3, "early_stopping": False}
+    options |= {"validation_labels": masks} if clean else {}
+    noise = NoiseSpec(kind="flip", ratio=0.8) if inverted else None
+    done, events = last(train(images, masks, noise=noise, **options))
+    assert [e.epoch - 1 for e in events if isinstance(e, Validated) and e.best][-1] == kept
+    assert done.record["validation"] is not None
+
+
+def tally_with(auc, pixels=1000):
+    """A tally of two values, where a share `auc` of the pixels lies on the right one."""
+    truth = np.arange(2 * pixels) < pixels
+    right = np.arange(2 * pixels) % pixels < auc * pixels
+    tally = Tally()
+    tally.add(truth, np.where(truth == right, 0.75, 0.25))
+    return tally
+
+
+# ----------------------------------------------------------------- while it runs
+
+
+def test_stop_ends_soon_with_the_best_weights(task):
+    images, masks, *_ = task
+    job = train(images, masks, **{**TINY, "epochs": 1000})
+    stopped_at, events = None, []
+    for event in job:
+        events.append(event)
+        if isinstance(event, Step) and event.step == 20:
+            job.stop()
+            stopped_at = time.perf_counter()
+    assert time.perf_counter() - stopped_at < 5  # the whole training takes minutes
+    done = events[-1]
+    assert done.stopped
+    assert done.record["steps"] == 20
+    scores = [e for e in events if isinstance(e, Validated)]
+    assert done.record["validation"]["auc"] == max(e.auc for e in scores)
+    assert not any(isinstance(e, Step) for e in events[events.index(scores[-1]) + 4 :])
+    assert evaluate(masks[13:], done.model.predict(images[13:]))["auc"] == pytest.approx(
+        max(e.auc for e in scores), abs=1e-3
+    )
+
+
+def test_stop_while_validating(task):
+    images, masks, *_ = task
+    job = train(images, masks, **{**TINY, "epochs": 1000})
+    for event in job:
+        if isinstance(event, Progress) and event.activity == "validating":
+            job.stop()
+    assert event.stopped
+    assert event.record["steps"] == 6
+    assert event.record["validation"] is None
+    assert not event.model.network.training
+
+
+def test_previews_of_the_plane_that_is_asked_for(task, monkeypatch):
+    images, masks, *_ = task
+    monkeypatch.setattr("napari_metastructure.learning.training._SECONDS_BETWEEN_PREVIEWS", 0)
+    job = train(images, masks, **TINY)
+    seen = []
+    for event in job:
+        if isinstance(event, Step):
+            job.preview = {3: images[2], 9: images[5]}.get(event.step, job.preview)
+        if isinstance(event, Preview):
+            seen.append(event)
+    assert {id(event.image) for event in seen} == {id(job.preview), id(seen[0].image)}
+    np.testing.assert_array_equal(seen[0].image, images[2])
+    np.testing.assert_array_equal(seen[-1].image, images[5])
+    assert all(event.probability.shape == (64, 64) for event in seen)
+    plain, _ = last(train(images, masks, **TINY))
+    assert same_weights(event.model, plain.model)
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "finish", "fail"])
+def test_memory_is_freed(task, end, monkeypatch):
+    images, masks, *_ = task
+    freed = []
+    monkeypatch.setattr("napari_metastructure.learning.training.release_memory", freed.append)
+    networks = []
+    build = nms.SegmentationModel.__init__
+
+    def watch(self, *arguments, **options):
+        build(self, *arguments, **options)
+        networks.append(weakref.ref(self.network))
+
+    monkeypatch.setattr(nms.SegmentationModel, "__init__", watch)
+    job = train(images, masks, **TINY)
+    gc.collect()
+    gc.disable()
+    try:
+        for event in job:
+            if isinstance(event, Step) and end != "finish":
+                break
+        if end == "close":
+            job.close()
+            assert list(job) == []
+        elif end == "fail":
+            with pytest.raises(RuntimeError, match="boom"):
+                job._events.throw(RuntimeError("boom"))
+        del event
+        if end == "drop":
+            del job
+        assert freed == [torch.device("cpu")]
+        gc.collect()
+        assert networks[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_finished_model_holds_no_gradients(task):
+    images, masks, *_ = task
+    done, _ = last(train(images, masks, **TINY))
+    assert all(p.grad is None for p in done.model.network.parameters())
+    assert not done.model.network.training
+
+
+def test_a_few_small_images_are_trained_on_for_the_fewest_steps(task):
+    images, masks, *_ = task
+    params = {**SMALL, "epochs": 3, "min_steps": 20}
+    done, events = last(train(images[:1], masks[:1], **params))
+    assert done.record["steps"] == 21
+    assert [e.epoch for e in events if isinstance(e, Validated)] == [1, 2, 3]
+
+
+def test_record_is_plain_json(task):
+    images, masks, *_ = task
+    spec = NoiseSpec(kind="transition", matrix=np.full((2, 2), 0.5), seed=(1, 2))
+    done, _ = last(train(images, masks, noise=[spec, "flip"], **TINY))
+    record = json.loads(json.dumps(done.record, allow_nan=False))
+    assert record == done.record
+    assert record["operation"] == "train"
+    assert record["config"]["channels"] == 4
+    assert record["config"]["seed"] == 0
+    assert record["steps"] == 12
+    assert record["device"] == "cpu"
+    assert record["versions"]["torch"] == torch.__version__
+
+
+def test_trained_model_survives_saving(task, tmp_path):
+    images, masks, *_ = task
+    done, _ = last(train(images, masks, noise="flip", **TINY))
+    done.model.save(tmp_path / "model.safetensors")
+    loaded = nms.load_model(tmp_path / "model.safetensors", "cpu")
+    assert loaded.record == done.record
+    assert loaded.threshold_source == done.model.threshold_source
+    np.testing.assert_array_equal(loaded.segment(images[:2]), done.model.segment(images[:2]))
+
+
+# ----------------------------------------------------------------- fit
+
+
+def test_fit_shows_a_bar_and_returns_the_end(task, capfd):
+    images, masks, *_ = task
+    done = train(images, masks, **TINY).run()
+    assert isinstance(done, Done)
+    assert "12/12" in capfd.readouterr().err
+    expected, _ = last(train(images, masks, **TINY))
+    assert same_weights(done.model, expected.model)
+
+
+def test_ctrl_c_ends_fit_with_the_best_weights(task):
+    images, masks, *_ = task
+    before = signal.getsignal(signal.SIGINT)
+    timer = threading.Timer(1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    started = time.perf_counter()
+    done = train(images, masks, **{**TINY, "epochs": 5000}).run()
+    assert time.perf_counter() - started < 20
+    assert done.stopped
+    assert done.history["loss"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_second_ctrl_c_interrupts_at_once():
+    def work(job):
+        yield Progress("slow", 0, 1)
+        signal.raise_signal(signal.SIGINT)
+        assert job.stopping
+        signal.raise_signal(signal.SIGINT)
+        yield Done(None)
+
+    from napari_metastructure.jobs.progress import run_to_end
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_to_end(Job(work))
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def test_fit_in_a_thread(task):
+    images, masks, *_ = task
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(images, masks, **TINY).run()))
+    thread.start()
+    thread.join()
+    assert isinstance(results[0], Done)
+
+
+# ----------------------------------------------------------------- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"epoch": 3}, "there is no parameter 'epoch' .*epochs"),
+        ({"epochs": 0}, "epochs should be greater than or equal to 1, not 0"),
+        ({"patch_size": 100}, "patch_size should be a multiple of 16, not 100"),
+        ({"patch_size": 16, "depth": 5}, "patch_size should be a multiple of 32 for 5 levels"),
+        ({"channels": 1}, "channels should be greater than or equal to 2"),
+        ({"depth": 2}, "depth should be greater than or equal to 3"),
+        ({"network": "vnet"}, "network should be 'unet', "),
+        ({"loss": "mse"}, "loss should be 'bce'"),
+        ({"learning_rate": float("nan")}, "learning_rate should be a finite number"),
+        ({"device": "gpu"}, "There is no device 'gpu'"),
+        ({"device": "cuda:77"}, "This machine has no device 'cuda:77'"),
+        ({"noise": "blur"}, "kind should be"),
+    ],
+)
+def test_bad_parameters_are_refused_at_once(task, params, message):
+    with pytest.raises(ValueError, match=message) as error:
+        train(task[0], task[1], **params)
+    one_sentence(error)
+
+
+def change(array, value):
+    """A copy with one value put in."""
+    array = array.astype(float if isinstance(value, float) else int)
+    array[0, 3, 3] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda i, m: (i, m / 2), TypeError, "should hold integers, not float64"),
+        (lambda i, m: (i, m[:, :50]), ValueError, r"labels have \(16, 50, 64\)"),
+        (lambda i, m: (i, m[0]), ValueError, r"labels have \(64, 64\)"),
+        (lambda i, m: (list(i), list(m[:3])), ValueError, "16 images but 3 label arrays"),
+        (lambda i, m: ([], []), ValueError, "There is no image"),
+        (lambda i, m: (change(i, np.nan), m), ValueError, "NaN or infinity"),
+        (lambda i, m: (change(i, np.inf), m), ValueError, "NaN or infinity"),
+        (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
+        (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
+        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "No pixel of the labels counts"),
+        (lambda i, m: (i, change(m, -5)), ValueError, "must not be negative"),
+        (
+            lambda i, m: (i, np.arange(m.size).reshape(m.shape) // 100),
+            ValueError,
+            "different values; these look like instances",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_bad_data_is_refused_with_one_sentence(task, make, error, message):
+    images, labels = make(*task[:2])
+    with pytest.raises(error, match=message) as caught:
+        list(train(images, labels, **TINY))
+    one_sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda i, m: {"validation_images": i}, "need labels; give validation_labels too"),
+        (lambda i, m: {"validation_labels": m[:3]}, "they should be the same"),
+        (
+            lambda i, m: {"validation_images": i[:2], "validation_labels": m[:3]},
+            "they should be the same",
+        ),
+        (lambda i, m: {"validation_labels": 7 * m}, "The validation labels hold 7, which"),
+    ],
+)
+def test_bad_validation_data_is_refused_with_one_sentence(task, make, message):
+    images, masks, *_ = task
+    masks = masks.copy()
+    masks[:, :10] *= 2
+    with pytest.raises(ValueError, match=message) as caught:
+        list(train(images, masks, **make(images, masks), **TINY))
+    one_sentence(caught)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(task, monkeypatch):
+    images, masks, *_ = task
+    monkeypatch.setitem(
+        nms.training.LOSSES, "bce", lambda logits, target: logits.sum() * float("nan")
+    )
+    with pytest.raises(FloatingPointError, match="no longer finite; lower the learning rate"):
+        list(train(images, masks, **TINY))
+
+
+# ----------------------------------------------------------------- early stopping
+
+
+def test_stops_when_the_noise_is_learnt_by_heart(blobs):
+    images, masks = blobs(1, seed=0, size=32)
+    spec = NoiseSpec(kind="flip", ratio=0.4, seed=0)
+    options = {**SMALL, "channels": 16, "epochs": 60, "batch_size": 1, "validation_fraction": 0}
+    noisy = corrupt(masks, spec)
+    done, _ = last(train(images, noisy, noise=spec, **options))
+    entropy = -(0.4 * np.log(0.4) + 0.6 * np.log(0.6))
+    assert done.record["stopped_early"]
+    assert done.record["steps"] < 60
+    assert done.history["loss"][-1] < entropy
+    assert all(loss >= entropy for loss in done.history["loss"][:-1])
+    whole, _ = last(train(images, noisy, noise=spec, early_stopping=False, **options))
+    assert whole.record["steps"] == 60
+    assert not whole.record["stopped_early"]
+    unknown, _ = last(train(images, noisy, **options))
+    assert unknown.record["steps"] == 60

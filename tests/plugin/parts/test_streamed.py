@@ -1,0 +1,144 @@
+"""Predictions of lazy layers, written to OME-Zarr and shown while they grow."""
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+
+from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.plugin.layers import RECORD
+from tests.plugin.conftest import PLACED, assert_same_place
+
+zarr = pytest.importorskip("zarr")
+LONG = 120_000
+
+
+def model_of(classes):
+    return SegmentationModel(
+        {
+            "network": "unet",
+            "spatial_dims": 2,
+            "in_channels": 1,
+            "out_channels": 1 if len(classes) == 2 else len(classes),
+            "channels": 4,
+            "depth": 3,
+        },
+        classes,
+        seed=0,
+    )
+
+
+@pytest.fixture
+def lazy_layer(viewer, stack, tmp_path):
+    image, _ = stack
+    pixels = zarr.create_array(str(tmp_path / "in.zarr"), data=image, chunks=(1, 64, 64))
+    return viewer.add_image(pixels, name="discs", **PLACED)
+
+
+@pytest.fixture
+def models(lazy_layer, open_dock, tmp_path):
+    models = open_dock("Train segmentation")[1].models
+    models.folder.value = tmp_path
+    return models
+
+
+def finish(qtbot, models):
+    qtbot.waitUntil(lambda: not models.panel.running, timeout=LONG)
+
+
+def test_probability_is_on_disk_and_the_mask_follows_the_threshold(
+    qtbot, viewer, models, lazy_layer, stack, tmp_path
+):
+    from napari_metastructure.files.ome_zarr import open_image
+
+    model = model_of([0, 1])
+    models.take(model, "made up")
+    assert models.form.is_shown("folder")
+    models.predict_button.click()
+    probability, mask = viewer.layers[-2:]
+    assert probability.name == "discs probability (made up), partial"
+    assert isinstance(probability.data, zarr.Array)
+    finish(qtbot, models)
+    assert probability.name == "discs probability (made up)"
+    assert mask.name == "discs segmentation (made up)"
+    assert probability.metadata[RECORD]["complete"]
+    path = tmp_path / "discs probability (made up).ome.zarr"
+    assert models.written.text() == f"Written to {path}"
+    written = open_image(path)
+    expected = model.predict(stack[0])
+    np.testing.assert_allclose(written[:], expected, atol=1e-6)
+    assert (written.axes, written.scale) == ("zyx", PLACED["scale"])
+    assert written.units == PLACED["units"]
+    for layer in (probability, mask):
+        assert_same_place(layer, lazy_layer)
+    np.testing.assert_array_equal(mask.data, model.decide(written[:]))
+    models.threshold.value = float(np.median(expected))
+    qtbot.waitUntil(lambda: 0.4 < np.mean(mask.data) < 0.6, timeout=LONG)
+    assert mask.metadata[RECORD]["threshold_source"] == "set by hand"
+
+
+def test_stop_keeps_what_is_there_marked_as_partial(qtbot, viewer, models, lazy_layer, tmp_path):
+    from napari_metastructure.files.ome_zarr import open_image
+
+    models.take(model_of([0, 1]), "made up")
+    models.predict_button.click()
+    models.panel.yielded.connect(lambda event: models.panel.stop())
+    finish(qtbot, models)
+    probability, mask = viewer.layers[-2:]
+    assert probability.name.endswith(", partial")
+    assert mask.name.endswith(", partial")
+    assert "Not finished" in models.written.text()
+    written = open_image(tmp_path / "discs probability (made up).ome.zarr", missing="fill")
+    assert not written.complete
+    assert written[0].any()
+    assert not written[-1].any()
+
+
+def test_labels_alone_of_several_classes(qtbot, viewer, models, lazy_layer, stack, tmp_path):
+    model = model_of([0, 2, 5])
+    models.take(model, "made up")
+    for _ in range(2):  # nothing is overwritten
+        models.predict_button.click()
+        finish(qtbot, models)
+        mask = viewer.layers[-1]
+        assert mask.data.dtype == np.uint8
+        np.testing.assert_array_equal(mask.data[:], model.segment(stack[0]))
+    assert len(list(tmp_path.glob("discs segmentation*.ome.zarr"))) == 2
+
+
+def test_full_disk_is_one_sentence(qtbot, viewer, models, monkeypatch):
+    import errno
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    models.take(model_of([0, 1]), "made up")
+    notification_manager.records.clear()
+    models.predict_button.click()
+    finish(qtbot, models)
+    (message,) = [record.message for record in notification_manager.records]
+    assert message.startswith("The disk is full: ")
+    assert viewer.layers[-1].name.endswith(", partial")
+    assert "Not finished" in models.written.text()
+    notification_manager.records.clear()
+
+
+def test_segmentation_of_a_lazy_layer(qtbot, viewer, lazy_layer, open_dock, stack, tmp_path):
+    from napari_metastructure.files.ome_zarr import open_image
+
+    dock = open_dock("Unsupervised segmentation")[1]
+    dock.models.folder.value = tmp_path
+    dock.form["epochs"].value = 1
+    for name, value in {"channels": 4, "depth": 3, "patch_size": 64, "min_steps": 2}.items():
+        form = dock.form if name in dock.form._rows else dock.advanced
+        form[name].value = value
+    dock.panel.run_button.click()
+    assert viewer.layers[-1].name == "discs segmentation (unsupervised), partial"
+    finish(qtbot, dock)
+    (layer,) = [layer for layer in viewer.layers if "segmentation" in layer.name]
+    assert layer.name == "discs segmentation (unsupervised)"
+    assert_same_place(layer, lazy_layer)
+    written = open_image(tmp_path / "discs segmentation (unsupervised).ome.zarr")
+    assert written.record["operation"] == "segment"
+    assert set(np.unique(written[:])) == {0, 1}
+    assert dock.models.model is not None

@@ -1,0 +1,178 @@
+"""Which pixels a layer gives to a job, and where the results lie. No window is needed."""
+
+from types import SimpleNamespace
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Shapes
+
+from napari_metastructure.plugin.layers import Source, region_mask
+
+PLACED = {"rotate": 20, "scale": (3, 0.5, 0.25), "translate": (10, -3, 4), "shear": (0.1, 0, 0.2)}
+
+
+def pyramid(levels=3, lazy=True):
+    """An image of (4, 64, 48) and its halves and quarters in y and x, away from the origin."""
+    finest = np.arange(4 * 64 * 48).reshape(4, 64, 48)
+    data = [finest[:, :: 2**k, :: 2**k] for k in range(levels)]
+    data = [da.from_array(part, chunks=16) for part in data] if lazy else data
+    return Image(data, multiscale=True, **PLACED)
+
+
+def result_of(source):
+    """A result layer of zeros, in its place."""
+    return Image(source.shaped(np.zeros(source.shape)), **source.place())
+
+
+def test_a_plain_image_is_placed_as_it_is():
+    image = Image(np.zeros((4, 8, 9)), affine=np.diag([1, 2, 3, 1]), **PLACED)
+    result = result_of(Source.of(image))
+    for name in ("scale", "translate", "rotate", "shear"):
+        np.testing.assert_allclose(getattr(result, name), getattr(image, name))
+    np.testing.assert_allclose(result.data_to_world((1, 2, 3)), image.data_to_world((1, 2, 3)))
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_pixels_of_a_coarse_level_cover_those_of_the_finest(level):
+    image = pyramid()
+    source = Source.of(image, level=level)
+    assert source.array.shape == (4, 64 // 2**level, 48 // 2**level)
+    assert hasattr(source.array, "dask")
+    result, step = result_of(source), 2**level
+    middle = np.array([2, (step - 1) / 2 + 5 * step, (step - 1) / 2 + 7 * step])
+    np.testing.assert_allclose(result.data_to_world((2, 5, 7)), image.data_to_world(middle))
+    corner = np.array([2, -0.5, -0.5])
+    np.testing.assert_allclose(result.data_to_world(corner), image.data_to_world(corner))
+
+
+def test_one_plane_of_a_coarse_level():
+    image = pyramid()
+    source = Source.of(image, level=1)
+    plane = Image(source.array[2][None], **source.place_plane((2,)))
+    np.testing.assert_allclose(plane.data_to_world((0, 5, 6)), image.data_to_world((2, 10.5, 12.5)))
+    viewer = SimpleNamespace(dims=SimpleNamespace(point=image.data_to_world((2.2, 9, 9))))
+    assert source.plane_index(viewer) == (2,)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_results_of_channels_lie_on_every_channel(axis):
+    shape = [2, 5, 8, 9]
+    shape[0], shape[axis] = shape[axis], shape[0]
+    options = {"scale": (1, 2, 0.5, 0.5), "translate": (7, 1, 2, 3), "rotate": 0}
+    image = Image(np.zeros(shape), axis_labels=["z", "z", "y", "x"], **options)
+    source = Source.of(image, channel_axis=axis)
+    assert source.shape == (5, 8, 9)
+    result = result_of(source)
+    if axis == 0:
+        expected = image.data_to_world((0, 3, 4, 5))[1:]
+        np.testing.assert_allclose(result.data_to_world((3, 4, 5)), expected)
+        assert result.axis_labels == image.axis_labels[1:]
+        return
+    assert result.data.shape == (5, 1, 8, 9)
+    for channel in (0, 1):  # the slider of channels hits the only one
+        pixel = result.world_to_data(image.data_to_world((3, channel, 4, 5)))
+        np.testing.assert_allclose(np.rint(pixel), (3, 0, 4, 5), atol=1e-6)
+    assert source.canonical.shape == (5, 2, 8, 9)
+    several = np.zeros((3, *source.shape))
+    assert source.shaped(several).shape == (3, 5, 1, 8, 9)
+    plane = Image(np.zeros((1, 1, 8, 9)), **source.place_plane((3,)))
+    pixel = plane.world_to_data(image.data_to_world((3, 1, 4, 5)))
+    np.testing.assert_allclose(np.rint(pixel), (0, 0, 4, 5), atol=1e-6)
+
+
+def test_colours_and_grey():
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 9, 4), dtype=np.uint8)
+    image = Image(pixels, rgb=True, scale=(2, 3))
+    source = Source.of(image)
+    assert source.layout.input_axis == 2
+    np.testing.assert_array_equal(source.array, pixels[..., :3])
+    assert result_of(source).extent.world.tolist() == image.extent.world.tolist()
+    grey = Source.of(image, channel="mean")
+    np.testing.assert_allclose(grey.array, pixels[..., :3].mean(-1), rtol=1e-6)
+
+
+def test_labels_of_the_finest_level_serve_a_coarse_one():
+    image, labels = pyramid(), np.zeros((4, 64, 48), np.uint8)
+    labels[1, 20:40, 10:30] = 1
+    source = Source.of(image, level=1)
+    assert source.fits(Labels(labels))
+    assert not source.fits(Labels(labels[:3]))
+    np.testing.assert_array_equal(source.labels(Labels(labels)), labels[:, 1::2, 1::2])
+
+
+def test_labels_on_any_channel_count():
+    image = Image(np.zeros((2, 8, 9)))
+    source = Source.of(image, channel_axis=0)
+    painted = np.zeros((2, 8, 9), np.uint8)
+    painted[0, 2, 3] = painted[1, 5, 6] = 1
+    assert source.fits(Labels(painted))
+    np.testing.assert_array_equal(source.labels(Labels(painted)), painted.max(0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint64])
+@pytest.mark.parametrize("kind", [np.asarray, da.asarray])
+def test_outside_a_region_nothing_counts(dtype, kind):
+    labels = Labels(kind(np.full((8, 9), np.iinfo(dtype).max // 2, dtype)))
+    region = np.zeros((8, 9), bool)
+    region[2:4] = True
+    found = np.asarray(Source.of(Image(np.zeros((8, 9)))).labels(labels, region))
+    assert found.dtype.kind == "i"
+    assert (found[~region] == -1).all()
+    assert (found[region] == np.iinfo(dtype).max // 2).all()
+
+
+def test_a_rectangle_is_found_wherever_both_layers_lie():
+    image = Image(np.zeros((64, 48)), scale=(2, 0.5), translate=(5, -7), rotate=30)
+    corners = np.array([[9.6, 19.6], [9.6, 30.4], [40.4, 30.4], [40.4, 19.6]])
+    shapes = Shapes(scale=(3, 3), translate=(1, 2), rotate=-10)
+    drawn = [shapes.world_to_data(image.data_to_world(corner)) for corner in corners]
+    shapes.add_polygons(np.array(drawn))
+    expected = np.zeros((64, 48), bool)
+    expected[10:41, 20:31] = True
+    np.testing.assert_array_equal(region_mask(shapes, Source.of(image)), expected)
+
+
+def test_an_ellipse_and_lines():
+    image = Image(np.zeros((64, 48)))
+    shapes = Shapes([[[10, 10], [10, 30], [50, 30], [50, 10]]], shape_type="ellipse")
+    shapes.add_lines([[0, 0], [60, 40]])
+    y, x = np.mgrid[:64, :48]
+    expected = ((y - 30) / 20) ** 2 + ((x - 20) / 10) ** 2 < 1
+    found = region_mask(shapes, Source.of(image))
+    assert np.count_nonzero(found != expected) < 0.02 * expected.sum()
+    shapes = Shapes([[[0, 0], [60, 40]]], shape_type="line")
+    with pytest.raises(ValueError, match="encloses a pixel"):
+        region_mask(shapes, Source.of(image))
+
+
+def test_planes_of_a_region():
+    image = Image(np.zeros((4, 64, 48)), scale=(5, 1, 1))
+    square = np.array([[10, 10], [10, 20], [30, 20], [30, 10]])
+    flat = np.zeros((64, 48), bool)
+    flat[10:31, 10:21] = True
+    source = Source.of(image)
+    everywhere = region_mask(Shapes([square]), source)
+    np.testing.assert_array_equal(everywhere, np.broadcast_to(flat, (4, 64, 48)))
+    drawn = Shapes([np.column_stack([np.full(4, 10.0), square])])  # on plane 2
+    one = region_mask(drawn, source)
+    np.testing.assert_array_equal(one.any((1, 2)), [False, False, True, False])
+    np.testing.assert_array_equal(one[2], flat)
+    np.testing.assert_array_equal(region_mask(drawn, source, every_plane=True), everywhere)
+    coarse = Source.of(pyramid(), level=1)
+    with pytest.raises(ValueError, match="encloses a pixel"):
+        region_mask(Shapes([square + 1000]), coarse)
+
+
+def test_the_part_around_a_region():
+    image = Image(np.arange(4 * 2 * 64 * 48).reshape(4, 2, 64, 48), translate=(1, 2, 3, 4))
+    source = Source.of(image, channel_axis=1)
+    region = np.zeros((4, 64, 48), bool)
+    region[1:3, 10:20, 5:9] = True
+    part = source.around(region)
+    assert part.shape == (2, 10, 4)
+    np.testing.assert_array_equal(part.array, image.data[1:3, :, 10:20, 5:9])
+    np.testing.assert_array_equal(part.whole(np.ones(part.shape)), region)
+    placed = Image(part.shaped(np.zeros(part.shape)), **part.place())
+    pixel = placed.world_to_data(image.data_to_world((1, 1, 10, 5)))
+    np.testing.assert_allclose(np.rint(pixel), 0, atol=1e-6)

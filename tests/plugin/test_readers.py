@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Layer
+
+from napari_metastructure.plugin.readers import get_reader
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, top in (("images", 4000), ("labels", 3)):
+        (tmp_path / name).mkdir()
+        for number in (1, 2, 10):
+            plane = rng.integers(0, top, (12, 10)).astype(np.uint16)
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", plane)
+    return tmp_path
+
+
+def test_folder_opens_as_an_image_and_a_labels_layer(folder):
+    made = [Layer.create(*layer) for layer in get_reader(str(folder))(str(folder))]
+    assert [layer._type_string for layer in made] == ["image", "labels"]
+    for layer in made:
+        assert layer.data.shape == (3, 12, 10)
+        assert layer.metadata["names"] == ["1", "2", "10"]
+        assert layer.axis_labels == ("plane", "y", "x")
+    third = tifffile.imread(folder / "labels" / "10.tif")
+    np.testing.assert_array_equal(made[1].data[2], third)
+
+
+def test_different_sizes_open_as_a_layer_each(folder):
+    for name in ("images", "labels"):
+        tifffile.imwrite(folder / name / "3.tif", np.ones((5, 6), np.uint8))
+    made = [Layer.create(*layer) for layer in get_reader(str(folder))(str(folder))]
+    assert [layer.name for layer in made[4:6]] == ["3 image", "3 labels"]
+    assert len(made) == 8
+
+
+def test_other_folders_and_files_are_left_to_others(folder):
+    assert get_reader(str(folder / "images")) is None
+    assert get_reader(str(folder / "images" / "1.tif")) is None
+    assert get_reader([str(folder)]) is None
+    for file in (folder / "images").iterdir():
+        file.unlink()
+    assert get_reader(str(folder)) is None
