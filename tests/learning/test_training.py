@@ -12,7 +12,8 @@ import torch
 
 import napari_metastructure as nms
 from napari_metastructure import NoiseSpec, corrupt, train
-from napari_metastructure.jobs.events import Done, Job, Preview, Progress, Step, Validated
+from napari_metastructure.jobs.events import Done, Preview, Progress, Step, Validated
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.metrics import Tally, evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,8 @@ from napari_metastructure.arrays.blocks import as_list, round_up
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels import filters as pseudo
 from napari_metastructure.jobs.devices import pick_device, release_memory
-from napari_metastructure.jobs.events import Done, Job, Note, Progress, Round, Step
+from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.configs import SegmentConfig
 from napari_metastructure.learning.losses import IGNORE, UNSUPERVISED_LOSSES

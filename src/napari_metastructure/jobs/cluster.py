@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_metastructure.arrays.blocks import as_array, is_lazy
-from napari_metastructure.jobs.events import Job, Progress, Result
+from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.job import Job
 
 __all__ = ["connect", "predict", "store"]
 

@@ -9,7 +9,8 @@ import torch
 
 from napari_metastructure.arrays.blocks import round_up
 from napari_metastructure.jobs.devices import PeakMemory, autocast, is_out_of_memory, release_memory
-from napari_metastructure.jobs.events import Job, Memory, Note, Progress, Result
+from napari_metastructure.jobs.events import Memory, Note, Progress, Result
+from napari_metastructure.jobs.job import Job
 
 __all__ = ["Room", "predict", "predict_tiles"]
 

@@ -21,16 +21,8 @@ from napari_metastructure.jobs.devices import (
     pick_device,
     release_memory,
 )
-from napari_metastructure.jobs.events import (
-    Done,
-    Job,
-    Memory,
-    Note,
-    Preview,
-    Progress,
-    Step,
-    Validated,
-)
+from napari_metastructure.jobs.events import Done, Memory, Note, Preview, Progress, Step, Validated
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import transition
 from napari_metastructure.labels.metrics import Tally
 from napari_metastructure.labels.noise import specs

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.jobs.events import Job, Progress, Result, Scored, Step
+from napari_metastructure.jobs.events import Progress, Result, Scored, Step
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.metrics import Tally
 from napari_metastructure.labels.noise import corrupt

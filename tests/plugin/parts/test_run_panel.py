@@ -1,4 +1,5 @@
-from napari_metastructure.jobs.events import Job, Memory, Note, Progress, Result
+from napari_metastructure.jobs.events import Memory, Note, Progress, Result
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.parts.run_panel import RunPanel
 
 

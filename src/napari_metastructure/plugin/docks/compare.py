@@ -10,7 +10,8 @@ from napari.layers import Image, Labels
 from napari.utils import DirectLabelColormap
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
-from napari_metastructure.jobs.events import Job, Progress, Result
+from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.metrics import Tally, evaluate
 from napari_metastructure.plugin.layers import RECORD, place

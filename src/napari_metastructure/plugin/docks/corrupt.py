@@ -5,7 +5,8 @@ from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
-from napari_metastructure.jobs.events import Job, Progress, Result
+from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import transition
 from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec, check_matrix, corrupt
 from napari_metastructure.plugin.layers import (

@@ -9,7 +9,8 @@ from napari.layers import Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QTimer
 
-from napari_metastructure.jobs.events import Job, Progress, Result
+from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index

@@ -6,7 +6,8 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QPushButton
 
-from napari_metastructure.jobs.events import Done, Job, Preview, Progress, Result, Round, Step
+from napari_metastructure.jobs.events import Done, Preview, Progress, Result, Round, Step
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.learning.configs import SegmentConfig
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.dock import Dock, say, section

@@ -10,7 +10,8 @@ from napari.utils.notifications import notification_manager, show_error, show_in
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.jobs.events import Job, Memory, Note, Progress, Step
+from napari_metastructure.jobs.events import Memory, Note, Progress, Step
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.parts.dock import note, say
 
 __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]

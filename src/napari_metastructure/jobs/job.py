@@ -1,0 +1,68 @@
+"""A long computation that tells how far it is and can be stopped."""
+
+import weakref
+
+from napari_metastructure.jobs.events import Result
+from napari_metastructure.jobs.progress import run_to_end
+
+__all__ = ["Job"]
+
+
+class Job:
+    """A long computation: iterate over it to run it and get its events.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(job)`` returns the generator of events; it looks at the job's attributes between
+        two events.
+
+    Attributes
+    ----------
+    stopping : bool
+        Whether `stop` was called.
+    preview : array or None
+        Plane (or volume) to show predictions of while the job runs; may be set at any time and
+        from any thread.
+    """
+
+    def __init__(self, work):
+        self.stopping = False
+        self.preview = None
+        self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._events)
+
+    def __repr__(self):
+        return (
+            "<Job: call .run() to run it to its end with a progress bar, or iterate over it for "
+            "its events; .stop() ends it early>"
+        )
+
+    def run(self, *, hidden=False):
+        """Run to the end with a progress bar; Ctrl-C ends it early with what it has.
+
+        Parameters
+        ----------
+        hidden : bool
+            Show no bar.
+
+        Returns
+        -------
+        Done or object
+            The last event, or its value if it is a `Result`.
+        """
+        last = run_to_end(self, hidden=hidden)
+        return last.value if isinstance(last, Result) else last
+
+    def stop(self):
+        """Ask for an early end: the next events are the last ones, up to `Done`."""
+        self.stopping = True
+
+    def close(self):
+        """End at once, without `Done`, and free what the job holds."""
+        self._events.close()
