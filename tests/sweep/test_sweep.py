@@ -10,6 +10,7 @@ import pytest
 
 import napari_metastructure as nms
 from napari_metastructure import SweepConfig
+from napari_metastructure.jobs import cluster
 from napari_metastructure.jobs.events import Progress, Result, Scored
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep import sweep as sweeping
@@ -241,8 +242,8 @@ def test_predictions_go_back_to_their_planes():
     ],
 )
 def test_bad_settings(task, change, text, monkeypatch):
-    monkeypatch.setattr(sweeping, "_SECONDS_TO_CONNECT", 0.5)
-    with pytest.raises(ValueError, match=text):
+    monkeypatch.setattr(cluster, "_SECONDS_TO_CONNECT", 0.5)
+    with pytest.raises((ValueError, ConnectionError), match=text):
         list(sweep(*task, FEW, **change))
 
 

@@ -94,7 +94,7 @@ def predict(run):
 
 def _predicted(run, role, model, array, like, tiling):
     """The array that a model makes of one image; an OME-Zarr image if that is to be the output."""
-    from napari_metastructure.jobs import cluster
+    from napari_metastructure.learning import cluster_prediction
     from napari_metastructure.learning.prediction import predict
 
     labels = role == "output"
@@ -105,7 +105,7 @@ def _predicted(run, role, model, array, like, tiling):
         shape = (len(model.classes), *shape)
     out = _target(run, role, shape, dtype, like)
     if run.client is not None:
-        job = cluster.predict(model, array, out, run.client, labels=labels, **tiling)
+        job = cluster_prediction.predict(model, array, out, run.client, labels=labels, **tiling)
     else:
         job = predict(model, array, out=out, labels=labels, **tiling)
     return run.watch(job).value

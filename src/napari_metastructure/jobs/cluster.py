@@ -5,33 +5,36 @@ process that asked for them. What was written before a stop or a failure is kept
 marked as partial (`ome_zarr.ZarrImage.complete`).
 """
 
-import hashlib
-import tempfile
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import as_array, is_lazy
 from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
 
-__all__ = ["connect", "predict", "store"]
+__all__ = ["ONE_AT_A_TIME", "connect", "for_each_block", "store", "watched"]
 
 _SECONDS_BETWEEN_LOOKS = 0.1
-_MODELS = {}  # on a worker: the models that it was sent
-_ONE_AT_A_TIME = threading.Lock()  # a network uses all cores of a worker by itself
+_SECONDS_TO_CONNECT = 20
+ONE_AT_A_TIME = threading.Lock()
+"""Held on a worker while a network trains or predicts: one uses all of its cores by itself."""
 
 
-def connect(scheduler):
-    """A client of a dask.distributed scheduler, in use for all dask work until it is closed.
+def connect(scheduler, *, for_all=True):
+    """A client of a dask.distributed scheduler: the one place where a connection is made.
 
     Parameters
     ----------
     scheduler : str
         Address, such as ``tcp://host:8786``, or the path of a scheduler file (``.json``).
+    for_all : bool
+        All dask work of this process is done there until the client is closed.
+
+    Returns
+    -------
+    distributed.Client
 
     Raises
     ------
@@ -45,10 +48,9 @@ def connect(scheduler):
             "A scheduler needs dask.distributed: pip install 'napari-metastructure[distributed]'."
         ) from None
     is_file = str(scheduler).endswith(".json")
+    where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
     try:
-        if is_file:
-            return Client(scheduler_file=scheduler, timeout=20)
-        return Client(scheduler, timeout=20)
+        return Client(**where, timeout=_SECONDS_TO_CONNECT, set_as_default=for_all)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConnectionError(f"There is no dask scheduler at {scheduler} ({reason}).") from None
@@ -85,63 +87,8 @@ def store(array, out, client=None, *, activity="computing"):
 
     def work(job):
         stop = threading.Event() if client is None else None
-        blocks = _for_each_block(_write_block, array, out, stop)
-        yield from _watched(job, blocks, out, client, activity, stop)
-
-    return Job(work)
-
-
-def predict(model, image, out, client, *, labels=False, **tiling):
-    """Apply a model on the workers of a cluster, plane by plane (or volume by volume).
-
-    The model is sent to each worker once, also to those that join later.
-
-    Parameters
-    ----------
-    model : SegmentationModel
-    image : array, numpy, dask or zarr
-        As for `SegmentationModel.predict`; workers read dask and Zarr arrays themselves.
-    out : ZarrImage
-        A new one, of the image's shape, or with a class axis in front for the probabilities of
-        more than two classes.
-    client : distributed.Client
-        From `connect`, or that of a ``LocalCluster``.
-    labels : bool
-        Write labels in place of probabilities.
-    **tiling
-        ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
-
-    Returns
-    -------
-    Job
-        As that of `store`.
-    """
-    import dask.array as da
-
-    image = model.channels_first(as_array(image))
-    inner = model.spatial_dims + (model.channel_axis is not None)
-    lead = image.ndim - inner
-    shape = image.shape[:lead] + image.shape[image.ndim - model.spatial_dims :]
-    chunks = (1,) * lead + image.shape[lead:]
-    image = image.rechunk(chunks) if is_lazy(image) else da.from_array(image, chunks)
-    if len(model.classes) > 2 and not labels:
-        shape = (len(model.classes), *shape)
-    if tuple(out.shape) != shape:
-        raise ValueError(f"The result has shape {shape}, but out has {tuple(out.shape)}.")
-    if any(side > 1 for side in out.chunks[out.ndim - model.spatial_dims - lead :][:lead]):
-        raise ValueError(f"A chunk of out should hold one plane, not {out.chunks}.")
-
-    def work(job):
-        data = _as_bytes(model)
-        key = hashlib.sha256(data).hexdigest()
-        plugin = f"napari-metastructure {key}"
-        client.register_plugin(_model_sender(key, data), name=plugin)
-        blocks = _for_each_block(_predict_block, image, lead, out, key, labels, tiling)
-        try:
-            yield from _watched(job, blocks, out, client, "predicting", None)
-        finally:
-            if client.status == "running":
-                client.unregister_worker_plugin(plugin)
+        blocks = for_each_block(_write_block, array, out, stop)
+        yield from watched(job, blocks, out, client, activity, stop)
 
     return Job(work)
 
@@ -149,8 +96,21 @@ def predict(model, image, out, client, *, labels=False, **tiling):
 # --------------------------------------------------------------------------------- blocks
 
 
-def _for_each_block(function, array, *arguments):
-    """A dask array of one flag per block of `array`, made by ``function(block, start, *...)``."""
+def for_each_block(function, array, *arguments):
+    """A dask array of one flag per block of an array, to be computed for what it does.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(block, start, *arguments)`` gets each block and the index of its first pixel.
+    array : dask array
+    *arguments
+        Handed on; for a cluster they have to be picklable.
+
+    Returns
+    -------
+    dask array of bool
+    """
     import dask.array as da
 
     begins = [np.cumsum([0, *sizes]) for sizes in array.chunks]
@@ -175,57 +135,31 @@ class _Stopped(Exception):
     """What ends the blocks that have not begun."""
 
 
-def _predict_block(block, start, lead, out, key, labels, tiling):
-    """Predict one plane (or volume), channels first, and write it; on a worker."""
-    from napari_metastructure.learning.model import run_out
-
-    model = _model(key)
-    with _ONE_AT_A_TIME:
-        found = run_out(model.predicting_plane(block.reshape(block.shape[lead:]), **tiling))
-    found = model.decide(found) if labels else found
-    classes = (slice(None),) * (found.ndim - model.spatial_dims)
-    out[(*classes, *start[:lead])] = found
-
-
-def _as_bytes(model):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        model.save(path)
-        return path.read_bytes()
-
-
-def _model_sender(key, data):
-    from distributed import WorkerPlugin
-
-    class SendModel(WorkerPlugin):
-        """Leaves the model with each worker, present and future."""
-
-        def setup(self, worker):
-            from napari_metastructure.jobs import cluster  # the worker's own, not a copy
-
-            cluster._MODELS.setdefault(key, data)
-
-    return SendModel()
-
-
-def _model(key):
-    """The model that this worker was sent, made from its bytes once."""
-    with _ONE_AT_A_TIME:
-        if isinstance(_MODELS[key], bytes):
-            from napari_metastructure.learning.model import load_model
-
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.safetensors"
-                path.write_bytes(_MODELS[key])
-                _MODELS[key] = load_model(path)
-        return _MODELS[key]
-
-
 # ------------------------------------------------------------------------------- watching
 
 
-def _watched(job, blocks, out, client, activity, stop):
-    """Run the blocks and watch them; generator of `Progress` and a `Result`."""
+def watched(job, blocks, out, client, activity, stop):
+    """Compute the blocks of `for_each_block` and watch them.
+
+    Parameters
+    ----------
+    job : Job
+        Asked whether it is to stop.
+    blocks : dask array
+    out : ZarrImage
+        What the blocks are written to; marked as complete at the end.
+    client : distributed.Client or None
+        None: the threads of this process.
+    activity : str
+        For the progress bar.
+    stop : threading.Event or None
+        Without a client: set when the blocks that have not begun are to be left.
+
+    Yields
+    ------
+    Progress or Result
+        The result comes last, with `out`.
+    """
     run = _here(blocks, stop) if client is None else _there(blocks, client)
     total = blocks.npartitions
     done = 0

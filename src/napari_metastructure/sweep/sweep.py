@@ -1,7 +1,6 @@
 """How good must an annotation be? One network trained again and again under growing label noise."""
 
 import json
-import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_metastructure.jobs.cluster import ONE_AT_A_TIME, connect
 from napari_metastructure.jobs.events import Progress, Result, Scored, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
@@ -28,7 +28,6 @@ __all__ = ["Sweep", "SweepConfig", "as_images", "sweep"]
 
 _HELD_BACK = 0.1  # of the training images: noisy as they are, they choose the weights
 _TRIES = 3  # of a run whose worker died
-_SECONDS_TO_CONNECT = 20
 
 
 def sweep(
@@ -149,7 +148,7 @@ def _sweeping(job, images, labels, validation, config, folder, client):
         yield Scored(store.row(run), store.prediction(run), number + 1, len(runs))
     made = None
     if client is None and config.scheduler:
-        client = made = _connect(config.scheduler)
+        client = made = connect(config.scheduler, for_all=False)
     where = _here if client is None else _on_cluster
     deadline = np.inf if config.time_limit is None else clock + config.time_limit
     try:
@@ -478,26 +477,10 @@ def _read_lines(path):
 # --------------------------------------------------------------------------- cluster
 
 
-_ONE_AT_A_TIME = threading.Lock()  # a worker with several threads trains one network all the same
-
-
 def _run_to_end(data, run, config):
     """`_running` on a worker."""
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         return run_out(_running(data, run, config))
-
-
-def _connect(address):
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ValueError(
-            "A scheduler needs dask.distributed: pip install 'napari-metastructure[distributed]'."
-        ) from None
-    try:
-        return Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"There is no dask scheduler at {address} ({error}).") from None
 
 
 def _on_cluster(job, data, runs, config, client, deadline):

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from napari_metastructure import train
+from napari_metastructure.learning import cluster_prediction
+
+pytest.importorskip("zarr")
+distributed = pytest.importorskip("distributed")
+
+from napari_metastructure.files.ome_zarr import create_image, open_image  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def model(blobs, one_thread):
+    images, masks = blobs(4, seed=0, size=32)
+    config = {"channels": 4, "depth": 3, "patch_size": 32, "epochs": 1, "min_steps": 1, "seed": 0}
+    *_, done = train(images, masks, device="cpu", **config)
+    return done.model
+
+
+def test_prediction_on_a_cluster_is_that_of_one_machine(client, model, blobs, tmp_path):
+    images, _ = blobs(5, seed=3, size=48)
+    for labels, dtype in ((False, "float32"), (True, "uint8")):
+        out = create_image(tmp_path / f"{dtype}.ome.zarr", images.shape, dtype)
+        *_, result = cluster_prediction.predict(model, images, out, client, labels=labels)
+        assert not result.stopped
+        expected = model.predict(images, labels=labels)
+        written = open_image(out.path)
+        assert written.complete
+        np.testing.assert_allclose(written[:], expected, atol=1e-6)
+    used = client.run(lambda: [type(m).__name__ for m in cluster_prediction._MODELS.values()])
+    assert sorted(used.values()) == [["SegmentationModel"]] * 2  # one per worker, for both runs
