@@ -16,7 +16,7 @@ import torch
 from noisy_labels import read
 
 from napari_metastructure.sweep import report
-from napari_metastructure.sweep.plan import AMOUNTS, Run
+from napari_metastructure.sweep.plan import AMOUNTS, SweepRun
 from napari_metastructure.sweep.sweep import sweep
 
 BINARY = {"sample": (0.5, 0.3, 0.1), "flip": (0.2, 0.4, 0.45, 0.6)}
@@ -37,8 +37,9 @@ def main():
         for event in job:
             if hasattr(event, "row"):
                 row = event.row
+                title = SweepRun(row["kind"], row["amount"], 0).title
                 print(
-                    f"{name} {event.done}/{event.total} {Run(row['kind'], row['amount'], 0).title} "
+                    f"{name} {event.done}/{event.total} {title} "
                     f"seed {row['seed']}: Dice {row['dice']}, {row['seconds']} s {row['error']}",
                     flush=True,
                 )
@@ -77,7 +78,7 @@ def markdown(table):
 
 def line(kind, amount, means, table):
     row = next(r for r in table if (r["kind"], r["amount"]) == (kind, amount))
-    title = Run(kind, amount, 0).title if kind in AMOUNTS else kind
+    title = SweepRun(kind, amount, 0).title if kind in AMOUNTS else kind
     cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in means]
     merit = f"{row['figure_of_merit']:.2f}"
     return (

@@ -109,7 +109,7 @@ def test_package_itself_imports_only_its_version():
         ("learning", f"from {NAME}.plugin import layers", False),
         ("learning", f"from {NAME} import train", False),
         ("learning", "def f():\n    from qtpy.QtCore import Qt", False),
-        ("few_labels", f"def f():\n    from {NAME}.sweep.plan import Run", False),
+        ("few_labels", f"def f():\n    from {NAME}.sweep.plan import plan", False),
         ("plugin", "from . import parts\nimport napari, torch", True),
         ("plugin", f"from {NAME}.cli import main", False),
     ],

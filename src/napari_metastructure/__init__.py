@@ -28,7 +28,7 @@ _NAMES = {
     "write": "files.read",
     "TrainingConfig": "learning.configs",
     "SegmentConfig": "learning.configs",
-    "SweepConfig": "learning.configs",
+    "SweepConfig": "sweep.configs",
     "segment": "few_labels.segment",
     "sweep": "sweep.sweep",
     "train": "learning.training",

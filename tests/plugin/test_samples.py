@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import napari_metastructure as nms
 from napari_metastructure.plugin import samples
 
 SIMULATORS = [samples.simulate_er, samples.simulate_mitochondria, samples.simulate_nuclei]
@@ -158,8 +159,9 @@ def test_stacks_are_anisotropic(sample):
 @pytest.mark.parametrize("sample", [samples.nuclei, *STACKS])
 def test_the_metadata_says_how_to_simulate_it_again(sample):
     (image, attributes, _), (mask, *_) = opened(sample)[0]
-    module, call = attributes["metadata"]["source"].split("samples.")
-    assert module == "napari_metastructure."
+    module, call = attributes["metadata"]["source"].rsplit(".", 1)
+    assert module == "napari_metastructure.samples"
+    assert nms.samples is samples
     assert f"seed={attributes['metadata']['seed']})" in call
     again = eval(call, vars(samples))
     np.testing.assert_array_equal(again[0], image)

@@ -9,7 +9,8 @@ from napari_metastructure.cli.options import config_options
 from napari_metastructure.files.read import pair_of
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
-from napari_metastructure.learning.configs import SegmentConfig, SweepConfig, TrainingConfig
+from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+from napari_metastructure.sweep.configs import SweepConfig
 
 __all__ = ["main"]
 

@@ -244,7 +244,7 @@ def _stack(name, simulate, optics, seed):
 
 
 def _layers(name, image, mask, space, how, seed):
-    common = {"metadata": {"source": f"{__name__}.{how}", "seed": seed}, **space}
+    common = {"metadata": {"source": f"napari_metastructure.samples.{how}", "seed": seed}, **space}
     limits = [float(limit) for limit in np.percentile(image, [0.5, 99.7])]
     return [
         (image, {"name": name, "contrast_limits": limits, **common}, "image"),

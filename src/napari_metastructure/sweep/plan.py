@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from napari_metastructure.labels.noise import NoiseSpec
 
-__all__ = ["AMOUNTS", "Run", "plan"]
+__all__ = ["AMOUNTS", "SweepRun", "plan"]
 
 AMOUNTS = {
     "sample": "fraction",
@@ -19,7 +19,7 @@ _WITHOUT_NOISE = {"sample": 1, "flip": 0, "shift": 0, "dilate": 0, "erode": 0}
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One training of a sweep.
 
     Attributes
@@ -70,15 +70,17 @@ def plan(config):
 
     Returns
     -------
-    list of Run
+    list of SweepRun
     """
     runs = []
     for seed in range(config.seed, config.seed + config.seeds):
-        runs.append(Run("clean", None, seed))
+        runs.append(SweepRun("clean", None, seed))
         for kind, clean in _WITHOUT_NOISE.items():
             amounts = dict.fromkeys(getattr(config, kind))
-            runs += [Run(kind, float(amount), seed) for amount in amounts if amount != clean]
+            runs += [SweepRun(kind, float(amount), seed) for amount in amounts if amount != clean]
         runs += [
-            Run(kind, None, seed) for kind in ("skeletonize", "random") if getattr(config, kind)
+            SweepRun(kind, None, seed)
+            for kind in ("skeletonize", "random")
+            if getattr(config, kind)
         ]
     return runs

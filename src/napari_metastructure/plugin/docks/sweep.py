@@ -8,7 +8,6 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_metastructure.jobs.events import Result, Scored
-from napari_metastructure.learning.configs import SweepConfig
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
@@ -16,7 +15,8 @@ from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.model_panel import is_image, is_labels
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.sweep import report
-from napari_metastructure.sweep.plan import Run, plan
+from napari_metastructure.sweep.configs import SweepConfig
+from napari_metastructure.sweep.plan import SweepRun, plan
 
 __all__ = ["NoiseSweep"]
 
@@ -188,7 +188,7 @@ class NoiseSweep(Dock):
             notify_error(f"This run failed: {scored.row['error']}")
             return
         source, name, placed = self._source
-        run = Run(*key)
+        run = SweepRun(*key)
         title = f"{name} trained on {run.title} (seed {run.seed})"
         if title in self.viewer.layers:
             self.viewer.layers.selection.active = self.viewer.layers[title]

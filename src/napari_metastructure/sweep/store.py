@@ -1,0 +1,144 @@
+"""What a sweep keeps of its finished runs, in memory or in a folder, so that it can be resumed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.sweep.plan import SweepRun
+
+__all__ = ["Store"]
+
+
+class Store:
+    """Rows and predictions of the finished runs, in memory or as they come in a folder.
+
+    A row is one line at the end of ``runs.jsonl``, so that a sweep that is killed loses
+    the run under way at most.
+
+    Parameters
+    ----------
+    folder : path or None
+        Made if need be; None keeps everything in memory.
+    config : SweepConfig
+    fingerprint : str
+        Of the data, see `SweepData.fingerprint`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a sweep of other data or settings, or a damaged line.
+    """
+
+    def __init__(self, folder, config, fingerprint):
+        self.folder = None if folder is None else Path(folder)
+        self._rows, self._predictions = {}, {}
+        if self.folder is None:
+            return
+        (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
+        self._lines = self.folder / "runs.jsonl"
+        self._check({"settings": _settings(config), "data": fingerprint})
+        for row in _read_lines(self._lines):
+            self._rows[SweepRun(row["kind"], row["amount"], row["seed"])] = row
+
+    def _check(self, identity):
+        """Refuse a folder with the sweep of other data or settings."""
+        path = self.folder / "identity.json"
+        if not path.exists():
+            path.write_text(json.dumps(identity, indent=1))
+        known = json.loads(path.read_text())
+        if known["data"] != identity["data"]:
+            raise ValueError(
+                f"{self.folder} holds a sweep of other images or labels; choose another folder."
+            )
+        settings = identity["settings"]
+        changed = sorted(
+            name for name, value in known["settings"].items() if settings.get(name) != value
+        )
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds a sweep with another {', '.join(changed)}; "
+                "choose another folder, or the settings of that sweep."
+            )
+
+    def is_done(self, run):
+        return self._rows.get(run, {}).get("status") == "done"
+
+    def count(self, runs):
+        """How many of the runs have ended, well or not."""
+        return sum(run in self._rows for run in runs)
+
+    def row(self, run):
+        """The row of a run; None if there is none yet."""
+        return self._rows.get(run)
+
+    def add(self, run, row, prediction):
+        """Keep a finished run: the row comes last, so that it stands for the whole."""
+        self._rows[run] = row
+        if self.folder is None:
+            self._predictions[run] = prediction
+            return
+        if prediction is not None:
+            path = self._path(run)
+            np.savez_compressed(path.with_suffix(".part.npz"), *prediction)
+            path.with_suffix(".part.npz").replace(path)
+        with open(self._lines, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def prediction(self, run):
+        """The predicted labels, one array per scored image; None if there are none."""
+        if self.folder is None:
+            return self._predictions.get(run)
+        if not self.is_done(run) or not self._path(run).exists():
+            return None
+        with np.load(self._path(run)) as file:
+            return [file[name] for name in file.files]
+
+    def pictures(self, data, runs):
+        """A scored plane with objects, and the prediction of each run of the first seed for it.
+
+        Parameters
+        ----------
+        data : SweepData
+        runs : list of SweepRun
+
+        Returns
+        -------
+        dict of {str: ndarray, (y, x)}
+            "image", "labels", and a label plane by the title of each run.
+        """
+        truths = data.scored_labels
+        plane = max(range(len(truths)), key=lambda number: (truths[number] > 0).mean())
+        truth = np.array(data.classes)[np.maximum(truths[plane], 0)]
+        image = np.asarray(data.scored_images[plane])
+        found = {"image": image.mean(0) if image.ndim > truth.ndim else image, "labels": truth}
+        for run in runs:
+            prediction = self.prediction(run) if run.seed == runs[0].seed else None
+            if prediction is not None:
+                found[run.title] = prediction[plane]
+        return {name: np.asarray(p[len(p) // 2] if p.ndim == 3 else p) for name, p in found.items()}
+
+    def _path(self, run):
+        return self.folder / "predictions" / f"{run.name}.npz"
+
+
+def _read_lines(path):
+    """The rows of a file; what a killed process left half written, at its end, is cut off."""
+    if not path.exists():
+        return []
+    lines, rows = path.read_bytes().splitlines(keepends=True), []
+    for number, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number < len(lines) - 1:
+                raise ValueError(f"Line {number + 1} of {path} is damaged; remove it.") from None
+            path.write_bytes(b"".join(lines[:-1]))
+    return rows
+
+
+def _settings(config):
+    """What two runs must share to stand in one table."""
+    names = set(TrainingConfig.model_fields) - {"seed", "device"}
+    return {name: value for name, value in config.model_dump(mode="json").items() if name in names}
