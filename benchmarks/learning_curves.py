@@ -21,7 +21,7 @@ from noisy_labels import read
 
 import napari_metastructure as nms
 from napari_metastructure.jobs.events import Step, Validated
-from napari_metastructure.learning.training import noise_floor
+from napari_metastructure.learning.losses import noise_floor
 
 PER_EPOCH = 5  # steps
 

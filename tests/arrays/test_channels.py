@@ -6,8 +6,9 @@ import pytest
 
 import napari_metastructure as nms
 from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.model import load_model
-from napari_metastructure.learning.patches import Items, PatchSampler
+from napari_metastructure.learning.patches import PatchSampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = {

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage as ndi
 
 from napari_metastructure.few_labels import filters as pseudo
 
@@ -60,45 +59,6 @@ def test_probabilities_that_cannot_be_cut_are_named(bad):
 def test_number_of_thresholds_is_checked():
     with pytest.raises(ValueError, match="num_thresholds must be 1 or more"):
         pseudo.best_threshold(np.arange(3.0), 0)
-
-
-def _merit(threshold, probabilities, images):
-    """Expected Dice times the mean gradient on both sides of the outline, mask by mask."""
-    p, masks = np.concatenate(probabilities), [p > threshold for p in probabilities]
-    chosen = p[p > threshold]
-    sides, gradients = [], []
-    for mask, image in zip(masks, images):
-        gradients.append(ndi.gaussian_gradient_magnitude(np.sqrt(image), 1))
-        sides.append(ndi.binary_dilation(mask) & ~ndi.binary_erosion(mask, border_value=1))
-    along = np.concatenate(gradients)[np.concatenate(sides)].mean()
-    return 2 * chosen.sum() / (chosen.size + p.sum()) * along
-
-
-def test_outline_threshold_equals_the_search_over_all_masks():
-    rng = np.random.default_rng(0)
-    images = [rng.random((20, 40)), rng.random((30, 40))]
-    for image in images:
-        image.flat[:2] = 0, 1  # the range is that of the square root
-    probabilities = [ndi.gaussian_filter(rng.beta(0.4, 1.2, i.shape), 1) for i in images]
-    threshold = pseudo.outline_threshold(probabilities, images)
-    merits = [_merit(t, probabilities, images) for t in np.linspace(0.1, 0.9, 81)]
-    assert _merit(threshold, probabilities, images) == pytest.approx(max(merits), rel=1e-2)
-
-
-@pytest.mark.parametrize("wide", [0.25, 0.75])
-@pytest.mark.parametrize("bright", [True, False])
-def test_outlines_lie_on_the_edges(bright, wide):
-    image, truth = _discs(bright)
-    distance = ndi.distance_transform_edt(truth) - ndi.distance_transform_edt(~truth)
-    slope = 1 / (1 + np.exp(-distance / 2))
-    p = slope ** (np.log(wide) / np.log(0.5))  # its value on the edges is `wide`
-    threshold = pseudo.outline_threshold([p], [image], "bright" if bright else "dark")
-    assert threshold == pytest.approx(wide, abs=0.15)
-
-
-def test_outline_threshold_without_outlines():
-    assert pseudo.outline_threshold([np.zeros((8, 8))], [np.eye(8)]) == 0.5
-    assert pseudo.outline_threshold([np.zeros((8, 8))], [np.ones((8, 8))]) == 0.5
 
 
 def test_start_filters_fit_the_images():

@@ -10,7 +10,7 @@ from napari_metastructure.jobs.events import Memory, Note, Step
 from napari_metastructure.learning.losses import bce
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.prediction import predict
-from napari_metastructure.learning.training import Trainer
+from napari_metastructure.learning.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +62,7 @@ def test_training_goes_on_with_half_the_batch_and_says_so():
     assert [shape[0] for shape in network.seen[:6]] == [8, 4, 2, 2, 2, 2]
     assert losses[-1] < losses[0]
     assert trainer.logits.shape[0] == 8
-    events = list(trainer.news())
+    events = list(trainer.pending_events())
     notes = [event.text for event in events if isinstance(event, Note)]
     assert notes == trainer.notes
     assert notes[-1] == ("cpu ran out of memory: each batch of 8 patches is now done in 4 parts.")
@@ -137,7 +137,7 @@ def test_network_that_cannot_be_compiled_is_trained_as_it_is(blobs, monkeypatch)
     config = {"channels": 4, "depth": 3, "patch_size": 32, "epochs": 2, "min_steps": 1, "seed": 0}
     *events, done = train(images, masks, device="cpu", compile=True, **config)
     assert done.record["notes"] == [
-        "The network could not be compiled (no compiler); going on without."
+        "The network could not be compiled (no compiler); training continues without."
     ]
     *others, _plain = train(images, masks, device="cpu", **config)
     losses = [event.loss for event in events if isinstance(event, Step)]

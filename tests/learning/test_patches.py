@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from napari_metastructure.arrays.blocks import as_list, moments, planes
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
-from napari_metastructure.learning.patches import Items, PatchSampler, class_indices
+from napari_metastructure.learning.patches import PatchSampler, class_indices
 
 
 def numbered(*shape):

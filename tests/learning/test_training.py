@@ -314,7 +314,7 @@ def test_which_weights_are_kept(task, monkeypatch, clean, inverted, scores, kept
         yield from ()
         return [tallies.pop(0)]
 
-    monkeypatch.setattr("napari_metastructure.learning.training._Validation._tallies", next_tally)
+    monkeypatch.setattr("napari_metastructure.learning.validation.Validation._tallies", next_tally)
     options = {**TINY, "epochs": 3, "early_stopping": False}
     options |= {"validation_labels": masks} if clean else {}
     noise = NoiseSpec(kind="flip", ratio=0.8) if inverted else None
@@ -370,7 +370,7 @@ def test_stop_while_validating(task):
 
 def test_previews_of_the_plane_that_is_asked_for(task, monkeypatch):
     images, masks, *_ = task
-    monkeypatch.setattr("napari_metastructure.learning.training._SECONDS_BETWEEN_PREVIEWS", 0)
+    monkeypatch.setattr("napari_metastructure.learning.previews._SECONDS_BETWEEN_PREVIEWS", 0)
     job = train(images, masks, **TINY)
     seen = []
     for event in job:

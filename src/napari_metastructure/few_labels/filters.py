@@ -11,7 +11,7 @@ mean's two neighbours. That takes one pass over the pixels, not K masks.
 import numpy as np
 import torch
 
-from napari_metastructure.arrays.blocks import as_array
+from napari_metastructure.arrays.intensity import unit_range
 
 __all__ = [
     "FILTERS",
@@ -21,14 +21,10 @@ __all__ = [
     "candidate",
     "dmi",
     "filter_mask",
-    "outline_threshold",
     "polarity",
     "scribble_mask",
     "vote_filters",
 ]
-
-_BINS = 100
-_MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
 
 
 def best_threshold(probability, num_thresholds=30):
@@ -125,70 +121,6 @@ def dmi(probability, mask):
     """
     p, s = np.asarray(probability, dtype=float), np.asarray(mask, dtype=float)
     return float((p * s).mean() - p.mean() * s.mean())
-
-
-def outline_threshold(probabilities, images, polarity="bright"):
-    """The threshold whose masks probably overlap best and have the steepest outlines.
-
-    What is largest is the product of the Dice that the masks would have, were the probabilities
-    right (Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892), and the mean gradient of the
-    images along the outlines. A network that learnt labels too wide or too narrow repeats them
-    with certainty, so its probabilities alone do not tell; the edges of the images do.
-
-    Parameters
-    ----------
-    probabilities : sequence of arrays of float, [0, 1]
-        Planes or volumes. Sums run over all of them.
-    images : sequence of arrays
-        The images, of the same shapes; the gradient is that of the square root of their range,
-        which evens out photon noise, after a Gaussian of 1 pixel.
-    polarity : {"bright", "dark"}
-        Whether the structures are brighter or darker than their surroundings.
-
-    Returns
-    -------
-    float
-        From 0.1 to 0.9, in steps of 0.01; 0.5 if nothing speaks for any.
-    """
-    pixels, edges, lengths = np.zeros((3, _BINS))
-    for probability, image in zip(probabilities, images):
-        scaled = _scaled(image, polarity)
-        if scaled is not None:
-            pixels += np.bincount(_bin(probability).ravel(), minlength=_BINS)
-            along, length = _outlines(np.sqrt(scaled), np.asarray(probability))
-            edges += along
-            lengths += length
-    area, hits = pixels[::-1].cumsum()[::-1], (pixels * _MIDDLES)[::-1].cumsum()[::-1]
-    merit = 2 * hits / np.maximum(area + hits[0], 1e-12) * edges / np.maximum(lengths, 1)
-    merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
-    return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
-
-
-def _bin(probability):
-    return np.minimum((np.asarray(probability) * _BINS).astype(np.intp), _BINS - 1)
-
-
-def _outlines(image, probability):
-    """Sum of the gradient along the outline of each mask ``bin >= b``, and the outline's length.
-
-    Both sides of the outline count: pixels with neighbours inside and outside, that is those
-    whose neighbourhood reaches from below b to b or above.
-    """
-    from scipy.ndimage import (
-        gaussian_gradient_magnitude,
-        generate_binary_structure,
-        grey_dilation,
-        grey_erosion,
-    )
-
-    cross, bins = generate_binary_structure(probability.ndim, 1), _bin(probability)
-    low, high = (f(bins, footprint=cross).ravel() + 1 for f in (grey_erosion, grey_dilation))
-    gradient = gaussian_gradient_magnitude(image, 1).ravel()
-    counted = [
-        np.bincount(low, weights, _BINS + 1) - np.bincount(high, weights, _BINS + 1)
-        for weights in (gradient, None)
-    ]
-    return np.cumsum(counted, axis=1)[:, :_BINS]
 
 
 def background_is_larger(mask):
@@ -328,22 +260,10 @@ def filter_mask(image, name, polarity="bright"):
     """
     if name not in FILTERS:
         raise ValueError(f"There is no filter {name!r}; there are: {', '.join(FILTERS)}.")
-    scaled = _scaled(image, polarity)
+    scaled = unit_range(image, polarity)
     if scaled is None:
         return np.zeros(np.shape(image), np.uint8)
     return FILTERS[name](scaled).astype(np.uint8)
-
-
-def _scaled(image, polarity):
-    """The image from 0 to 1, structures bright; None if it is constant."""
-    image = np.asarray(as_array(image), dtype=np.float32)
-    low, high = float(image.min()), float(image.max())
-    if not np.isfinite(low + high):
-        raise ValueError("The image holds NaN or infinity; replace these pixels first.")
-    if high <= low:
-        return None
-    image = (image - low) / (high - low)
-    return 1 - image if polarity == "dark" else image
 
 
 def vote_filters(images, polarity="bright"):
@@ -369,7 +289,7 @@ def vote_filters(images, polarity="bright"):
     """
     shares, clarity = [], []
     for image in images:
-        image = _scaled(image, polarity)
+        image = unit_range(image, polarity)
         if image is None:
             continue
         mask = FILTERS["otsu"](image)

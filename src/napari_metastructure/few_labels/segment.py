@@ -12,13 +12,18 @@ from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels import filters as pseudo
 from napari_metastructure.jobs.devices import pick_device, release_memory
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
+from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.configs import SegmentConfig
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE, UNSUPERVISED_LOSSES
-from napari_metastructure.learning.model import SegmentationModel, run_out, versions
-from napari_metastructure.learning.patches import Items, PatchSampler
-from napari_metastructure.learning.training import Previews, Trainer
+from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.learning.patches import PatchSampler
+from napari_metastructure.learning.previews import Previews
+from napari_metastructure.learning.threshold import outline_threshold
+from napari_metastructure.learning.trainer import Trainer
 
 __all__ = ["SegmentConfig", "segment"]
 
@@ -202,9 +207,9 @@ class _Run:
                     probabilities.append(end.value)
         return probabilities
 
-    def news(self, trainer):
+    def pending_events(self, trainer):
         """What the trainer has to say, noted for the record too."""
-        for event in trainer.news():
+        for event in trainer.pending_events():
             if isinstance(event, Note):
                 self.facts.setdefault("notes", []).append(event.text)
             yield event
@@ -376,7 +381,7 @@ class _Robust(_Run):
             at += max(behind, 0)
             epoch = (at - 1) // sampler.batches_per_epoch + 1
             yield Step(at, total, epoch, loss)
-            yield from self.news(trainer)
+            yield from self.pending_events(trainer)
             yield from self.previews.if_due(epoch)
 
     def _disturb(self, patches):
@@ -392,7 +397,7 @@ class _Robust(_Run):
 
     def cut(self, probabilities):
         """Threshold of the best probable overlap and outline."""
-        return pseudo.outline_threshold(probabilities, self.pictures, self.polarity)
+        return outline_threshold(probabilities, self.pictures, self.polarity)
 
     def masks(self, probabilities):
         """What lies above the threshold of the best probable overlap and outline."""
@@ -478,7 +483,7 @@ class _Paper(_Run):
                 losses.append(trainer.step(inputs, targets))
                 self.history["loss"].append(losses[-1])
                 yield Step(len(self.history["loss"]), config.epochs * batches, epoch, losses[-1])
-                yield from self.news(trainer)
+                yield from self.pending_events(trainer)
                 probabilities = trainer.logits[:, 0].float().sigmoid()
                 for index, p in zip(batch, probabilities.cpu().numpy()):
                     p = p[tuple(slice(side) for side in labels[index].shape)]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from napari_metastructure.arrays.blocks import as_array, is_lazy
 from napari_metastructure.jobs.cluster import ONE_AT_A_TIME, for_each_block, watched
+from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.learning.model import load_model, run_out
+from napari_metastructure.learning.model import load_model
 
 __all__ = ["predict"]
 

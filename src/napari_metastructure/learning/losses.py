@@ -8,6 +8,7 @@ channel, `bce` and the DMI losses take soft targets too, floats from 0 to 1.
 
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ __all__ = [
     "dmi",
     "dmi_iou",
     "iou",
+    "noise_floor",
     "signed_dmi",
     "signed_dmi_iou",
 ]
@@ -100,6 +102,31 @@ UNSUPERVISED_LOSSES = {
     "dmi+iou": dmi_iou,
     "signed_dmi+iou": signed_dmi_iou,
 }
+
+
+def noise_floor(matrix, shares):
+    """Cross entropy of the noisy labels for a network that knows the true ones.
+
+    A loss below it, over a whole epoch, says more of the noisy labels than the true ones do.
+
+    Parameters
+    ----------
+    matrix : list of list of float or None
+        Noise transition matrix; None if it is not known.
+    shares : list of float
+        Share of each class in the noisy labels.
+
+    Returns
+    -------
+    float
+        The entropy H(noisy | true) in nats; minus infinity where the noise is not known.
+    """
+    from scipy.stats import entropy
+
+    if matrix is None:
+        return -np.inf
+    true = np.clip(np.linalg.solve(np.transpose(matrix), shares), 0, None)
+    return float(true / true.sum() @ entropy(matrix, axis=1))
 
 
 def _determinants(logits, target):

@@ -1,21 +1,22 @@
 """A trained network with all it takes to use it again: predict, segment, save, load."""
 
 import json
-from copy import copy
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from napari_metastructure.arrays.axes import channels_first, multiples
-from napari_metastructure.arrays.blocks import channel_moments, planes
-from napari_metastructure.arrays.chunks import ChunkedArray, in_chunks
+from napari_metastructure.arrays.blocks import planes
+from napari_metastructure.arrays.chunks import in_chunks
 from napari_metastructure.jobs.devices import pick_device
+from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.jobs.versions import versions
 from napari_metastructure.learning.networks import build
 from napari_metastructure.learning.prediction import predict_tiles
+from napari_metastructure.learning.regions import NormalisedImage, RegionWriter
 
-__all__ = ["SegmentationModel", "load_model", "run_out", "versions"]
+__all__ = ["SegmentationModel", "load_model"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
@@ -194,7 +195,7 @@ class SegmentationModel:
 
     def predicting_plane(self, plane, *, region=None, write=None, **tiling):
         """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
-        image = _Normalised(plane, self.spatial_dims)
+        image = NormalisedImage(plane, self.spatial_dims)
         if region is None:
             return (yield from self.predicting_one(image, write=write, **tiling))
         region = np.asarray(region)
@@ -209,7 +210,7 @@ class SegmentationModel:
                     rows, len(classes), 0
                 )
 
-        rows = _Framed(write, region, box, classes)
+        rows = RegionWriter(write, region, box, classes)
         if box is None:
             yield 1, 1
         else:
@@ -318,71 +319,10 @@ class SegmentationModel:
         save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
 
 
-class _Normalised:
-    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
-
-    def __init__(self, image, spatial_dims):
-        if isinstance(image, ChunkedArray) and not image.cached:
-            image = np.asarray(image)
-        self.image, self.shape = image, image.shape
-        self.mean, self.deviation = channel_moments(image, spatial_dims)
-
-    def __getitem__(self, where):
-        pixels = np.array(self.image[where], dtype=np.float32)
-        pixels -= self.mean
-        pixels /= self.deviation
-        return pixels
-
-    def cut(self, box):
-        """A part, normalised in the same way."""
-        part = copy(self)
-        part.image = self.image[(..., *box)]
-        part.shape = part.image.shape
-        return part
-
-
-class _Framed:
-    """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
-
-    def __init__(self, write, region, box, classes):
-        self._write, self.region, self.classes = write, region, classes
-        self.box = box or (slice(0, 0),) * region.ndim
-        self.done = 0
-        self._zeros(self.box[0].start)
-
-    def write(self, start, block):
-        count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
-        rows = np.zeros((*self.classes, count, *rest), np.float32)
-        rows[(..., slice(None), *self.box[1:])] = block
-        rows *= self.region[self.done : self.done + count]
-        self._write(self.done, rows)
-        self.done += count
-
-    def close(self):
-        """All that is left are zeros."""
-        self._zeros(len(self.region) - self.done)
-
-    def _zeros(self, count):
-        if count:
-            self._write(
-                self.done, np.zeros((*self.classes, count, *self.region.shape[1:]), np.float32)
-            )
-        self.done += count
-
-
 def _weights(network):
     """Parameters and buffers by name, each tensor once (networks list some twice)."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items()}
-
-
-def run_out(job):
-    """Run a generator to its end; returns its value."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            return end.value
 
 
 def _numbered(number, tiles):
@@ -393,12 +333,6 @@ def _numbered(number, tiles):
         except StopIteration as end:
             return end.value
         yield number, done, total
-
-
-def versions():
-    """Versions of the packages a result depends on."""
-    names = ("napari-metastructure", "torch", "monai", "numpy", "scikit-image")
-    return {name: version(name) for name in names}
 
 
 def load_model(path, device="auto"):

@@ -8,7 +8,7 @@ import math
 
 from napari_metastructure.arrays.axes import strides
 
-__all__ = ["NETWORKS", "build", "expect"]
+__all__ = ["NETWORKS", "build", "initialise_bias"]
 
 
 def _unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
@@ -119,8 +119,8 @@ def build(
         return make(spatial_dims, in_channels, out_channels, widths, anisotropy)
 
 
-def expect(network, shares):
-    """Let a network begin with the classes' shares as its probabilities, by the last bias.
+def initialise_bias(network, shares):
+    """Set the last bias so that the first probabilities are the classes' shares.
 
     Without it, cross entropy spends its first steps on the shares, and probabilities near a
     small one, as sampled labels ask for, come out too high (Lin et al. 2017, arXiv 1708.02002,

@@ -12,7 +12,7 @@ from napari_metastructure.jobs.devices import PeakMemory, autocast, is_out_of_me
 from napari_metastructure.jobs.events import Memory, Note, Progress, Result
 from napari_metastructure.jobs.job import Job
 
-__all__ = ["Room", "predict", "predict_tiles"]
+__all__ = ["MemoryBudget", "predict", "predict_tiles"]
 
 _TILE = {2: 512, 3: 96}  # side in pixels, by spatial dimensions
 _SLOPE = 16  # pixels over which neighbouring tiles are blended
@@ -48,7 +48,7 @@ def predict(model, image, *, region=None, out=None, labels=False, **tiling):
 
     def work(job):
         notes, memory, next_look = [], PeakMemory(model.device), 0.0
-        options = {"room": Room(notes.append), **tiling}
+        options = {"budget": MemoryBudget(notes.append), **tiling}
         prediction = model.predicting(image, region=region, out=out, labels=labels, **options)
         shape = model.channels_first(image).shape[: -model.spatial_dims]
         total = int(np.prod(shape[:-1] if model.channel_axis is not None else shape))
@@ -92,7 +92,7 @@ def predict_tiles(
     flips=False,
     write=None,
     align=1,
-    room=None,
+    budget=None,
 ):
     """Predict one plane or volume tile by tile, blending tiles around the middle of their overlap.
 
@@ -126,7 +126,7 @@ def predict_tiles(
         rows; in order, each row once, but from the first one again where memory ran out.
     align : int
         Slabs begin at multiples of so many rows.
-    room : Room, optional
+    budget : MemoryBudget, optional
         What is known of the device's memory from the planes before.
 
     Yields
@@ -144,20 +144,20 @@ def predict_tiles(
     multiple = np.broadcast_to(multiple, dims).tolist()
     tile = np.broadcast_to(_TILE[dims] if tile is None else tile, dims).tolist()
     batch_size = batch_size or (1 if device.type == "cpu" else 4)
-    room = room or Room()
+    budget = budget or MemoryBudget()
     while True:
-        tile = room.tile or tile
+        tile = budget.tile or tile
         try:
             return (
                 yield from _tiles(
-                    network, image, multiple, tile, overlap, batch_size, flips, write, align, room
+                    network, image, multiple, tile, overlap, batch_size, flips, write, align, budget
                 )
             )
         except _TileTooLarge:
-            room.shrink(tile, image.shape[-dims:], multiple, device)
+            budget.shrink(tile, image.shape[-dims:], multiple, device)
 
 
-class Room:
+class MemoryBudget:
     """What fits in the memory of a device at once; it shrinks each time memory runs out.
 
     Parameters
@@ -218,7 +218,7 @@ class _TileTooLarge(Exception):
     """A single tile does not fit in memory."""
 
 
-def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, align, room):
+def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, align, budget):
     """`predict_tiles` with tiles of a certain size."""
     from monai.data.utils import dense_patch_slices
 
@@ -233,7 +233,7 @@ def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, al
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
         tiles = torch.from_numpy(np.stack([_cut(image, where) for where in batch]))
-        probabilities = room.probabilities(network, tiles, flips, device)
+        probabilities = budget.probabilities(network, tiles, flips, device)
         end = padded[0] if write is None else batch[-1][0].stop
         rows = _grown(rows, (probabilities.shape[1], end - begin, *padded[1:]))
         for where, probability in zip(batch, probabilities):

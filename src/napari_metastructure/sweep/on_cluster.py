@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from napari_metastructure.jobs.cluster import ONE_AT_A_TIME
 from napari_metastructure.jobs.events import Progress
-from napari_metastructure.learning.model import run_out
+from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.sweep.one_run import train_and_score
 from napari_metastructure.sweep.report import SCORES
 

@@ -8,14 +8,16 @@ from hashlib import sha256
 import numpy as np
 
 from napari_metastructure.jobs.events import Step
+from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.metrics import Tally
 from napari_metastructure.labels.noise import corrupt
 from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.learning.dataset import classes_of, counting
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
-from napari_metastructure.learning.model import run_out
-from napari_metastructure.learning.patches import Items, class_indices
-from napari_metastructure.learning.training import classes_of, counting, train
+from napari_metastructure.learning.patches import class_indices
+from napari_metastructure.learning.training import train
 from napari_metastructure.sweep.report import SCORES
 
 __all__ = ["SweepData", "train_and_score"]

@@ -10,8 +10,8 @@ import numpy as np
 from napari_metastructure.jobs.cluster import connect
 from napari_metastructure.jobs.events import Progress, Result, Scored
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.learning.model import versions
-from napari_metastructure.learning.patches import Items
+from napari_metastructure.jobs.versions import versions
+from napari_metastructure.learning.items import Items
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep.configs import SweepConfig
 from napari_metastructure.sweep.on_cluster import on_cluster

@@ -1,0 +1,90 @@
+"""What a training learns from and is validated on, and the classes in its labels."""
+
+import warnings
+from collections import Counter
+
+from napari_metastructure.arrays.blocks import count_classes
+from napari_metastructure.arrays.chunks import ChunkedArray
+from napari_metastructure.jobs.events import Progress
+from napari_metastructure.learning.items import Items
+
+__all__ = ["classes_of", "counting", "hold_back"]
+
+_MAX_CLASSES = 256
+_MANY_CLASSES = 20
+_MOST_COUNTED = 2**32  # pixels
+_MOST_VALIDATED = 2**26  # of images that are not in memory
+
+
+def hold_back(images, labels, validation_images, validation_labels, config):
+    """Items to train on, items to validate on, and whether the labels of these are clean."""
+    dims, fraction = config.spatial_dims, config.validation_fraction
+    axis = config.channel_axis
+    items = Items.of(images, labels, dims, channel_axis=axis)
+    every_moments, boxes = items.moments, items.boxes_that_count(config.ignore_label)
+    items = items.within(boxes)
+    if validation_images is not None:
+        if validation_labels is None:
+            raise ValueError("The validation images need labels; give validation_labels too.")
+        held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
+        return items, held_back.thinned(_MOST_VALIDATED), True
+    training, held_back = items.split(fraction)
+    if validation_labels is None:
+        return training, held_back.thinned(_MOST_VALIDATED), False
+    clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
+    return training, clean.split(fraction)[1].thinned(_MOST_VALIDATED), True
+
+
+def counting(job, items, config):
+    """Number of pixels per label value, of those that count; generator of `Progress`.
+
+    Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
+    spread planes stand for all.
+    """
+    labels, counts = items.labels, Counter()
+    pixels = sum(label.size for label in labels if isinstance(label, ChunkedArray))
+    step = -(-pixels // _MOST_COUNTED) or 1
+    if step > 1:
+        warnings.warn(
+            f"The labels are so large that only 1 in {step} planes is searched for classes; "
+            "other values are left out.",
+            stacklevel=2,
+        )
+    for number, label in enumerate(labels[::step]):
+        if isinstance(label, ChunkedArray):
+            yield Progress("looking for classes", number * step, len(labels))
+            if job.stopping and len(counts) > 1:
+                break
+        found = count_classes(label, config.ignore_label)
+        counts.update(dict(zip(*(part.tolist() for part in found))))
+    if config.as_mask:
+        counts = Counter({0: counts[0], 1: counts.total() - counts[0]})
+    return counts
+
+
+def classes_of(counts, judged, clean):
+    """Sorted label values, background first, of the pixels to train on and to validate on."""
+    present, judged = {0, *(+counts)}, {0, *(+judged)}
+    if present == {0}:
+        raise ValueError(
+            "The labels to train on hold no object, only background; paint some first."
+        )
+    if not clean:
+        present |= judged
+    if len(present) > _MAX_CLASSES:
+        raise ValueError(
+            f"The labels hold {len(present)} different values; these look like instances: "
+            "give one value per kind of structure, or train on the mask (as_mask)."
+        )
+    if len(present) > _MANY_CLASSES:
+        warnings.warn(
+            f"The labels hold {len(present)} different values, and each is trained as a class of "
+            "its own; if they are instances, train on the mask (as_mask).",
+            stacklevel=2,
+        )
+    if len(present) > 2 and judged - present:
+        raise ValueError(
+            f"The validation labels hold {min(judged - present)}, which the labels to train on "
+            "do not; use the same values in both."
+        )
+    return sorted(present)

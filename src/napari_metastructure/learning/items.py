@@ -1,0 +1,270 @@
+"""Images and their labels, plane by plane (or volume by volume), in memory or read lazily."""
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+
+from napari_metastructure.arrays.axes import channels_first
+from napari_metastructure.arrays.blocks import as_list, channel_moments, planes
+from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
+from napari_metastructure.learning.losses import IGNORE
+
+__all__ = ["Items"]
+
+_SAMPLED = 2**24  # pixels of a larger plane or volume, in chunks, that are read for its moments
+_BLOCK = {2: 2048, 3: 256}  # side, by spatial dimensions
+_LARGEST_PLANE = 2**28  # pixels of a plane or volume that is read whole
+
+
+@dataclass
+class Items:
+    """Planes (or volumes), one per entry, with what brings each to zero mean, unit deviation.
+
+    Slicing an entry is all that touches the pixels, so arrays may be lazy: of dask and zarr arrays
+    a patch reads the chunks it lies in, through a cache that they share. The moments of such an
+    entry are taken when it is first used; of more than 2**24 pixels, from evenly spread chunks.
+    With channels an image has one axis more than its labels, the first, and one mean and
+    deviation per channel. `boxes` holds, per entry, the slices outside of which no pixel counts.
+    """
+
+    images: list
+    labels: list
+    moments: list = field(default_factory=list)
+    boxes: list | None = None
+
+    @classmethod
+    def of(cls, images, labels=None, spatial_dims=2, known_moments=None, channel_axis=None):
+        """Split images, and labels that match, into planes or volumes.
+
+        With `known_moments`, one per plane or volume, the pixels are not looked at. The channel
+        axis, if there is one, is that of the images; labels do not have it.
+
+        Raises
+        ------
+        TypeError
+            If the images are not real numbers or the labels not integers.
+        ValueError
+            If images and labels differ in number or shape, or an image is empty,
+            has too few axes or holds NaN or infinity, or images differ in their channels.
+        """
+        images = as_list(images)
+        labels = [None] * len(images) if labels is None else as_list(labels)
+        if not images:
+            raise ValueError("There is no image; give at least one.")
+        if len(images) != len(labels):
+            raise ValueError(
+                f"There are {len(images)} images but {len(labels)} label arrays; "
+                "give one label array per image."
+            )
+        items, cache = cls([], []), chunk_cache()
+        for number, (image, label) in enumerate(zip(images, labels)):
+            _check(number, image, label, channel_axis)
+            image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
+            image = channels_first(image, channel_axis, spatial_dims)
+            items.images += planes(image, spatial_dims + (channel_axis is not None))
+            label = None if label is None else in_chunks(label, cache)
+            items.labels += [None] if label is None else planes(label, spatial_dims)
+        counts = {image.shape[:-spatial_dims] for image in items.images}
+        if len(counts) > 1:
+            counts = ", ".join(str(*count) for count in sorted(counts))
+            raise ValueError(f"The images should have equally many channels, not {counts}.")
+        items.moments = known_moments or [
+            _Later(channel_moments, image, spatial_dims)
+            if isinstance(image, ChunkedArray)
+            else channel_moments(image, spatial_dims)
+            for image in items.images
+        ]
+        return items
+
+    def __len__(self):
+        return len(self.images)
+
+    def image(self, index, where=()):
+        """The normalised pixels of one entry, float32; `where` counts spatial axes only."""
+        mean, deviation = self.moments[index]
+        pixels = np.asarray(self.images[index][(..., *where)], dtype=np.float32)
+        if isinstance(self.moments[index], _Later) and not np.isfinite(pixels).all():
+            raise ValueError("The image holds NaN or infinity; replace these pixels first.")
+        return (pixels - mean) / deviation
+
+    def pictures(self, channel=None):
+        """One plane of values per entry, to look at: the image itself if it has no channels, else
+        one of them or the mean of all, normalised.
+        """
+        if np.ndim(self.moments[0][0]) == 0:
+            return self.images
+        if channel is None:
+            return [self.image(index).mean(axis=0) for index in range(len(self))]
+        if channel >= len(self.images[0]):
+            raise ValueError(
+                f"There is no channel {channel}; the images have {len(self.images[0])}, from 0."
+            )
+        return [image[channel] for image in self.images]
+
+    def box(self, index):
+        """Slices outside of which no pixel of an entry counts."""
+        if self.boxes is not None:
+            return self.boxes[index]
+        return tuple(slice(0, side) for side in self.labels[index].shape)
+
+    def boxes_that_count(self, ignore_label=None):
+        """Per entry the smallest slices around the pixels that count, None where there are none.
+
+        None for all if the labels cannot hold an ignored value; then they are not looked at.
+        """
+        if ignore_label is None and all(label.dtype.kind in "bu" for label in self.labels):
+            return None
+        return [_box(label, ignore_label) for label in self.labels]
+
+    def within(self, boxes):
+        """The entries that have a box, with their boxes."""
+        if boxes is None:
+            return self
+        kept = [index for index, box in enumerate(boxes) if box is not None]
+        if not kept:
+            raise ValueError("No pixel of the labels counts: all of them are ignored.")
+        parts = (self.images, self.labels, self.moments, boxes)
+        return Items(*([part[index] for index in kept] for part in parts))
+
+    def split(self, fraction):
+        """Training and held-back items: the last entries, or the end of each if there are few.
+
+        Neighbours in a stack or in file order often share pixels, so the held-back part is
+        one block, never drawn at random.
+        """
+        if fraction == 0:
+            return self, Items([], [])
+        if len(self) >= 4:
+            cut = _cut(len(self), fraction)
+            return self._take(slice(cut)), self._take(slice(cut, None))
+        training, held_back = Items([], [], self.moments, []), Items([], [], self.moments, [])
+        for index, (image, label) in enumerate(zip(self.images, self.labels)):
+            box = self.box(index)
+            axis = int(np.argmax([part.stop - part.start for part in box]))
+            begin, end = box[axis].start, box[axis].stop
+            cut = begin + _cut(end - begin, fraction)
+            for part, start, stop in ((training, 0, cut), (held_back, cut, label.shape[axis])):
+                where = [slice(None)] * label.ndim
+                where[axis] = slice(start, stop)
+                part.images.append(image[(..., *where)])
+                part.labels.append(label[tuple(where)])
+                inside = list(box)
+                inside[axis] = slice(max(begin, start) - start, min(end, stop) - start)
+                part.boxes.append(tuple(inside))
+        return training, held_back
+
+    def thinned(self, most_pixels):
+        """Evenly spread entries, of larger ones blocks, if the images are not in memory and hold
+        more pixels than that.
+        """
+        if not any(isinstance(image, ChunkedArray) for image in self.images):
+            return self
+        places = self._spread(most_pixels)
+        images = [self.images[index][(..., *where)] for index, where in places]
+        labels = [self.labels[index][where] for index, where in places]
+        return Items(images, labels, [self.moments[index] for index, _ in places])
+
+    def in_memory(self, most_pixels=None):
+        """The entries as numpy arrays.
+
+        Parameters
+        ----------
+        most_pixels : int, optional
+            Of more pixels in all, evenly spread entries are taken, and of entries larger than a
+            block of 2048 x 2048 (or 256 x 256 x 256) pixels, blocks; where there are labels, such
+            with a label.
+        """
+        if most_pixels is None and not any(isinstance(i, ChunkedArray) for i in self.images):
+            return self
+        labelled = self.labels[0] is not None
+        taken = Items([], [] if labelled else [None])
+        for index, where in self._spread(most_pixels, labelled=most_pixels and labelled):
+            taken.images.append(np.array(self.images[index][(..., *where)]))
+            if labelled:
+                taken.labels.append(np.array(self.labels[index][where]))
+            taken.moments.append(self.moments[index])
+        return taken
+
+    def _spread(self, most_pixels, labelled=False):
+        """(index, slices) of evenly spread entries or blocks of about so many pixels in all."""
+        channels = np.ndim(self.moments[0][0]) > 0
+        side, places = _BLOCK[self.images[0].ndim - channels], []
+        for index, image in enumerate(self.images):
+            sides = image.shape[channels:]
+            if most_pixels is None or np.prod(sides) <= side ** len(sides):
+                sides = [(slice(0, n),) for n in sides]
+            else:
+                sides = [[slice(a, min(a + side, n)) for a in range(0, n, side)] for n in sides]
+            places += [(index, where) for where in product(*sides)]
+        if labelled:
+            places = [place for place in places if self._labelled(*place)] or places
+        if most_pixels is not None:
+            pixels = np.mean([np.prod([w.stop - w.start for w in where]) for _, where in places])
+            count = min(len(places), max(1, int(most_pixels / pixels)))
+            chosen = np.linspace(0, len(places) - 1, count).round().astype(int)
+            places = [places[number] for number in chosen]
+        return places
+
+    def _labelled(self, index, where):
+        return bool(np.asarray(self.labels[index][where]).any())
+
+    def _take(self, which):
+        boxes = None if self.boxes is None else self.boxes[which]
+        return Items(self.images[which], self.labels[which], self.moments[which], boxes)
+
+
+class _Later:
+    """A tuple that is made when it is first unpacked."""
+
+    def __init__(self, function, *arguments):
+        self._make, self._made = (function, arguments), None
+
+    def __iter__(self):
+        if self._made is None:
+            function, arguments = self._make
+            self._made, self._make = function(*arguments), None
+        return iter(self._made)
+
+    def __getitem__(self, index):
+        return tuple(self)[index]
+
+
+def _cut(length, fraction):
+    """Where the held-back end begins: one entry at least on either side of it."""
+    return max(1, length - max(1, round(fraction * length)))
+
+
+def _box(label, ignore_label):
+    """The smallest slices around the pixels that count; None if there are none."""
+    from scipy.ndimage import find_objects
+
+    if isinstance(label, ChunkedArray) and label.size > _LARGEST_PLANE:
+        return tuple(slice(0, side) for side in label.shape)
+    label = np.asarray(label)
+    counted = label != IGNORE
+    if ignore_label is not None:
+        counted &= label != ignore_label
+    return (find_objects(counted.astype(np.uint8)) or [None])[0]
+
+
+def _check(number, image, label, channel_axis=None):
+    if not (np.issubdtype(image.dtype, np.number) or image.dtype == bool):
+        raise TypeError(f"Image {number} should hold real numbers, not {image.dtype}.")
+    if np.issubdtype(image.dtype, np.complexfloating):
+        raise TypeError(f"Image {number} is complex; give its magnitude or one of its parts.")
+    if label is None:
+        return
+    if not (np.issubdtype(label.dtype, np.integer) or label.dtype == bool):
+        raise TypeError(
+            f"Label array {number} should hold integers, not {label.dtype}; "
+            "convert it to integers first."
+        )
+    shape = list(image.shape)
+    if channel_axis is not None and -image.ndim <= channel_axis < image.ndim:
+        del shape[channel_axis]
+    if tuple(shape) != label.shape:
+        same = "they should be the same" if channel_axis is None else "without its channels, equal"
+        raise ValueError(
+            f"Image {number} has shape {image.shape} but its labels have {label.shape}; {same}."
+        )

@@ -1,0 +1,62 @@
+"""Normalised planes (or volumes), parts of them, and results written back into the whole."""
+
+from copy import copy
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import channel_moments
+from napari_metastructure.arrays.chunks import ChunkedArray
+
+__all__ = ["NormalisedImage", "RegionWriter"]
+
+
+class NormalisedImage:
+    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
+
+    def __init__(self, image, spatial_dims):
+        if isinstance(image, ChunkedArray) and not image.cached:
+            image = np.asarray(image)
+        self.image, self.shape = image, image.shape
+        self.mean, self.deviation = channel_moments(image, spatial_dims)
+
+    def __getitem__(self, where):
+        pixels = np.array(self.image[where], dtype=np.float32)
+        pixels -= self.mean
+        pixels /= self.deviation
+        return pixels
+
+    def cut(self, box):
+        """A part, normalised in the same way."""
+        part = copy(self)
+        part.image = self.image[(..., *box)]
+        part.shape = part.image.shape
+        return part
+
+
+class RegionWriter:
+    """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
+
+    def __init__(self, write, region, box, classes):
+        self._write, self.region, self.classes = write, region, classes
+        self.box = box or (slice(0, 0),) * region.ndim
+        self.done = 0
+        self._zeros(self.box[0].start)
+
+    def write(self, start, block):
+        count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
+        rows = np.zeros((*self.classes, count, *rest), np.float32)
+        rows[(..., slice(None), *self.box[1:])] = block
+        rows *= self.region[self.done : self.done + count]
+        self._write(self.done, rows)
+        self.done += count
+
+    def close(self):
+        """All that is left are zeros."""
+        self._zeros(len(self.region) - self.done)
+
+    def _zeros(self, count):
+        if count:
+            self._write(
+                self.done, np.zeros((*self.classes, count, *self.region.shape[1:]), np.float32)
+            )
+        self.done += count

@@ -1,0 +1,142 @@
+"""The decision rule: what is known of the noise and the images -> inversion and threshold.
+
+One rule for training, few labels and sweep. A label error does not move the order in which a
+network ranks the pixels as much as it moves its probabilities, so the threshold has to follow it.
+"""
+
+import numpy as np
+import torch
+
+from napari_metastructure.arrays.intensity import unit_range
+from napari_metastructure.labels import transition
+from napari_metastructure.labels.metrics import Tally
+from napari_metastructure.learning.losses import IGNORE
+
+__all__ = ["apply_known_noise", "choose_threshold", "outline_threshold"]
+
+_BINS = 100
+_MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
+
+
+def apply_known_noise(model, noise, loss):
+    """What the known noise says of the network before it is trained."""
+    chain = [_with_indices(spec, model.classes) for spec in noise]
+    try:
+        matrix = transition.of(chain, len(model.classes))
+    except ValueError:  # a perturbation has no closed form
+        return
+    if not chain or transition.rank(matrix) < len(matrix):
+        return
+    if len(matrix) == 2:
+        model.inverted = bool(matrix[1, 1] < matrix[0, 1])
+    if loss == "bce":  # the other losses do not yield the probabilities of the labels
+        model.transition = matrix.tolist()
+
+
+def _with_indices(spec, classes):
+    """The spec with its classes, label values, as rows of the matrix."""
+    if spec.classes is None:
+        return spec
+    return type(spec).of(spec, classes=[classes.index(c) for c in spec.classes if c in classes])
+
+
+def choose_threshold(model, noise, validation, sampler):
+    """Decision rule: of the known noise, else of the clean labels, else Otsu's threshold."""
+    kinds = ", ".join(spec.summary() for spec in noise)
+    if len(model.classes) > 2:
+        undone = f", the noise undone ({kinds})" if model.transition else ""
+        model.threshold_source = f"none: the most probable class{undone}"
+    elif model.transition:
+        middle = (model.transition[0][1] + model.transition[1][1]) / 2
+        model.threshold = 1 - middle if model.inverted else middle
+        model.threshold_source = f"transition matrix ({kinds})"
+    elif validation.clean and validation.scores:
+        scores = validation.tally.scores()
+        if scores["auc"] < 0.5:
+            model.inverted = not model.inverted
+            scores = validation.tally.turned().scores()
+        model.threshold = scores["threshold"]
+        model.threshold_source = "best on the clean validation labels"
+    else:
+        tally = validation.tally if validation.scores else _tally_of_patches(model, sampler)
+        if np.count_nonzero(tally.histogram) > 1:
+            from skimage.filters import threshold_otsu
+
+            model.threshold = float(threshold_otsu(hist=(tally.histogram, tally.values)))
+            model.threshold_source = "Otsu's threshold of the probabilities"
+
+
+def _tally_of_patches(model, sampler):
+    """Probabilities of one training batch, where nothing was held back or validated yet."""
+    tally = Tally()
+    images, targets = sampler.batch()
+    with torch.inference_mode():
+        logits = model.network(torch.from_numpy(images).to(model.device)).float()
+    probability = logits[:, 0].sigmoid().cpu().numpy()
+    counted = targets != IGNORE
+    tally.add(targets[counted] == 1, probability[counted])
+    return tally.turned() if model.inverted else tally
+
+
+def outline_threshold(probabilities, images, polarity="bright"):
+    """The threshold whose masks probably overlap best and have the steepest outlines.
+
+    What is largest is the product of the Dice that the masks would have, were the probabilities
+    right (Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892), and the mean gradient of the
+    images along the outlines. A network that learnt labels too wide or too narrow repeats them
+    with certainty, so its probabilities alone do not tell; the edges of the images do.
+
+    Parameters
+    ----------
+    probabilities : sequence of arrays of float, [0, 1]
+        Planes or volumes. Sums run over all of them.
+    images : sequence of arrays
+        The images, of the same shapes; the gradient is that of the square root of their range,
+        which evens out photon noise, after a Gaussian of 1 pixel.
+    polarity : {"bright", "dark"}
+        Whether the structures are brighter or darker than their surroundings.
+
+    Returns
+    -------
+    float
+        From 0.1 to 0.9, in steps of 0.01; 0.5 if nothing speaks for any.
+    """
+    pixels, edges, lengths = np.zeros((3, _BINS))
+    for probability, image in zip(probabilities, images):
+        scaled = unit_range(image, polarity)
+        if scaled is not None:
+            pixels += np.bincount(_bin(probability).ravel(), minlength=_BINS)
+            along, length = _outlines(np.sqrt(scaled), np.asarray(probability))
+            edges += along
+            lengths += length
+    area, hits = pixels[::-1].cumsum()[::-1], (pixels * _MIDDLES)[::-1].cumsum()[::-1]
+    merit = 2 * hits / np.maximum(area + hits[0], 1e-12) * edges / np.maximum(lengths, 1)
+    merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
+    return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
+
+
+def _bin(probability):
+    return np.minimum((np.asarray(probability) * _BINS).astype(np.intp), _BINS - 1)
+
+
+def _outlines(image, probability):
+    """Sum of the gradient along the outline of each mask ``bin >= b``, and the outline's length.
+
+    Both sides of the outline count: pixels with neighbours inside and outside, that is those
+    whose neighbourhood reaches from below b to b or above.
+    """
+    from scipy.ndimage import (
+        gaussian_gradient_magnitude,
+        generate_binary_structure,
+        grey_dilation,
+        grey_erosion,
+    )
+
+    cross, bins = generate_binary_structure(probability.ndim, 1), _bin(probability)
+    low, high = (f(bins, footprint=cross).ravel() + 1 for f in (grey_erosion, grey_dilation))
+    gradient = gaussian_gradient_magnitude(image, 1).ravel()
+    counted = [
+        np.bincount(low, weights, _BINS + 1) - np.bincount(high, weights, _BINS + 1)
+        for weights in (gradient, None)
+    ]
+    return np.cumsum(counted, axis=1)[:, :_BINS]

@@ -1,0 +1,179 @@
+"""Optimisation: a network, its optimiser and schedule, and steps over batches of patches."""
+
+import time
+
+import numpy as np
+import torch
+
+from napari_metastructure.jobs import parallel
+from napari_metastructure.jobs.devices import (
+    PeakMemory,
+    autocast,
+    is_out_of_memory,
+    release_memory,
+)
+from napari_metastructure.jobs.events import Memory, Note
+
+__all__ = ["Trainer", "one_cycle"]
+
+_SECONDS_BETWEEN_MEMORY_EVENTS = 2.0
+
+
+def one_cycle(parameters, learning_rate, steps):
+    """AdamW, its rate rising to `learning_rate` and falling to nothing over the steps."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=steps
+    )
+    return optimizer, schedule
+
+
+class Trainer:
+    """A network, its optimiser and its schedule; steps over batches of patches.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    loss : callable
+        ``loss(logits, target)`` of `losses`.
+    steps : int
+        Length of the schedule.
+    learning_rate : float
+        Highest rate.
+    device : torch.device
+    optimise : callable, optional
+        ``optimise(parameters, learning_rate, steps)`` returns the optimiser and its schedule; by
+        default AdamW and one cycle.
+    compile : bool
+        Translate the network with `torch.compile`; where that fails, a note says so.
+
+    Attributes
+    ----------
+    logits : torch.Tensor
+        Output of the last step, before the weights moved.
+    parts : int
+        In how many parts a batch is done, one after the other, its gradients being summed: 1 as
+        long as memory suffices.
+    memory : PeakMemory
+    notes : list of str
+        What went otherwise than asked for.
+    """
+
+    def __init__(
+        self, network, loss, *, steps, learning_rate, device, optimise=None, compile=False
+    ):
+        self.device = device
+        self.memory_format = torch.channels_last
+        if next(p for p in network.parameters() if p.ndim > 3).ndim == 5:
+            self.memory_format = torch.channels_last_3d
+        network = parallel.synchronise(network, device)
+        self.network = network.to(device, memory_format=self.memory_format)
+        self._shared = parallel.shared_network(self.network, device)
+        self.loss = loss
+        self.logits = None
+        self.parts = 1
+        self.memory, self.notes = PeakMemory(device), []
+        self._pending_notes, self._next_memory_event = [], 0.0
+        self._compiled = self._compile() if compile and parallel.size() == 1 else None
+        optimise = optimise or one_cycle
+        self.optimizer, self.schedule = optimise(network.parameters(), learning_rate, steps)
+        self.scaler = torch.amp.GradScaler(
+            enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        )
+
+    def step(self, images, targets):
+        """One optimisation step on numpy arrays; returns the loss.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite.
+        RuntimeError
+            If not even one patch fits in memory.
+        """
+        self.network.train()
+        images = torch.from_numpy(images).to(self.device, memory_format=self.memory_format)
+        targets = torch.from_numpy(targets).to(self.device)
+        value = None
+        while value is None:
+            try:
+                value = self._gradients(images, targets)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            if value is None:  # out of the except clause, so that the failed tensors are gone
+                self._halve(len(images))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.memory.look()
+        return value
+
+    def pending_events(self):
+        """What happened since the last step: generator of `Note` and, at times, `Memory`."""
+        while self._pending_notes:
+            self.notes.append(self._pending_notes.pop(0))
+            yield Note(self.notes[-1])
+        if time.perf_counter() >= self._next_memory_event:
+            self._next_memory_event = time.perf_counter() + _SECONDS_BETWEEN_MEMORY_EVENTS
+            yield Memory(self.memory.peak, str(self.device))
+
+    def _gradients(self, images, targets):
+        """Loss and gradients of a batch, in as many parts as memory asks for."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits, total = [], 0.0
+        for part, target in zip(images.chunk(self.parts), targets.chunk(self.parts)):
+            share = len(part) / len(images)
+            with autocast(self.device):
+                logits.append(self._forward(part))
+                loss, scaled = parallel.global_loss(self.loss, logits[-1], target)
+            value = loss.item()
+            if not np.isfinite(value):
+                raise FloatingPointError("The loss is no longer finite; lower the learning rate.")
+            total += share * value
+            self.scaler.scale(scaled * share if share < 1 else scaled).backward()
+            logits[-1] = logits[-1].detach()
+        self.logits = torch.cat(logits) if len(logits) > 1 else logits[0]
+        return total
+
+    def _halve(self, batch_size):
+        """Do the batches in twice as many parts from now on."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.logits = None
+        release_memory(self.device)
+        if parallel.size() > 1 or self.parts >= batch_size:
+            what = "Even one patch" if parallel.size() == 1 else "The batch"
+            raise RuntimeError(
+                f"{what} does not fit in the memory of {self.device}: take a smaller patch_size, "
+                "batch_size or fewer channels."
+            )
+        self.parts = min(2 * self.parts, batch_size)
+        self._pending_notes.append(
+            f"{self.device} ran out of memory: each batch of {batch_size} patches is now done in "
+            f"{self.parts} parts."
+        )
+
+    def _forward(self, images):
+        if self._compiled is None:
+            return self._shared(images)
+        try:
+            return self._compiled(images)
+        except Exception as error:  # whatever a compiler may fail with
+            if is_out_of_memory(error):
+                raise
+            self._without_compiler(error)
+            return self._shared(images)
+
+    def _compile(self):
+        try:
+            return torch.compile(self.network)
+        except Exception as error:
+            self._without_compiler(error)
+        return None
+
+    def _without_compiler(self, error):
+        self._compiled = None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        self._pending_notes.append(
+            f"The network could not be compiled ({reason}); training continues without."
+        )

@@ -1,0 +1,91 @@
+"""Scores on the held-back pixels, and the best weights so far."""
+
+import copy
+
+import numpy as np
+
+from napari_metastructure.jobs import parallel
+from napari_metastructure.jobs.events import Progress, Validated
+from napari_metastructure.jobs.generators import run_until_stopped
+from napari_metastructure.labels.metrics import Tally
+from napari_metastructure.learning.losses import IGNORE
+from napari_metastructure.learning.patches import class_indices
+
+__all__ = ["Validation"]
+
+
+class Validation:
+    """Scores on the held-back pixels, and the best weights so far.
+
+    Clean labels judge what the model says; others, as noisy as those trained on, what
+    the network says of them, before the noise is undone.
+    """
+
+    def __init__(self, job, model, items, clean, ignore_label):
+        self.job, self.model, self.items = job, model, items
+        self.clean, self.ignore_label = clean, ignore_label
+        self.history = []
+        self.merit, self.weights, self.tally, self.scores = -np.inf, None, None, None
+
+    @property
+    def labels(self):
+        """What the scores were taken on."""
+        if self.scores is None:
+            return None
+        return "clean labels" if self.clean else "held-back labels"
+
+    def run(self, epoch, step):
+        """Score the network as it is; generator of events."""
+        tallies = yield from self._tallies()
+        if tallies is None:
+            return
+        turned = self.model.inverted and not self.clean
+        scores = _mean_scores([tally.turned() if turned else tally for tally in tallies])
+        merit = self._merit(scores["auc"])
+        is_best = np.isnan(merit) or merit > self.merit
+        if is_best:
+            self.merit, self.tally = merit, tallies[0]
+            self.scores = None if np.isnan(merit) else scores
+            self.weights = copy.deepcopy(self.model.network.state_dict())
+        validated = {"epoch": epoch, "step": step, **scores}
+        self.history.append(validated)
+        yield Validated(**validated, best=bool(is_best))
+
+    def _merit(self, auc):
+        """The area under the curve; that of the inverse too where only clean labels know."""
+        unknown = self.model.transition is None and not self.model.inverted
+        return max(auc, 1 - auc) if self.clean and unknown else auc
+
+    def _tallies(self):
+        """One tally per foreground class; None if stopped."""
+        model = self.model
+        tallies = [Tally() for _ in model.classes[1:]]
+        for number in range(parallel.rank(), len(self.items), parallel.size()):
+            label = self.items.labels[number]
+            truth = class_indices(np.asarray(label), model.classes, self.ignore_label)
+            counted = truth != IGNORE
+            if not counted.any():
+                continue
+            prediction = model.predicting_one(self.items.image(number))
+            probability = yield from run_until_stopped(
+                self.job, prediction, Progress("validating", number, len(self.items))
+            )
+            if probability is None:
+                return None
+            if len(tallies) == 1:
+                probability = np.stack([1 - probability, probability])
+            elif self.clean:
+                probability = np.clip(model.undo_noise(probability), 0, 1)
+            for index, tally in enumerate(tallies, 1):
+                tally.add(truth[counted] == index, probability[index][counted])
+        parallel.sum_tallies(tallies)
+        return tallies
+
+
+def _mean_scores(tallies):
+    """Means over the classes that occur; nan if none does."""
+    scores = [score for score in (tally.scores() for tally in tallies) if score["auc"] >= 0]
+    return {
+        name: float(np.mean([score[name] for score in scores])) if scores else float("nan")
+        for name in ("dice", "auc", "threshold")
+    }

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from scipy import ndimage as ndi
+
+from napari_metastructure.learning.threshold import outline_threshold
+
+
+def _discs(bright=True, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((96, 96), bool)
+    y, x = np.mgrid[:96, :96]
+    for cy, cx in ((20, 25), (60, 30), (45, 70)):
+        truth |= (y - cy) ** 2 + (x - cx) ** 2 < 100
+    image = 10 * truth + rng.normal(size=truth.shape)
+    return (image if bright else -image), truth
+
+
+def _merit(threshold, probabilities, images):
+    """Expected Dice times the mean gradient on both sides of the outline, mask by mask."""
+    p, masks = np.concatenate(probabilities), [p > threshold for p in probabilities]
+    chosen = p[p > threshold]
+    sides, gradients = [], []
+    for mask, image in zip(masks, images):
+        gradients.append(ndi.gaussian_gradient_magnitude(np.sqrt(image), 1))
+        sides.append(ndi.binary_dilation(mask) & ~ndi.binary_erosion(mask, border_value=1))
+    along = np.concatenate(gradients)[np.concatenate(sides)].mean()
+    return 2 * chosen.sum() / (chosen.size + p.sum()) * along
+
+
+def test_outline_threshold_equals_the_search_over_all_masks():
+    rng = np.random.default_rng(0)
+    images = [rng.random((20, 40)), rng.random((30, 40))]
+    for image in images:
+        image.flat[:2] = 0, 1  # the range is that of the square root
+    probabilities = [ndi.gaussian_filter(rng.beta(0.4, 1.2, i.shape), 1) for i in images]
+    threshold = outline_threshold(probabilities, images)
+    merits = [_merit(t, probabilities, images) for t in np.linspace(0.1, 0.9, 81)]
+    assert _merit(threshold, probabilities, images) == pytest.approx(max(merits), rel=1e-2)
+
+
+@pytest.mark.parametrize("wide", [0.25, 0.75])
+@pytest.mark.parametrize("bright", [True, False])
+def test_outlines_lie_on_the_edges(bright, wide):
+    image, truth = _discs(bright)
+    distance = ndi.distance_transform_edt(truth) - ndi.distance_transform_edt(~truth)
+    slope = 1 / (1 + np.exp(-distance / 2))
+    p = slope ** (np.log(wide) / np.log(0.5))  # its value on the edges is `wide`
+    threshold = outline_threshold([p], [image], "bright" if bright else "dark")
+    assert threshold == pytest.approx(wide, abs=0.15)
+
+
+def test_outline_threshold_without_outlines():
+    assert outline_threshold([np.zeros((8, 8))], [np.eye(8)]) == 0.5
+    assert outline_threshold([np.zeros((8, 8))], [np.ones((8, 8))]) == 0.5
