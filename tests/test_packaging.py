@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,21 @@ def loaded_after(statement, names):
 @pytest.mark.parametrize("module", modules())
 def test_storeys(module):
     assert list(trespasses(PACKAGE / module)) == []
+
+
+def test_no_circle_of_imports():
+    """Neither at the top of a file nor inside functions."""
+    files = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+        if path != PACKAGE / "__init__.py"
+    }
+    uses = {
+        name: {known for full in imports(path) for known in (full, full.rpartition(".")[0])}
+        & (files.keys() - {name})
+        for name, path in files.items()
+    }
+    TopologicalSorter(uses).prepare()  # raises and names the circle
 
 
 def test_package_itself_imports_only_its_version():

@@ -55,7 +55,8 @@ def scheduler_option(command):
 
 def perform(*arguments, **options):
     """Do a run; returns its record, which is written beside its results."""
-    from napari_metastructure.cli.run import Run, perform
+    from napari_metastructure.cli.operations import perform
+    from napari_metastructure.cli.run import Run
 
     run = Run(*arguments, **options)
     record = perform(run)

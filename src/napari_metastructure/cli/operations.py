@@ -6,9 +6,11 @@ import tempfile
 import numpy as np
 
 from napari_metastructure.arrays.blocks import is_lazy
+from napari_metastructure.cli.options import read_settings
+from napari_metastructure.cli.run import Run, carry_out, record_path
 from napari_metastructure.files import read as files
 
-__all__ = ["OPERATIONS", "known_noise", "sweep"]
+__all__ = ["OPERATIONS", "known_noise", "perform", "sweep"]
 
 
 def corrupt(run):
@@ -189,9 +191,19 @@ OPERATIONS = {
 }
 
 
+def perform(run):
+    """Do a run of one of the `OPERATIONS` on files; returns its record.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, RuntimeError
+        With one sentence for the user.
+    """
+    return carry_out(run, OPERATIONS[run.operation])
+
+
 def sweep(inputs, folder, config, quiet):
     """A sweep in a folder, where the runs that are done count; returns the `Sweep`."""
-    from napari_metastructure.cli.run import Run
     from napari_metastructure.sweep.sweep import sweep
 
     run = Run("sweep", inputs, {}, config, quiet=quiet)
@@ -223,8 +235,6 @@ def known_noise(source, labels):
         None: look for the record beside the labels.
     labels : path
     """
-    from napari_metastructure.cli.options import read_settings
-    from napari_metastructure.cli.run import record_path
     from napari_metastructure.labels.noise import NoiseSpec
 
     if source == "none":

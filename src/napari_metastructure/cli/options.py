@@ -2,11 +2,12 @@
 
 import functools
 import json
-import types
 from pathlib import Path
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import click
+
+from napari_metastructure.parameters import kind_of
 
 __all__ = ["config_options", "read_settings"]
 
@@ -94,13 +95,13 @@ def _option(model, name):
     field = model.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
     default = None if field.is_required() else field.default
-    kind, optional = _plain_type(field.annotation)
+    known = kind_of(field)
     options = {"help": field.description, "required": False}
-    if kind is bool:
+    if known.types == (bool,):
         return click.option(
             f"{flag}/--no-{flag[2:]}", _key(name), default=default, show_default=True, **options
         )
-    options |= {"type": _click_type(kind, field, optional), "default": default}
+    options |= {"type": _click_type(known), "default": default}
     if default is not None:
         options["show_default"] = _text(default) if isinstance(default, tuple) else True
     return click.option(flag, _key(name), **options)
@@ -110,26 +111,10 @@ def _text(value):
     return ",".join(map(str, value)) or "none"
 
 
-def _plain_type(annotation):
-    """The annotation without None, and whether None is allowed."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) in (Union, types.UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        optional = len(kinds) < len(get_args(annotation))
-        return (kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]), optional  # noqa: UP007
-    return annotation, False
-
-
-def _click_type(kind, field, optional):
+def _click_type(known):
+    kind, bounds = known.types[0], known.bounds
     if get_origin(kind) is Literal:
         return _Choice(get_args(kind))
-    bounds = {
-        name: getattr(part, name)
-        for part in field.metadata
-        for name in ("ge", "gt", "le", "lt")
-        if getattr(part, name, None) is not None
-    }
     limits = {
         "min": bounds.get("ge", bounds.get("gt")),
         "max": bounds.get("le", bounds.get("lt")),
@@ -137,11 +122,12 @@ def _click_type(kind, field, optional):
         "max_open": "lt" in bounds,
     }
     number = {int: click.IntRange, float: click.FloatRange}.get(kind)
-    if number:
-        return _OrNone(number(**limits)) if optional else number(**limits)
-    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    one_is_enough = bool({int, float} & set(kinds))
-    return click.STRING if kind is str else _Values(None if optional else (), one_is_enough)
+    if number and len(known.types) == 1:
+        return _OrNone(number(**limits)) if known.optional else number(**limits)
+    one_is_enough = bool({int, float} & set(known.types))
+    if known.types == (str,):
+        return click.STRING
+    return _Values(None if known.optional else (), one_is_enough)
 
 
 class _Choice(click.Choice):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.cli.run import MODEL, Run, perform, result_digest
+from napari_metastructure.cli.operations import perform
+from napari_metastructure.cli.run import MODEL, Run, result_digest
 from napari_metastructure.files import read as files
 
 __all__ = ["Replayed", "replay"]

@@ -18,7 +18,7 @@ from napari_metastructure import __version__
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.files import read as files
 
-__all__ = ["Run", "perform", "record_path", "result_digest"]
+__all__ = ["MODEL", "Run", "carry_out", "record_path", "result_digest"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
 MODEL = ".safetensors"
@@ -139,8 +139,14 @@ class Run:
         return {"operation": self.operation, "config": config, **self.facts}
 
 
-def perform(run):
+def carry_out(run, work):
     """Do a run and write its record beside each output.
+
+    Parameters
+    ----------
+    run : Run
+    work : callable
+        The operation: takes the run and fills its outputs.
 
     Returns
     -------
@@ -152,15 +158,13 @@ def perform(run):
     ValueError, TypeError, OSError, RuntimeError
         With one sentence for the user.
     """
-    from napari_metastructure.cli.operations import OPERATIONS
-
     _check_outputs(run)
     inputs = {}
     if run.is_main:
         inputs = {role: files.fingerprint(source) for role, source in run.inputs.items()}
     started, clock = datetime.now(), time.perf_counter()
     with _warnings_as_lines(run), _connected(run):
-        OPERATIONS[run.operation](run)
+        work(run)
     record = {
         **run.brief(),
         "options": run.options,

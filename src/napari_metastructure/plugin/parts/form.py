@@ -2,12 +2,13 @@
 
 import shutil
 import sys
-import types
-from typing import Literal, Union, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSlider, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+
+from napari_metastructure.parameters import kind_of
 
 __all__ = ["Form", "device_choices"]
 
@@ -98,8 +99,8 @@ def _field_widget(model, name):
     field = model.model_fields[name]
     default = None if field.is_required() else field.default
     options = {"name": name, "label": field.title, "tooltip": field.description}
-    bounds = _bounds(field)
-    kind, optional = _plain_type(field.annotation)
+    known = kind_of(field)
+    kind, optional, bounds = known.types[0], known.optional, known.bounds
     if name == "device":
         return ComboBox(choices=device_choices(), value=default, **options)
     if get_origin(kind) is Literal:
@@ -120,19 +121,6 @@ def _field_widget(model, name):
         value=default,
         **options,
     )
-
-
-def _bounds(field):
-    names = ("ge", "gt", "le", "lt", "multiple_of")
-    found = [(name, getattr(part, name, None)) for part in field.metadata for name in names]
-    return {name: value for name, value in found if value is not None}
-
-
-def _plain_type(annotation):
-    """The first type of a union, and whether None is allowed."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return get_args(annotation)[0], type(None) in get_args(annotation)
-    return annotation, False
 
 
 def _optional_text(options, kind, default):
