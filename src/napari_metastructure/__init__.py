@@ -27,7 +27,7 @@ _NAMES = {
     "read": "files.read",
     "write": "files.read",
     "TrainingConfig": "learning.configs",
-    "SegmentConfig": "learning.configs",
+    "SegmentConfig": "few_labels.configs",
     "SweepConfig": "sweep.configs",
     "segment": "few_labels.segment",
     "sweep": "sweep.sweep",

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from napari_metastructure.arrays.axes import Layout, channels_first, multiples, strides
-from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+from napari_metastructure.few_labels.configs import SegmentConfig
+from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.networks import build
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
+from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.model import load_model
@@ -92,7 +93,7 @@ def test_unsupervised_on_channels(two_channels, mode):
     assert done.masks[0].shape == masks[:4].shape
     assert done.probabilities[0].shape == masks[:4].shape
     if mode == "robust":
-        otsu = [nms.pseudolabels.filter_mask(image, "otsu") for image in images[:4, 1]]
+        otsu = [filter_mask(image, "otsu") for image in images[:4, 1]]
         assert evaluate(np.stack(otsu).astype(int), done.masks[0])["dice"] > 0.6
         mean = last(nms.segment(images[:2], start="otsu", **{**params, "start_channel": None}))
         assert mean.masks[0].shape == masks[:2].shape

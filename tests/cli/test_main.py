@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 from napari_metastructure.cli import main as cli
 from napari_metastructure.cli.options import config_options
+from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.files.read import read
 from napari_metastructure.labels import noise
-from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+from napari_metastructure.learning.configs import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

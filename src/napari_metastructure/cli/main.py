@@ -6,10 +6,11 @@ import click
 
 from napari_metastructure import __version__
 from napari_metastructure.cli.options import config_options
+from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.files.read import pair_of
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
-from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.sweep.configs import SweepConfig
 
 __all__ = ["main"]

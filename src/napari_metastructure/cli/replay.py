@@ -89,9 +89,10 @@ def _read(path):
 
 
 def _config(record):
+    from napari_metastructure.few_labels.configs import SegmentConfig
     from napari_metastructure.labels.density import DensityConfig
     from napari_metastructure.labels.noise import NoiseSpec
-    from napari_metastructure.learning.configs import SegmentConfig, TrainingConfig
+    from napari_metastructure.learning.configs import TrainingConfig
 
     models = {
         "corrupt": NoiseSpec,

@@ -1,157 +1,10 @@
-"""Labels without annotation: from the image itself, and from a network's own prediction.
-
-The second part is the choice of iGTT (Luo et al., AAAI 2022, arXiv 2103.11594): among the masks
-``probability > t`` the one of largest determinant-based mutual information (DMI) with the
-probability. For two classes the determinant is the covariance of probability P and mask S,
-``mean(P S) - mean(P) mean(S)``. As a function of t it rises while t is below the mean of P and
-falls above it, so the best threshold is the one that cuts at the mean: of K thresholds, one of the
-mean's two neighbours. That takes one pass over the pixels, not K masks.
-"""
+"""Masks that need no training: classical filters and thresholds, as start labels."""
 
 import numpy as np
-import torch
 
 from napari_metastructure.arrays.intensity import unit_range
 
-__all__ = [
-    "FILTERS",
-    "INTENSITY",
-    "background_is_larger",
-    "best_threshold",
-    "candidate",
-    "dmi",
-    "filter_mask",
-    "polarity",
-    "scribble_mask",
-    "vote_filters",
-]
-
-
-def best_threshold(probability, num_thresholds=30):
-    """The threshold whose mask has the largest DMI with the probability.
-
-    Parameters
-    ----------
-    probability : array of float, or torch.Tensor
-        An array of any shape is one image. The first axis of a tensor counts images, and the work
-        stays on the tensor's device.
-    num_thresholds : int >= 1 or None
-        How many thresholds, evenly spaced between the smallest and the largest value of each
-        image (both left out), to choose from; None: every distinct value.
-
-    Returns
-    -------
-    float, or tensor (batch,)
-        ``probability > threshold`` is the chosen mask. It is empty if all values are the same.
-
-    Raises
-    ------
-    ValueError
-        If there are no pixels, there is NaN or infinity, or `num_thresholds` is below 1.
-
-    See Also
-    --------
-    dmi : what is maximised
-
-    Notes
-    -----
-    Luo et al. 2022, section "Iterative ground truth training", choose among 30 thresholds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> best_threshold(np.array([0.1, 0.1, 0.2, 0.9]), num_thresholds=None)
-    0.2
-    """
-    if num_thresholds is not None and num_thresholds < 1:
-        raise ValueError(f"num_thresholds must be 1 or more, or None, not {num_thresholds}.")
-    if isinstance(probability, torch.Tensor):
-        return _thresholds(probability.detach().flatten(1), num_thresholds)
-    pixels = np.asarray(probability)
-    if pixels.dtype not in (np.float32, np.float64):
-        pixels = pixels.astype(np.float64 if pixels.dtype.kind in "iu" else np.float32)
-    pixels = torch.from_numpy(np.ascontiguousarray(pixels).reshape(1, -1))
-    return float(_thresholds(pixels, num_thresholds)[0])
-
-
-def _thresholds(pixels, num):
-    """One threshold per row of (images, pixels)."""
-    if pixels.shape[1] == 0:
-        raise ValueError("There are no pixels to choose a threshold for.")
-    if pixels.dtype not in (torch.float32, torch.float64):
-        pixels = pixels.float()
-    low, high = torch.aminmax(pixels, dim=1)
-    mean = pixels.mean(1)
-    if not torch.isfinite(mean).all():
-        raise ValueError("The probability holds NaN or infinity; replace these pixels first.")
-    if num is None:  # the largest value that does not exceed the mean
-        below = torch.where(pixels <= mean[:, None].clamp(min=low[:, None]), pixels, low[:, None])
-        return below.amax(1)
-    step = (high - low) / (num + 1)
-    last_below = ((mean - low) / step).nan_to_num(0).floor().clamp(1, max(num - 1, 1))
-    left = low + last_below * step
-    right = low + (last_below + 1).clamp(max=num) * step
-    # the two covariances differ by the pixels between the thresholds, of weight P - mean
-    between = (pixels > left[:, None]) & (pixels <= right[:, None])
-    gain = torch.where(between, pixels - mean[:, None], 0).sum(1)
-    return torch.where(gain >= 0, left, right)
-
-
-def candidate(probability, num_thresholds=30):
-    """The mask ``probability > best_threshold(probability)``: uint8 array, or a bool tensor."""
-    threshold = best_threshold(probability, num_thresholds)
-    if isinstance(probability, torch.Tensor):
-        return probability > threshold.view(-1, *[1] * (probability.ndim - 1))
-    return (np.asarray(probability) > threshold).astype(np.uint8)
-
-
-def dmi(probability, mask):
-    """Determinant of the joint distribution of a probability and a mask, -0.25 to 0.25.
-
-    Parameters
-    ----------
-    probability : array of float, [0, 1]
-    mask : array of the same shape, 0 and 1
-
-    Returns
-    -------
-    float
-        ``det Q`` with ``Q = [P; 1 - P] [S; 1 - S]^T / N``: the covariance of both. The published
-        loss is ``-log |det Q|``; a negative determinant means an inverted mask.
-    """
-    p, s = np.asarray(probability, dtype=float), np.asarray(mask, dtype=float)
-    return float((p * s).mean() - p.mean() * s.mean())
-
-
-def background_is_larger(mask):
-    """The mask, inverted where more than half of it is foreground (the paper's polarity rule)."""
-    mask = np.asarray(mask)
-    return mask if 2 * np.count_nonzero(mask) <= mask.size else (mask == 0).astype(mask.dtype)
-
-
-def polarity(images):
-    """Whether the structures of an image set are bright or dark.
-
-    Objects take less room than background, so they are the longer tail of the intensities: the
-    sign of the median of the images' skewness.
-
-    Parameters
-    ----------
-    images : sequence of arrays
-
-    Returns
-    -------
-    {"bright", "dark"}
-        "bright" if nothing speaks for either.
-    """
-    skewness = []
-    for image in images:
-        pixels = np.asarray(image, dtype=np.float32)
-        centred = pixels - pixels.mean(dtype=float)
-        deviation = centred.std(dtype=float)
-        if deviation > 0:
-            skewness.append(float(np.mean((centred / deviation) ** 3, dtype=float)))
-    return "dark" if skewness and np.median(skewness) < 0 else "bright"
+__all__ = ["FILTERS", "INTENSITY", "filter_mask", "scribble_mask", "vote_filters"]
 
 
 def _by(threshold, view=None, **options):
@@ -260,10 +113,10 @@ def filter_mask(image, name, polarity="bright"):
     """
     if name not in FILTERS:
         raise ValueError(f"There is no filter {name!r}; there are: {', '.join(FILTERS)}.")
-    scaled = unit_range(image, polarity)
-    if scaled is None:
+    values = unit_range(image, polarity)
+    if values is None:
         return np.zeros(np.shape(image), np.uint8)
-    return FILTERS[name](scaled).astype(np.uint8)
+    return FILTERS[name](values).astype(np.uint8)
 
 
 def vote_filters(images, polarity="bright"):

@@ -6,9 +6,9 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QPushButton
 
+from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.jobs.events import Done, Preview, Progress, Result, Round, Step
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.learning.configs import SegmentConfig
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.dock import Dock, say, section
 from napari_metastructure.plugin.parts.form import Form
@@ -327,16 +327,17 @@ def _filtering(job, data, polarity, spatial_dims):
     """The mask of each baseline filter for all planes."""
     yield Progress("starting", 0, 1)
     from napari_metastructure.arrays.blocks import planes
-    from napari_metastructure.few_labels import filters as pseudo
+    from napari_metastructure.few_labels.filters import filter_mask
+    from napari_metastructure.few_labels.polarity import polarity as of_images
 
     parts = planes(np.asarray(data), spatial_dims)
-    polarity = pseudo.polarity(parts) if polarity == "auto" else polarity
+    polarity = of_images(parts) if polarity == "auto" else polarity
     masks = {}
     total = len(_BASELINES) * len(parts)
     for kind in _BASELINES:
         filtered = []
         for part in parts:
-            filtered.append(pseudo.filter_mask(part, kind, polarity))
+            filtered.append(filter_mask(part, kind, polarity))
             yield Progress(kind, len(masks) * len(parts) + len(filtered), total)
             if job.stopping:
                 yield Result(None, stopped=True)

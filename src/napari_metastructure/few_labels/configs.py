@@ -1,0 +1,131 @@
+"""Parameters of `segment`. No torch here, so that forms open at once."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from napari_metastructure.learning.configs import VOLUMES, NetworkConfig
+from napari_metastructure.parameters import Field
+
+__all__ = ["SegmentConfig"]
+
+# what Luo et al. (2022) used, where it differs from our defaults
+_PUBLISHED = {
+    "start": "black",
+    "loss": "dmi+iou",
+    "ems": True,
+    "channels": 64,
+    "depth": 5,
+    "epochs": 100,
+    "batch_size": 32,
+    "patch_size": 256,
+    "learning_rate": 0.05,
+    "time_limit": None,
+}
+
+
+class SegmentConfig(NetworkConfig):
+    """Parameters of `segment`; with ``mode="paper"`` the defaults are the published ones."""
+
+    mode: Literal["robust", "paper"] = Field(
+        "robust",
+        title="Mode",
+        description="robust: a start from the image, then a network that learns it. "
+        "paper: iterative ground truth training as published (100 epochs, 64 channels).",
+    )
+    start: Literal[
+        "auto",
+        "black",
+        "otsu",
+        "li",
+        "triangle",
+        "local",
+        "sato",
+        "scribbles",
+        "labels",
+    ] = Field(
+        "auto",
+        title="Start",
+        description="First labels. auto: a vote of filters that fit the images; "
+        "black: none, as published; scribbles and labels: yours.",
+    )
+    start_channel: int | None = Field(
+        None,
+        ge=0,
+        title="Start channel",
+        description="Of several channels, the one that start labels are drawn from. "
+        "Empty: the mean of all.",
+    )
+    polarity: Literal["auto", "bright", "dark"] = Field(
+        "auto",
+        title="Structures are",
+        description="Brighter or darker than their surroundings; auto decides by the images.",
+    )
+    loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
+        "bce",
+        title="Loss",
+        description="bce: cross entropy; dmi+iou: as published; "
+        "signed_dmi: DMI that cannot turn the mask over.",
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        title="Rounds",
+        description="How often the epochs are run, each time on labels that the network refined.",
+    )
+    augmentation: float = Field(
+        0.5,
+        ge=0,
+        le=2,
+        title="Disturbance",
+        description="Random noise, contrast and brightness of the training patches, in deviations "
+        "of the image; not used where intensity tells objects clearly.",
+    )
+    num_thresholds: int | None = Field(
+        30, ge=1, title="Thresholds", description="Candidates per image; empty: every value."
+    )
+    ems: bool = Field(
+        False,
+        title="Extract meta-structure",
+        description="Train on jittered points of the skeleton instead of the whole mask.",
+    )
+    shift: int = Field(
+        1, ge=0, le=100, title="Shift", description="Jitter of the skeleton's points, in pixels."
+    )
+    fraction: float = Field(
+        0.1, gt=0, le=1, title="Kept", description="Share of the skeleton's points that stay."
+    )
+    time_limit: float | None = Field(
+        900,
+        gt=0,
+        title="Time limit",
+        description="Seconds of training; the schedule is shortened to fit. Empty: no limit.",
+    )
+    channels: int = Field(
+        8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
+    )
+    epochs: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        title="Epochs",
+        description="How often a round sees every pixel on average; half as often where intensity "
+        "tells objects clearly.",
+    )
+
+    min_steps: int = Field(
+        150,
+        ge=1,
+        le=100_000,
+        title="Fewest steps",
+        description="A round on a few small images is lengthened to this many steps.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values):
+        if values.get("mode") != "paper":
+            return values
+        volumes = VOLUMES if values.get("spatial_dims") == 3 else {}
+        return {**_PUBLISHED, **volumes, **values}

@@ -1,0 +1,134 @@
+"""What both modes of `segment` share: the model, predictions of all planes, a round's report."""
+
+import time
+from functools import partial
+
+import numpy as np
+
+from napari_metastructure.arrays.chunks import ChunkedArray
+from napari_metastructure.few_labels import filters
+from napari_metastructure.few_labels.polarity import polarity
+from napari_metastructure.jobs.events import Note, Progress
+from napari_metastructure.labels import extraction
+from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.learning.previews import Previews
+
+__all__ = ["Mode", "varies"]
+
+
+class Mode:
+    """A segmentation of an image set; `Robust` and `Paper` say how its network is trained."""
+
+    def __init__(self, job, items, config, device, seed):
+        self.job, self.items, self.config, self.device = job, items, config, device
+        seeds = np.random.SeedSequence(seed).spawn(2)
+        self.model = SegmentationModel(
+            config.architecture(items.images[0].shape),
+            [0, 1],
+            channel_axis=config.channel_axis,
+            seed=int(seeds[0].generate_state(1)[0]),
+        )
+        self.rng = np.random.default_rng(seeds[1])
+        self.history = {"loss": [], "rounds": []}
+        self.facts = {}
+        self.pictures = items.pictures(config.start_channel)
+        self.polarity = config.polarity
+        if self.polarity == "auto":
+            self.polarity = polarity(self.pictures)
+        self.facts["polarity"] = self.polarity
+        self.varied = {number for number, image in enumerate(items.images) if varies(image)}
+        self.previews = Previews(job, self.model)
+        self.clock = time.perf_counter()
+
+    def predict(self, activity):
+        """Probability of every plane; generator of `Progress`."""
+        probabilities = []
+        for number, image in enumerate(self.items.images):
+            if number not in self.varied:
+                probabilities.append(np.zeros(self.pictures[number].shape, np.float32))
+                continue
+            prediction = self.model.predicting_plane(image)
+            while len(probabilities) == number:
+                try:
+                    next(prediction)
+                    yield Progress(activity, number, len(self.items))
+                except StopIteration as end:
+                    probabilities.append(end.value)
+        return probabilities
+
+    def pending_events(self, trainer):
+        """What the trainer has to say, noted for the record too."""
+        for event in trainer.pending_events():
+            if isinstance(event, Note):
+                self.facts.setdefault("notes", []).append(event.text)
+            yield event
+        self.facts["peak_memory"] = trainer.memory.peak
+
+    def write_masks(self, items, outs):
+        """Predict every plane and write its mask; generator of `Progress`."""
+        shapes = [out.shape[: len(out.shape) - self.config.spatial_dims] for out in outs]
+        places = [(out, index) for out, shape in zip(outs, shapes) for index in np.ndindex(*shape)]
+        for number, (out, index) in enumerate(places):
+            if self.job.stopping:
+                return
+            image = items.images[number]
+            if not varies(image):
+                out[index] = np.zeros(out.shape[len(index) :], np.uint8)
+                continue
+            write = partial(self.write, out, index)
+            for _ in self.predict_mask(items._take(slice(number, number + 1)), write):
+                yield Progress("predicting", number, len(places))
+                if self.job.stopping:
+                    return
+
+    def write(self, out, index, start, mask):
+        """Write rows of one plane (or volume)."""
+        out[(*index, slice(start, start + len(mask)))] = mask.astype(np.uint8)
+
+    def start_label(self, name, number):
+        """First label of a plane: uint8, 0 and 1."""
+        image = self.pictures[number]
+        if name == "black":
+            return np.zeros(image.shape, np.uint8)
+        if name == "labels":
+            return (np.asarray(self.items.labels[number]) > 0).astype(np.uint8)
+        if name == "scribbles":
+            return filters.scribble_mask(image, self.items.labels[number])
+        return filters.filter_mask(image, name, self.polarity)
+
+    def sketch(self, mask):
+        """Extraction of meta-structure, if it is asked for."""
+        if not self.config.ems:
+            return mask
+        return extraction.extract(
+            mask,
+            shift=self.config.shift,
+            fraction=self.config.fraction,
+            spatial_dims=self.config.spatial_dims,
+            seed=self.rng,
+        )
+
+    def shown(self):
+        """Index of the plane whose pictures go with a round."""
+        preview = self.job.preview
+        for index, image in enumerate(self.items.images):
+            if (
+                preview is not None
+                and image.shape == preview.shape
+                and np.array_equal(image, preview)
+            ):
+                return index
+        return 0
+
+    def spent(self):
+        """Share of the time limit that is gone."""
+        if self.config.time_limit is None:
+            return 0
+        return (time.perf_counter() - self.clock) / self.config.time_limit
+
+
+def varies(image):
+    """Whether an image, numpy or in chunks, has pixels of more than one value."""
+    if isinstance(image, ChunkedArray):
+        return image.statistics()[1] > 0
+    return float(image.min()) < float(image.max())
