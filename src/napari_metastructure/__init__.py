@@ -25,7 +25,7 @@ _NAMES = {
     "NoiseSpec": "labels.noise",
     "corrupt": "labels.noise",
     "read": "files.read",
-    "write": "files.read",
+    "write": "files.write",
     "TrainingConfig": "learning.configs",
     "SegmentConfig": "few_labels.configs",
     "SweepConfig": "sweep.configs",

@@ -4,6 +4,7 @@ import pytest
 
 from napari_metastructure.arrays import blocks as volumes
 from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
+from napari_metastructure.arrays.statistics import moments
 
 zarr = pytest.importorskip("zarr")
 
@@ -102,14 +103,14 @@ def test_moments_read_each_chunk_once_for_all_planes(dims):
     chunked = in_chunks(counted, chunk_cache(0))
     chunked._source.cached = True  # but the cache keeps nothing
     for part, expected in zip(volumes.planes(chunked, dims), volumes.planes(ARRAY, dims)):
-        np.testing.assert_allclose(volumes.moments(part), volumes.moments(expected), rtol=1e-12)
+        np.testing.assert_allclose(moments(part), moments(expected), rtol=1e-12)
     assert len(counted.read) == 2 * 2 * 4 * 4
 
 
 def test_moments_of_large_planes_are_sampled():
     counted = Counted(ARRAY, CHUNKS)
     plane = in_chunks(counted, sampled=800)[0, 0]
-    mean, deviation = volumes.moments(plane)
+    mean, deviation = moments(plane)
     assert 3 <= len(counted.read) <= 5  # of 16
     assert mean == pytest.approx(500, abs=60)
     assert deviation == pytest.approx(289, abs=30)
@@ -119,9 +120,9 @@ def test_nan_is_found_on_the_plane_that_holds_it():
     pixels = ARRAY[:, 0].astype(np.float32)
     pixels[2, 40, 40] = np.nan
     parts = volumes.planes(in_chunks(stored(pixels, (4, 16, 20))))
-    assert np.isfinite(volumes.moments(parts[1])).all()
+    assert np.isfinite(moments(parts[1])).all()
     with pytest.raises(ValueError, match="NaN or infinity"):
-        volumes.moments(parts[2])
+        moments(parts[2])
 
 
 def test_classes_are_counted_chunk_by_chunk():

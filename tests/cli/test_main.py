@@ -341,9 +341,9 @@ def test_sweep_goes_on_where_it_stopped(folder):
 @pytest.mark.parametrize("name", ["found.ome.zarr", "found.tif"])
 def test_segment_images_larger_than_memory(folder, name):
     pytest.importorskip("zarr")
-    from napari_metastructure.files import read as files
+    from napari_metastructure.files.write import write
 
-    files.write("stack.ome.zarr", read("images").data)
+    write("stack.ome.zarr", read("images").data)
     options = ["--start", "otsu", "--polarity", "bright", *QUICK]
     run("segment", "stack.ome.zarr", "-o", name, *options)
     found = read(name)

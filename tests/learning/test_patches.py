@@ -2,7 +2,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_metastructure.arrays.blocks import as_list, moments, planes
+from napari_metastructure.arrays.blocks import as_list, planes
+from napari_metastructure.arrays.statistics import moments
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.patches import PatchSampler, class_indices

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ALL", "MEAN", "Layout", "channels_first", "multiples", "strides"]
+__all__ = ["ALL", "MEAN", "Layout", "channels_first", "multiples", "strides", "without_channels"]
 
 ALL, MEAN = "all", "mean"
 _WORDS = {"t": "frame", "z": "plane"}
@@ -44,6 +44,25 @@ def channels_first(array, channel_axis, spatial_dims=2):
             "and one of channels."
         )
     return np.moveaxis(array, channel_axis, -spatial_dims - 1)
+
+
+def without_channels(shape, channel_axis):
+    """The shape of an image without its channels: that of its labels.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    channel_axis : int or None
+        None, or an axis that is not there: the shape stays as it is.
+
+    Returns
+    -------
+    tuple of int
+    """
+    sides = [int(side) for side in shape]
+    if channel_axis is not None and -len(sides) <= channel_axis < len(sides):
+        del sides[channel_axis]
+    return tuple(sides)
 
 
 def strides(depth, spatial_dims=2, anisotropy=1.0):

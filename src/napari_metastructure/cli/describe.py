@@ -5,7 +5,8 @@ import warnings
 from pathlib import Path
 
 from napari_metastructure.cli.run import MODEL
-from napari_metastructure.files import read as files
+from napari_metastructure.files.names import folder_layout
+from napari_metastructure.files.read import read, read_pair
 
 __all__ = ["describe"]
 
@@ -17,9 +18,9 @@ def describe(path):
         return _model(path)
     if path.suffix == ".json":
         return _record(path)
-    layout = files.folder_layout(path)
+    layout = folder_layout(path)
     if layout:
-        images, labels = files.read_pair(path)
+        images, labels = read_pair(path)
         return [
             f"images and labels, {len(images.names)} of each",
             *(
@@ -30,7 +31,7 @@ def describe(path):
         ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lines = _pixels(files.read(path, missing="warn"))
+        lines = _pixels(read(path, missing="warn"))
     return lines + [str(w.message) for w in caught if w.category is UserWarning]
 
 

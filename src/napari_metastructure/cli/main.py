@@ -7,7 +7,8 @@ import click
 from napari_metastructure import __version__
 from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
-from napari_metastructure.files.read import pair_of
+from napari_metastructure.files.errors import sentence
+from napari_metastructure.files.names import pair_of
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.learning.configs import TrainingConfig
@@ -321,14 +322,5 @@ def main(arguments=None):
     try:
         commands.main(args=arguments, standalone_mode=True)
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        click.echo(f"Error: {_sentence(error)}", err=True)
+        click.echo(f"Error: {sentence(error)}", err=True)
         sys.exit(1)
-
-
-def _sentence(error):
-    """What an exception says, without the number that the system gives it."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    if error.strerror.endswith("."):
-        return error.strerror
-    return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."

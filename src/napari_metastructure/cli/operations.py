@@ -5,10 +5,13 @@ import tempfile
 
 import numpy as np
 
+from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.cli.options import read_settings
 from napari_metastructure.cli.run import Run, carry_out, record_path
-from napari_metastructure.files import read as files
+from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.pixels import LAZY
+from napari_metastructure.files.write import check_new, in_place_of
 
 __all__ = ["OPERATIONS", "known_noise", "perform", "sweep"]
 
@@ -55,7 +58,7 @@ def segment(run):
             raise ValueError(
                 "Images this large give masks only: leave --probabilities to predict, with --model."
             )
-        shapes = [_without(array.shape, run.config.channel_axis) for array in images.arrays]
+        shapes = [without_channels(array.shape, run.config.channel_axis) for array in images.arrays]
         out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
     done = run.watch(segment(images.data, run.config, labels=labels, out=out))
     _take_model(run, done)
@@ -100,7 +103,7 @@ def _predicted(run, role, model, array, like, tiling):
     from napari_metastructure.learning.prediction import predict
 
     labels = role == "output"
-    shape, dtype = _without(array.shape, model.channel_axis), np.dtype(np.float32)
+    shape, dtype = without_channels(array.shape, model.channel_axis), np.dtype(np.float32)
     if labels:
         dtype = np.min_scalar_type(max(model.classes))
     elif len(model.classes) > 2:
@@ -113,15 +116,11 @@ def _predicted(run, role, model, array, like, tiling):
     return run.watch(job).value
 
 
-def _without(shape, axis):
-    return tuple(shape) if axis is None else tuple(np.delete(shape, axis).tolist())
-
-
 def _target(run, role, shape, dtype, like):
     """What to write an output to as it comes: its OME-Zarr image, or memory or a temporary file."""
     if run.streams(role) and not isinstance(like.data, list):
         return run.create(role, shape, dtype, like)
-    if np.prod(shape, dtype=float) * dtype.itemsize <= files.LAZY:
+    if np.prod(shape, dtype=float) * dtype.itemsize <= LAZY:
         return np.zeros(shape, dtype)
     file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
     return np.memmap(file, dtype, shape=shape)
@@ -211,7 +210,7 @@ def sweep(inputs, folder, config, quiet):
     validation = _validation(run)
     job = sweep(images.data, labels.data, config, folder=folder, **validation)
     found = run.watch(job).value
-    sources = {role: files.fingerprint(source) for role, source in run.inputs.items()}
+    sources = {role: fingerprint(source) for role, source in run.inputs.items()}
     found.record["inputs"] = sources
     found.save(folder)
     return found
@@ -272,8 +271,8 @@ def _take_model(run, done):
     run.facts |= {name: value for name, value in record.items() if name not in left_out}
     run.facts["loss"] = done.history["loss"]
     if "model" in run.outputs and run.is_main:
-        path = files.check_new(run.outputs["model"], overwrite=run.overwrite)
-        with files.in_place_of(path) as temporary:
+        path = check_new(run.outputs["model"], overwrite=run.overwrite)
+        with in_place_of(path) as temporary:
             done.model.save(temporary)
 
 

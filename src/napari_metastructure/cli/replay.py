@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_metastructure.cli.operations import perform
 from napari_metastructure.cli.run import MODEL, Run, result_digest
-from napari_metastructure.files import read as files
+from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.read import read
 
 __all__ = ["Replayed", "replay"]
 
@@ -106,7 +107,7 @@ def _config(record):
 
 def _check_inputs(record):
     for role, known in record["inputs"].items():
-        found = files.fingerprint(known["path"])
+        found = fingerprint(known["path"])
         if found["sha256"] != known["sha256"]:
             raise ValueError(
                 f"The {role} at {known['path']} have changed since the run; it cannot be repeated."
@@ -154,4 +155,4 @@ def _numbers(path):
         from safetensors.numpy import load_file
 
         return load_file(path)
-    return {str(i): np.asarray(a) for i, a in enumerate(files.read(path, missing="fill").arrays)}
+    return {str(i): np.asarray(a) for i, a in enumerate(read(path, missing="fill").arrays)}

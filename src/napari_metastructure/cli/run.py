@@ -16,7 +16,11 @@ import numpy as np
 
 from napari_metastructure import __version__
 from napari_metastructure.arrays.blocks import is_lazy
-from napari_metastructure.files import read as files
+from napari_metastructure.files.fingerprint import digest, fingerprint
+from napari_metastructure.files.names import paths_of
+from napari_metastructure.files.pixels import in_planes
+from napari_metastructure.files.read import read, read_pair
+from napari_metastructure.files.write import check_new, create_zarr, write
 
 __all__ = ["MODEL", "Run", "carry_out", "record_path", "result_digest"]
 
@@ -92,18 +96,18 @@ class Run:
         """The pixels of an input; None if it was not given."""
         if role not in self.inputs:
             return None
-        pixels = files.read(self.inputs[role], **how)
+        pixels = read(self.inputs[role], **how)
         if not pixels.complete:
             self.say(f"Note: {self.inputs[role]} is a partial result.")
         if self.client is None or isinstance(pixels.data, list):
             return pixels
-        return replace(pixels, data=files.in_planes(pixels.data))
+        return replace(pixels, data=in_planes(pixels.data))
 
     def read_pair(self):
         """Images and labels, each from their input."""
         channel_axis = self.config.channel_axis
         sources = self.inputs["images"], self.inputs["labels"]
-        images, labels = files.read_pair(*sources, channel_axis=channel_axis)
+        images, labels = read_pair(*sources, channel_axis=channel_axis)
         if isinstance(images.data, list):
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels
@@ -115,7 +119,7 @@ class Run:
     def create(self, role, shape, dtype, like):
         """A new OME-Zarr image for an output."""
         path = self.outputs[role].resolve()
-        return files.create_zarr(path, shape, dtype, like=like, overwrite=self.overwrite)
+        return create_zarr(path, shape, dtype, like=like, overwrite=self.overwrite)
 
     def write(self, role, data, like=None):
         """Write an output, if it is wanted; lazy data to OME-Zarr block by block."""
@@ -131,7 +135,7 @@ class Run:
             self.partial = self.partial or last.stopped
             return
         record, overwrite = self.brief(), self.overwrite
-        files.write(self.outputs[role], data, like=like, record=record, overwrite=overwrite)
+        write(self.outputs[role], data, like=like, record=record, overwrite=overwrite)
 
     def brief(self):
         """The record without what is known only at the end, for the inside of a file."""
@@ -161,7 +165,7 @@ def carry_out(run, work):
     _check_outputs(run)
     inputs = {}
     if run.is_main:
-        inputs = {role: files.fingerprint(source) for role, source in run.inputs.items()}
+        inputs = {role: fingerprint(source) for role, source in run.inputs.items()}
     started, clock = datetime.now(), time.perf_counter()
     with _warnings_as_lines(run), _connected(run):
         work(run)
@@ -207,20 +211,20 @@ def result_digest(path):
             total.update(weights.tobytes())
         return total.hexdigest()
     if path.suffix == ".json":
-        return files.fingerprint(path)["sha256"]
-    return files.digest(files.read(path, missing="fill"))
+        return fingerprint(path)["sha256"]
+    return digest(read(path, missing="fill"))
 
 
 def _check_outputs(run):
     """Outputs are new, and none is an input."""
     sources = set()
     for source in run.inputs.values():
-        sources.update(path.resolve() for path in files.paths_of(source))
+        sources.update(path.resolve() for path in paths_of(source))
     for path in run.outputs.values():
         if path.resolve() in sources:
             raise ValueError(f"{path} is what the run reads; give the result another name.")
         if run.is_main:
-            files.check_new(path, overwrite=run.overwrite)
+            check_new(path, overwrite=run.overwrite)
 
 
 def _write_record(output, record):

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
+from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import as_list
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels.configs import SegmentConfig
@@ -136,12 +137,7 @@ def _segmenting(job, images, labels, out, config):
 
 def _checked(out, items, arrays, config):
     """One array per image to write on; None if masks are to stay in memory."""
-    shapes = []
-    for array in arrays:
-        shape = list(array.shape)
-        if config.channel_axis is not None:
-            del shape[config.channel_axis]
-        shapes.append(tuple(shape))
+    shapes = [without_channels(array.shape, config.channel_axis) for array in arrays]
     if out is None:
         pixels = sum(np.prod(shape, dtype=float) for shape in shapes)
         if pixels > _MOST_IN_MEMORY and any(isinstance(i, ChunkedArray) for i in items.images):
@@ -161,9 +157,7 @@ def _like(arrays, planes, channel_axis):
     planes = iter(planes)
     results = []
     for array in arrays:
-        shape = list(array.shape)
-        if channel_axis is not None:
-            del shape[channel_axis]
+        shape = without_channels(array.shape, channel_axis)
         first = next(planes)
         stack = [first, *(next(planes) for _ in range(int(np.prod(shape)) // first.size - 1))]
         results.append(np.stack(stack).reshape(shape))

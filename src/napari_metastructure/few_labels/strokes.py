@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.arrays.axes import channels_first
-from napari_metastructure.arrays.blocks import as_list, channel_moments, planes
+from napari_metastructure.arrays.axes import channels_first, without_channels
+from napari_metastructure.arrays.blocks import as_list, planes
+from napari_metastructure.arrays.statistics import channel_moments
 from napari_metastructure.few_labels.features import SIGMAS, FeatureCache, Features, tiles
 
 __all__ = ["MOST_CLASSES", "StrokeClassifier", "check_strokes", "simulate_strokes", "uncertainty"]
@@ -198,9 +199,7 @@ class StrokeClassifier:
             If nothing has been learnt yet.
         """
         found = [self.predict_plane(plane) for plane in self._planes(image)]
-        shape = list(np.shape(image))
-        if self.channel_axis is not None:
-            del shape[self.channel_axis]
+        shape = without_channels(np.shape(image), self.channel_axis)
         return np.stack(found, axis=1).reshape(self.num_classes, *shape)
 
     def predict_plane(self, image, *, key=None) -> np.ndarray:

@@ -12,11 +12,13 @@ that is for the caller to say (`open_image`, ``missing``).
 
 import errno
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from napari_metastructure.files.errors import writing
+from napari_metastructure.files.units import ome_name
 
 __all__ = ["ZarrImage", "create_image", "missing_chunks", "open_image"]
 
@@ -24,6 +26,7 @@ _RECORD = "napari_metastructure"
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _LARGEST_SIDE = 1024  # of a chunk, in pixels
+_KEPT = "what was written so far is kept, marked as partial"
 
 
 @dataclass
@@ -90,7 +93,7 @@ class ZarrImage:
         return self.array[where]
 
     def __setitem__(self, where, block):
-        with _clear_errors(self.path):
+        with writing(self.path, _KEPT):
             self.array[where] = block
 
     def finish(self, record=None):
@@ -103,7 +106,7 @@ class ZarrImage:
 
     def _mark(self, complete, record):
         self.complete, self.record = complete, record or self.record
-        with _clear_errors(self.path):
+        with writing(self.path, _KEPT):
             _open(self.path, "r+").update_attributes(
                 {_RECORD: {**self.record, "complete": complete}}
             )
@@ -164,13 +167,13 @@ def create_image(
     axes = _checked_axes(axes, len(shape))
     scale = _per_axis(scale, 1, shape)
     translation = _per_axis(translation, 0, shape)
-    units = tuple(_unit(unit) for unit in (units or [None] * len(shape)))
+    units = tuple(ome_name(unit) for unit in (units or [None] * len(shape)))
     name = name or Path(path).name.removesuffix(".zarr").removesuffix(".ome")
     if not overwrite and "://" not in path and Path(path).exists():
         raise FileExistsError(f"{path} already exists; choose another name.")
     if chunks is None:
         chunks = [1] * (len(shape) - 2) + [min(side, _LARGEST_SIDE) for side in shape[-2:]]
-    with _clear_errors(path):
+    with writing(path, _KEPT):
         group = zarr.create_group(path, overwrite=overwrite)
         array = group.create_array(
             "0",
@@ -366,18 +369,6 @@ def _per_axis(values, default, shape):
     return tuple(float(value) for value in values)
 
 
-def _unit(unit):
-    """The name of a unit as OME-NGFF spells it; None for pixels."""
-    if unit is None or str(unit) in ("", "pixel", "dimensionless"):
-        return None
-    import pint
-
-    try:
-        return str(pint.Unit(str(unit)))
-    except (pint.UndefinedUnitError, ValueError):
-        return str(unit)
-
-
 def _location(path):
     path = str(path)
     return path if "://" in path else str(Path(path).expanduser())
@@ -409,28 +400,3 @@ def _open(path, mode):
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is a damaged or no Zarr image ({reason}).") from None
-
-
-@contextmanager
-def _clear_errors(path):
-    """Turn what the file system says into one sentence."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise _in_one_sentence(error, path) from None
-
-
-def _in_one_sentence(error, path):
-    kind, kept = OSError, "what was written so far is kept, marked as partial"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = f"The disk is full: {path} could not be written on; {kept}."
-    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        kind = PermissionError
-        message = f"{path} may not be written: no permission; choose another folder."
-    else:
-        message = f"{path} could not be written ({error.strerror or error}); {kept}."
-    clear = kind(message)
-    clear.errno = error.errno
-    return clear

@@ -5,9 +5,10 @@ from itertools import product
 
 import numpy as np
 
-from napari_metastructure.arrays.axes import channels_first
-from napari_metastructure.arrays.blocks import as_list, channel_moments, planes
+from napari_metastructure.arrays.axes import channels_first, without_channels
+from napari_metastructure.arrays.blocks import as_list, planes
 from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
+from napari_metastructure.arrays.statistics import channel_moments
 from napari_metastructure.learning.losses import IGNORE
 
 __all__ = ["Items"]
@@ -260,10 +261,7 @@ def _check(number, image, label, channel_axis=None):
             f"Label array {number} should hold integers, not {label.dtype}; "
             "convert it to integers first."
         )
-    shape = list(image.shape)
-    if channel_axis is not None and -image.ndim <= channel_axis < image.ndim:
-        del shape[channel_axis]
-    if tuple(shape) != label.shape:
+    if without_channels(image.shape, channel_axis) != label.shape:
         same = "they should be the same" if channel_axis is None else "without its channels, equal"
         raise ValueError(
             f"Image {number} has shape {image.shape} but its labels have {label.shape}; {same}."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.arrays.axes import channels_first, multiples
+from napari_metastructure.arrays.axes import channels_first, multiples, without_channels
 from napari_metastructure.arrays.blocks import planes
 from napari_metastructure.arrays.chunks import in_chunks
 from napari_metastructure.jobs.devices import pick_device
@@ -134,9 +134,7 @@ class SegmentationModel:
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
         image = self.channels_first(image)
         has_channels = self.channel_axis is not None
-        shape = list(image.shape)
-        if has_channels:
-            del shape[-self.spatial_dims - 1]
+        shape = without_channels(image.shape, -self.spatial_dims - 1 if has_channels else None)
         parts = planes(image, self.spatial_dims + has_channels)
         regions = [None] * len(parts)
         if region is not None:

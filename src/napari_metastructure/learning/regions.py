@@ -4,8 +4,8 @@ from copy import copy
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import channel_moments
 from napari_metastructure.arrays.chunks import ChunkedArray
+from napari_metastructure.arrays.statistics import channel_moments
 
 __all__ = ["NormalisedImage", "RegionWriter"]
 

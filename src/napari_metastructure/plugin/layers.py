@@ -363,10 +363,10 @@ def write_ome_tiff(path, layer):
     layer : napari.layers.Image or Labels
         At most (t, z, y, x).
     """
-    from napari_metastructure.files import read as files
+    from napari_metastructure.files.write import write
 
     ndim = layer.ndim
-    files.write(
+    write(
         path,
         layer.data,
         axes="tzyx"[-ndim:],

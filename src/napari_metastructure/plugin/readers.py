@@ -1,6 +1,7 @@
 """Folders that napari opens through this plugin: images/ with masks/ or labels/ beside it."""
 
-from napari_metastructure.files.read import folder_layout, paths_of, read_pair
+from napari_metastructure.files.names import folder_layout, paths_of
+from napari_metastructure.files.read import read_pair
 
 __all__ = ["get_reader"]
 

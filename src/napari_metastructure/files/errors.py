@@ -1,0 +1,98 @@
+"""What the file system and the libraries of formats say, as sentences that name the file."""
+
+import errno
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["reading", "sentence", "writing"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sentence(error):
+    """What an exception says, without the number that the system gives it.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.strerror.endswith("."):
+        return error.strerror
+    return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+
+
+@contextmanager
+def reading(path):
+    """Turn what a library says of a file into one sentence that names it.
+
+    Parameters
+    ----------
+    path : path or str
+
+    Raises
+    ------
+    PermissionError, FileNotFoundError, ValueError
+    """
+    try:
+        yield
+    except PermissionError:
+        raise PermissionError(f"{path} may not be read: no permission.") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = "TIFF" if Path(path).suffix.lower() in (".tif", ".tiff", ".btf") else "image"
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{path} cannot be read as {kind}: it is damaged, cut short or of another kind "
+            f"({reason})."
+        ) from None
+
+
+@contextmanager
+def writing(path, kept=""):
+    """Turn what the file system says into one sentence that names the file.
+
+    Parameters
+    ----------
+    path : path or str
+    kept : str, optional
+        What becomes of the part that is written, such as "what was written so far is kept"; by
+        default the user is told to try again.
+
+    Raises
+    ------
+    OSError
+        `PermissionError` and `FileExistsError` among them.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _told(error, path, kept) from None
+
+
+def _told(error, path, kept):
+    if error.errno is None or str(error.strerror).endswith("."):  # a sentence already
+        return error
+    kind = OSError
+    if error.errno in _FULL:
+        message = f"The disk is full: {path} could not be written; "
+        message += f"{kept or 'make room and try again'}."
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        kind = PermissionError
+        message = f"{path} may not be written: no permission; choose another folder."
+    else:
+        message = f"{path} could not be written ({error.strerror or error})"
+        message += f"; {kept}." if kept else "."
+    clear = kind(message)
+    clear.errno = error.errno
+    return clear

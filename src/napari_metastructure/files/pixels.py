@@ -1,0 +1,77 @@
+"""What was read of files, and what its axes mean."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import as_list, is_lazy
+
+__all__ = ["LAZY", "Pixels", "in_planes", "plain"]
+
+LAZY = 2**28
+"""Bytes above which files are not read at once."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What was read.
+
+    Attributes
+    ----------
+    data : array or list of arrays
+        Numpy or dask; a list where the files' shapes differ.
+    axes : str
+        One letter per axis of (each) array, such as "zyx"; "i" where the file does not say.
+    scale : tuple of float
+        Pixel size, per axis.
+    units : tuple of str
+        Of the scale, per axis: "micrometer", or "pixel" where it is not known.
+    names : tuple of str
+        Of the planes along the first axis, or of the list's arrays; empty if they have none.
+    complete : bool
+        False for a result that was not finished.
+    record : dict
+        Ours, of how the pixels came about, where the file holds it.
+    """
+
+    data: object
+    axes: str
+    scale: tuple
+    units: tuple
+    names: tuple = ()
+    complete: bool = True
+    record: dict = field(default_factory=dict)
+
+    @property
+    def arrays(self):
+        return as_list(self.data)
+
+    @property
+    def channel_axis(self):
+        """The axis of the channels or colours; None if there is none."""
+        found = [axis for axis, letter in enumerate(self.axes) if letter in "cs"]
+        return found[0] if found else None
+
+    def without(self, axis):
+        """What the pixels mean when an axis is gone; `data` stays as it is."""
+        if axis is None:
+            return self
+        keep = np.delete(np.arange(len(self.axes)), axis)
+        names = () if axis in (0, -len(self.axes)) else self.names
+        axes = "".join(self.axes[i] for i in keep)
+        scale, units = ([values[i] for i in keep] for values in (self.scale, self.units))
+        return replace(self, axes=axes, scale=tuple(scale), units=tuple(units), names=names)
+
+
+def in_planes(data):
+    """The array as a dask array; one that is not yet, in blocks of a plane."""
+    import dask.array as da
+
+    if is_lazy(data):
+        return data
+
+    return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
+
+
+def plain(data, axes, scale=None, units=None):
+    return Pixels(data, axes, scale or (1.0,) * data.ndim, units or ("pixel",) * data.ndim)

@@ -1,0 +1,217 @@
+"""Arrays as files: OME-TIFF, OME-Zarr, NumPy, or a folder of files."""
+
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import is_lazy
+from napari_metastructure.files.errors import writing
+from napari_metastructure.files.names import TIFF
+from napari_metastructure.files.units import symbol
+
+__all__ = ["check_new", "create_zarr", "in_place_of", "write"]
+
+
+def check_new(path, *, overwrite=False):
+    """Whether a result can be written there, before the work begins.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something already; nothing of the user's is overwritten unless asked for.
+    FileNotFoundError, PermissionError
+        If there is no such folder, or nothing may be written to it.
+    """
+    path = Path(path).expanduser()
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; give another name, or --overwrite it.")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} may not be written to; choose another folder.")
+    return path
+
+
+def write(
+    path, data, *, like=None, axes=None, scale=None, units=None, record=None, overwrite=False
+):
+    """Write an array, or a list of arrays, in the format that the name asks for.
+
+    Parameters
+    ----------
+    path : path or str
+        ``.tif`` or ``.ome.tif``: OME-TIFF; ``.zarr``: OME-Zarr, with the extra ``[zarr]``;
+        ``.npy``: NumPy; no ending: a folder of one OME-TIFF per plane, named as the planes are.
+    data : array or sequence of arrays
+        Dask arrays are written part by part. A list becomes a folder.
+    like : Pixels, optional
+        What the result belongs to: its axes, scale, units and names are taken over. Axes that
+        `data` has in front, such as that of the classes, count as channels.
+    axes, scale, units : optional
+        Per axis, in place of those of `like`.
+    record : dict, optional
+        How the pixels came about; an OME-Zarr image keeps it.
+    overwrite : bool
+        Replace what is there; otherwise that is an error.
+
+    Raises
+    ------
+    FileExistsError, PermissionError, OSError, ValueError
+        With one sentence. Nothing half written is left under the name.
+    """
+    path = check_new(path, overwrite=overwrite)
+    if isinstance(data, (list, tuple)) or not path.suffix:
+        _write_folder(path, data, like, overwrite)
+        return
+    axes, scale, units = _described(data, like, axes, scale, units)
+    with writing(path):
+        if path.suffix == ".zarr":
+            _write_zarr(path, data, axes, scale, units, record, overwrite)
+            return
+        with in_place_of(path) as temporary:
+            if path.suffix.lower() in TIFF:
+                _write_tiff(temporary, data, axes, scale, units)
+            elif path.suffix.lower() == ".npy":
+                np.save(temporary, np.asarray(data), allow_pickle=False)
+            else:
+                raise ValueError(
+                    f"{path.name} should end in .ome.tif, .ome.zarr or .npy, or have no ending to "
+                    "be a folder."
+                )
+
+
+def create_zarr(path, shape, dtype, *, like=None, overwrite=False):
+    """A new OME-Zarr image, to be filled block by block and then finished.
+
+    Parameters
+    ----------
+    path : path or str
+        Absolute, if other processes are to write to it.
+    shape : sequence of int
+    dtype : dtype
+    like : Pixels, optional
+        As for `write`.
+    overwrite : bool
+
+    Returns
+    -------
+    ome_zarr.ZarrImage
+    """
+    from napari_metastructure.files.ome_zarr import create_image
+
+    path = check_new(path, overwrite=overwrite)
+    empty = np.broadcast_to(np.zeros((), dtype), shape)
+    axes, scale, units = _described(empty, like, None, None, None)
+    return create_image(
+        path, shape, dtype, axes=axes, scale=scale, units=units, overwrite=overwrite
+    )
+
+
+def _described(data, like, axes, scale, units):
+    """Axes, scale and units of `data`, as far as they are known."""
+    known = len(like.axes) if like else 0
+    extra = data.ndim - known if like else 0
+    if axes is None:
+        axes = "c" * extra + like.axes if like else "i" * (data.ndim - 2) + "yx"
+    if scale is None:
+        scale = (1.0,) * extra + like.scale if like else (1.0,) * data.ndim
+    if units is None:
+        units = ("pixel",) * extra + like.units if like else ("pixel",) * data.ndim
+    return _known_axes(axes[-data.ndim :]), scale[-data.ndim :], units[-data.ndim :]
+
+
+def _known_axes(axes):
+    """Letters that OME knows, each once: what a file did not name becomes z, t or c."""
+    free = [letter for letter in "ztc" if letter not in axes]
+    taken, named = set(), []
+    for letter in axes:
+        if letter not in "tczyx" or letter in taken:
+            letter = free.pop(0) if free else letter
+        taken.add(letter)
+        named.append(letter)
+    return "".join(named)
+
+
+def _write_tiff(path, data, axes, scale, units):
+    import tifffile
+
+    if data.dtype == bool or data.dtype.itemsize == 8:
+        data = _compact(data)
+    metadata = {"axes": axes.upper()}
+    for axis, size, unit in zip(axes, scale, units):
+        if unit and str(unit) != "pixel":
+            if axis in "zyx":
+                metadata[f"PhysicalSize{axis.upper()}"] = float(size)
+                metadata[f"PhysicalSize{axis.upper()}Unit"] = symbol(unit)
+            elif axis == "t":
+                metadata["TimeIncrement"] = float(size)
+                metadata["TimeIncrementUnit"] = symbol(unit)
+    options = {"ome": True, "metadata": metadata, "compression": "zlib"}
+    options["bigtiff"] = data.nbytes > 2**32 - 2**25
+    options["photometric"] = "minisblack"
+    if is_lazy(data):
+        planes = (np.asarray(data[i]) for i in np.ndindex(data.shape[:-2]))
+        tifffile.imwrite(path, planes, shape=data.shape, dtype=data.dtype, **options)
+    else:
+        tifffile.imwrite(path, np.ascontiguousarray(data), **options)
+
+
+def _compact(data):
+    """OME-TIFF has no bool and no 64-bit integers: the smallest type that holds the values."""
+    if data.dtype == bool:
+        return data.astype(np.uint8)
+    if data.dtype.kind == "f":
+        return data.astype(np.float32)
+    low, high = int(data.min()), int(data.max())
+    kind = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
+    if kind.itemsize == 8:
+        raise ValueError(f"A TIFF cannot hold labels as large as {high}; write .ome.zarr or .npy.")
+    return data.astype(kind)
+
+
+def _write_zarr(path, data, axes, scale, units, record, overwrite):
+    from napari_metastructure.files.ome_zarr import create_image
+
+    order = sorted(range(data.ndim), key=lambda i: "tczyx".index(axes[i]))
+    if order != list(range(data.ndim)):
+        data = data.transpose(order)
+        axes = "".join(axes[i] for i in order)
+        scale, units = [scale[i] for i in order], [units[i] for i in order]
+    dtype = np.uint8 if data.dtype == bool else data.dtype
+    image = create_image(
+        path, data.shape, dtype, axes=axes, scale=scale, units=units, overwrite=overwrite
+    )
+    for index in np.ndindex(data.shape[:-2]):
+        image[index] = np.asarray(data[index])
+    image.finish(record)
+
+
+def _write_folder(path, data, like, overwrite):
+    """One OME-TIFF per plane of a stack, or per array of a list."""
+    arrays = list(data)
+    names = like.names if like and len(like.names) == len(arrays) else ()
+    names = names or [f"{number:04d}" for number in range(len(arrays))]
+    path.mkdir(exist_ok=True)
+    part = None
+    if like:
+        drop = 0 if isinstance(like.data, list) else 1
+        part = replace(
+            like, axes=like.axes[drop:], scale=like.scale[drop:], units=like.units[drop:]
+        )
+    for name, array in zip(names, arrays):
+        write(path / f"{name}.tif", array, like=part, overwrite=overwrite)
+
+
+@contextmanager
+def in_place_of(path):
+    """A name beside `path` to write to, renamed to it when all went well, else removed."""
+    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

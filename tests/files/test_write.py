@@ -1,0 +1,63 @@
+import errno
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+
+from napari_metastructure.files.pixels import Pixels
+from napari_metastructure.files.read import read, read_pair
+from napari_metastructure.files.write import write
+from tests.files.conftest import LABELS, one_sentence
+
+
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_round_trip_keeps_axes_scale_and_units(tmp_path, ending, lazy):
+    if ending == ".ome.zarr":
+        pytest.importorskip("zarr")
+    path = tmp_path / f"out{ending}"
+    like = Pixels(LABELS, "zyx", (0.5, 0.2, 0.2), ("micrometer",) * 3)
+    data = da.from_array(LABELS, chunks=(1, 12, 10)) if lazy else LABELS
+    write(path, data, like=like)
+    found = read(path)
+    np.testing.assert_array_equal(found.data, LABELS)
+    assert (found.axes, found.scale, found.units) == (like.axes, like.scale, like.units)
+    write(tmp_path / f"maps{ending}", np.zeros((2, *LABELS.shape), "f4"), like=like)
+    assert read(tmp_path / f"maps{ending}").data.shape == (2, *LABELS.shape)
+
+
+def test_folder_out_keeps_the_names(folder, tmp_path):
+    images, _ = read_pair(folder)
+    write(tmp_path / "out", images.data, like=images)
+    again = read(tmp_path / "out")
+    assert again.names == ("1", "2", "10")
+    np.testing.assert_array_equal(again.data, images.data)
+
+
+def test_64_bit_labels_are_written_as_the_smallest_type(tmp_path):
+    write(tmp_path / "out.tif", LABELS.astype(np.int64))
+    assert read(tmp_path / "out.tif").data.dtype == np.uint8
+
+
+def test_nothing_is_overwritten_unless_asked_for(tmp_path):
+    path = tmp_path / "out.tif"
+    write(path, LABELS)
+    with pytest.raises(FileExistsError, match=r"out\.tif exists already.*overwrite") as error:
+        write(path, LABELS * 2)
+    one_sentence(error)
+    np.testing.assert_array_equal(read(path).data, LABELS)
+    write(path, LABELS * 2, overwrite=True)
+    np.testing.assert_array_equal(read(path).data, LABELS * 2)
+
+
+def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def fail(path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", fail)
+    with pytest.raises(OSError, match=r"The disk is full: .*out\.tif") as error:
+        write(tmp_path / "out.tif", LABELS)
+    assert list(tmp_path.iterdir()) == []
+    assert "\n" not in str(error.value)
