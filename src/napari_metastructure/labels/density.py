@@ -18,7 +18,14 @@ from napari_metastructure.arrays.blocks import (
     map_blocks,
     sum_blocks,
 )
-from napari_metastructure.labels import noise, transition
+from napari_metastructure.labels import transition
+from napari_metastructure.labels.classes import (
+    check_matrix,
+    check_radius,
+    class_values,
+    fits,
+    matrix_classes,
+)
 from napari_metastructure.parameters import Field, Parameters
 
 __all__ = ["DensityConfig", "expected", "kept", "observed", "residual"]
@@ -165,9 +172,9 @@ def residual(noisy, clean, matrix, radius, *, in_sigma=False, **window):
         raise ValueError(
             f"Noisy and clean labels must have one shape, not {noisy.shape} and {clean.shape}."
         )
-    matrix = noise.check_matrix(matrix)
+    matrix = check_matrix(matrix)
     ignore_label = window.get("ignore_label")
-    classes = noise.matrix_classes(noisy, len(matrix), ignore_label)
+    classes = matrix_classes(noisy, len(matrix), ignore_label)
     found = observed(noisy, radius, classes=classes, **window)
     if not in_sigma:
         return found - expected(clean, matrix, radius, **window)
@@ -222,7 +229,7 @@ def kept(clean, noisy, *, spatial_dims=2, ignore_label=None):
     if transition.rank(transition.normalised(counts), counts) <= 1:
         return 0.0
     clean, noisy = check_labels(clean, spatial_dims), check_labels(noisy)
-    classes = noise.class_values(clean, size if size > 2 else None, ignore_label)
+    classes = class_values(clean, size if size > 2 else None, ignore_label)
     windows = [
         (_Window(radius, spatial_dims=spatial_dims, ignore_label=ignore_label), steps)
         for radius, steps in SURROUNDINGS.items()
@@ -265,9 +272,9 @@ def _explained(counts):
 def _moments(clean, matrix, radius, window, wanted):
     """Mean and standard deviation of the noisy densities, one after the other."""
     window = _Window(radius, **window)
-    matrix = noise.check_matrix(matrix)
+    matrix = check_matrix(matrix)
     clean = check_labels(clean, window.spatial_dims)
-    classes = noise.matrix_classes(clean, len(matrix), window.ignore_label)
+    classes = matrix_classes(clean, len(matrix), window.ignore_label)
     spread = matrix * (1 - matrix)
 
     def on_plane(plane):
@@ -291,7 +298,7 @@ def _mix(matrix, true):
 
 def _classes(labels, classes, ignore_label):
     if classes is None:
-        return noise.class_values(labels, None, ignore_label)
+        return class_values(labels, None, ignore_label)
     classes = np.atleast_1d(np.asarray(classes, int))
     if not is_lazy(labels) and not np.isin(classes, count_classes(labels, ignore_label)[0]).any():
         names = ", ".join(map(str, classes))
@@ -310,7 +317,7 @@ class _Window:
         scale = self._per_axis("scale", config.scale)
         if not (scale > 0).all():
             raise ValueError(f"scale must be positive, not {config.scale}.")
-        radii = [noise.check_radius(one) for one in radii / scale]
+        radii = [check_radius(one) for one in radii / scale]
         if self.is_box:
             self.weights = [np.ones(int(r + 0.5) + 1) for r in radii]
         else:
@@ -339,9 +346,7 @@ class _Window:
     def pixels(self, plane):
         """The pixels that count (None: all), and the sum of their weights."""
         known = None
-        ignored = [
-            plane == v for v in {-1, self.ignore_label} - {None} if noise.fits(v, plane.dtype)
-        ]
+        ignored = [plane == v for v in {-1, self.ignore_label} - {None} if fits(v, plane.dtype)]
         if ignored and np.any(ignored):
             known = ~np.logical_or.reduce(ignored)
             total = self._sum(known).astype(np.float32)

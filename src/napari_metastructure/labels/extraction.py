@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_metastructure.arrays import draws
 from napari_metastructure.arrays.blocks import as_array, map_blocks
-from napari_metastructure.labels.noise import check_radius, check_share
+from napari_metastructure.labels.classes import check_radius, check_share
 
 __all__ = ["extract"]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_metastructure.arrays.blocks import as_array, check_labels, count_classes, sum_blocks
-from napari_metastructure.labels import noise
+from napari_metastructure.labels.classes import check_fractions, check_matrix
+from napari_metastructure.labels.noise import specs
 
 __all__ = [
     "Verdict",
@@ -58,42 +59,21 @@ def of(spec, num_classes, *, fractions=None):
     """
     matrix = np.eye(num_classes)
     if fractions is not None:
-        fractions = noise.check_fractions(fractions)
-    for step in noise.specs(spec):
+        fractions = check_fractions(fractions)
+    for step in specs(spec):
         shares = None if fractions is None else fractions @ matrix
         matrix = matrix @ _closed_form(step, num_classes, shares)
     return matrix
 
 
 def _closed_form(spec, size, shares):
-    identity = np.eye(size)
-    made_for = size if spec.num_classes is None else spec.num_classes
-    if spec.kind == "sample":
-        matrix = spec.fraction * identity
-        matrix[:, 0] += 1 - spec.fraction
-        matrix[0] = identity[0]
-    elif spec.kind == "flip":
-        others = spec.ratio / max(size - 1, 1)
-        matrix = others + (1 - spec.ratio - others) * identity
-    elif spec.kind == "transition":
-        matrix = noise.check_matrix(spec.matrix)
-        made_for = len(matrix)
-    elif spec.kind == "random":
-        if spec.fractions is not None:
-            shares = noise.check_fractions(spec.fractions)
-        if shares is None:
-            raise ValueError("The matrix of random labels needs fractions, the share per class.")
-        matrix = np.tile(shares, (size, 1))
-        made_for = len(shares)
-    else:
+    matrix = spec.noise().closed_form(size, shares)
+    if len(matrix) != size:
         raise ValueError(
-            f"{spec.kind} moves borders and has no transition matrix in closed form; estimate it "
-            "by counting, with transition.estimate(clean, noisy)."
+            f"This {spec.kind} noise is made for {len(matrix)} classes, not for {size}."
         )
-    if made_for != size:
-        raise ValueError(f"This {spec.kind} noise is made for {made_for} classes, not for {size}.")
     if spec.classes is not None:
-        matrix = np.where(np.isin(np.arange(size), spec.classes)[:, None], matrix, identity)
+        matrix = np.where(np.isin(np.arange(size), spec.classes)[:, None], matrix, np.eye(size))
     return matrix
 
 
@@ -509,5 +489,5 @@ def _hang_together(clean, noisy, ignore_label):
 def _checked(matrix):
     matrix = np.array(matrix, float)
     unknown = np.isnan(matrix).all(-1, keepdims=True)
-    noise.check_matrix(np.where(unknown, 1 / matrix.shape[-1], matrix))
+    check_matrix(np.where(unknown, 1 / matrix.shape[-1], matrix))
     return matrix

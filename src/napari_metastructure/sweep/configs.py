@@ -1,40 +1,21 @@
 """Parameters of a noise sweep. No torch here, so that forms open at once."""
 
-from typing import Annotated
+from typing import Any
 
+from pydantic import create_model
+
+from napari_metastructure.labels.kinds import sweep_fields
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.parameters import Field
 
 __all__ = ["SweepConfig"]
 
-Shares = tuple[Annotated[float, Field(ge=0, le=1)], ...]
-Radii = tuple[Annotated[float, Field(ge=0)], ...]
+_Noises: Any = create_model("_Noises", __base__=TrainingConfig, **sweep_fields())
 
 
-class SweepConfig(TrainingConfig):
+class SweepConfig(_Noises):
     """Parameters of `sweep`: kinds and amounts of noise, and the training that all runs share."""
 
-    sample: Shares = Field(
-        (0.5, 0.3, 0.1),
-        title="Pixels kept",
-        description="Shares of the object pixels that keep their label, such as 0.5, 0.1.",
-    )
-    flip: Shares = Field(
-        (0.2, 0.4, 0.45),
-        title="Pixels flipped",
-        description="Shares of the pixels that get another class, such as 0.2, 0.4.",
-    )
-    shift: Radii = Field(
-        (), title="Shift", description="How far object pixels are scattered, in pixels."
-    )
-    dilate: Radii = Field((1, 2, 4), title="Dilate", description="How far objects grow, in pixels.")
-    erode: Radii = Field((1,), title="Erode", description="How far objects shrink, in pixels.")
-    skeletonize: bool = Field(
-        True, title="Skeleton", description="Objects reduced to their skeleton."
-    )
-    random: bool = Field(
-        True, title="Random labels", description="Labels drawn without regard to the image."
-    )
     seeds: int = Field(
         3, ge=1, le=100, title="Seeds", description="How often each noise is drawn and trained on."
     )

@@ -2,20 +2,13 @@
 
 from dataclasses import dataclass
 
-from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.labels.kinds import KINDS
+from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec
 
 __all__ = ["AMOUNTS", "SweepRun", "plan"]
 
-AMOUNTS = {
-    "sample": "fraction",
-    "flip": "ratio",
-    "shift": "radius",
-    "dilate": "radius",
-    "erode": "radius",
-}
+AMOUNTS = {name: kind.amount for name, kind in KINDS.items() if kind.axis and kind.amount}
 """Kinds of noise with an amount, and the field of `NoiseSpec` that holds it."""
-
-_WITHOUT_NOISE = {"sample": 1, "flip": 0, "shift": 0, "dilate": 0, "erode": 0}
 
 
 @dataclass(frozen=True)
@@ -52,10 +45,8 @@ class SweepRun:
         if self.kind == "clean":
             return None
         values = {AMOUNTS[self.kind]: self.amount} if self.kind in AMOUNTS else {}
-        if shares is not None and self.kind == "flip":
-            values["num_classes"] = len(shares)
-        if shares is not None and self.kind == "random":
-            values["fractions"] = tuple(shares)
+        known = {} if shares is None else {"num_classes": len(shares), "fractions": tuple(shares)}
+        values |= {name: known[name] for name in PARAMETERS[self.kind] if name in known}
         return NoiseSpec(kind=self.kind, seed=self.seed, spatial_dims=spatial_dims, **values)
 
 
@@ -75,12 +66,13 @@ def plan(config):
     runs = []
     for seed in range(config.seed, config.seed + config.seeds):
         runs.append(SweepRun("clean", None, seed))
-        for kind, clean in _WITHOUT_NOISE.items():
+        for kind in AMOUNTS:
+            without = KINDS[kind].axis.without
             amounts = dict.fromkeys(getattr(config, kind))
-            runs += [SweepRun(kind, float(amount), seed) for amount in amounts if amount != clean]
+            runs += [SweepRun(kind, float(value), seed) for value in amounts if value != without]
         runs += [
-            SweepRun(kind, None, seed)
-            for kind in ("skeletonize", "random")
-            if getattr(config, kind)
+            SweepRun(name, None, seed)
+            for name, kind in KINDS.items()
+            if kind.axis and kind.amount is None and getattr(config, name)
         ]
     return runs

@@ -5,11 +5,15 @@ import csv
 import io
 import json
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
+from napari_metastructure.labels.kinds import KINDS
+
 __all__ = [
+    "AXES",
     "CLOSE",
     "COLUMNS",
     "NO_AMOUNT",
@@ -30,19 +34,13 @@ COLUMNS = ("kind", "amount", "seed", *SCORES, "seconds", "status", "error")
 CLOSE = 0.02
 """A loss of Dice that hardly matters."""
 
-UNITS = {
-    "sample": ("pixels kept", "%"),
-    "flip": ("pixels flipped", "%"),
-    "shift": ("pixels moved by", "px"),
-    "dilate": ("borders moved out by", "px"),
-    "erode": ("borders moved in by", "px"),
-    "skeletonize": ("skeleton", ""),
-    "random": ("random labels", ""),
-}
+AXES = {name: kind.axis for name, kind in KINDS.items() if kind.axis}
+"""The kinds of noise that a sweep varies, in the order of the report, and how they are told."""
+
+UNITS = {name: (axis.label, axis.unit) for name, axis in AXES.items()}
 """What the amount of each kind of noise says, and its unit."""
 
-
-NO_AMOUNT = ["skeletonize", "random"]
+NO_AMOUNT = [name for name in AXES if KINDS[name].amount is None]
 
 
 def shown_amount(kind, amount):
@@ -114,55 +112,35 @@ def summary(table):
         return "No network has been trained on the clean labels yet."
     found, level = curves(table), clean[0]
     parts = [f"Full annotation reaches a Dice of {level:.2f}."]
-    parts += _enough(found.get("sample", []), level)
-    parts += _tolerated(found.get("flip", []), level)
-    for kind, word in (("dilate", "outwards"), ("erode", "inwards"), ("shift", "to and fro")):
-        parts += _cost(found.get(kind, []), level, word)
-    for kind, words in (("skeletonize", "The skeleton alone"), ("random", "Random labels")):
-        parts += [f"{words}: {_loss(level - mean)}." for _, mean, _, _ in found.get(kind, [])]
+    for kind, axis in AXES.items():
+        parts += _finding(axis, found.get(kind, []), level)
     failed = sum(row["status"] == "failed" for row in table)
     if failed:
         parts.append(f"{failed} of {len(table)} runs failed and are left out.")
     return " ".join(parts)
 
 
-def _within(points, level):
-    """The points in order, from the mildest on, up to the first that is not close to clean."""
-    good = []
-    for point in points:
-        if point[1] < level - CLOSE:
-            break
-        good.append(point)
-    return good
-
-
-def _enough(points, level):
-    points = points[::-1]  # many pixels kept are mild
-    good = _within(points, level)
+def _finding(axis, points, level):
+    """What the amounts of one kind of noise cost, in a sentence; none without a point."""
     if not points:
         return []
+    if axis.limit is None:
+        costs = ((_amount(axis, point[0]), _loss(level - point[1])) for point in points)
+        return [f"{axis.subject}: {', '.join(' '.join(cost).lstrip() for cost in costs)}."]
+    mildest_first = sorted(points, key=lambda point: abs(point[0] - axis.without))
+    good = list(takewhile(lambda point: point[1] >= level - CLOSE, mildest_first))
     if not good:
-        return [f"{points[0][0]:.0%} of the labelled pixels cost {level - points[0][1]:.2f}."]
-    tried = ", the least tried," if len(good) == len(points) else ""
-    return [
-        f"At least {good[-1][0]:.0%} of the labelled pixels{tried} are enough to stay within "
-        f"{CLOSE} of full annotation."
-    ]
+        amount, mean = mildest_first[0][:2]
+        return [axis.beyond.format(amount=_amount(axis, amount), loss=f"{level - mean:.2f}")]
+    last = "least" if axis.without > good[-1][0] else "most"
+    tried = f", the {last} tried," if len(good) == len(points) else ""
+    return [axis.limit.format(amount=_amount(axis, good[-1][0]), tried=tried, close=CLOSE)]
 
 
-def _tolerated(points, level):
-    good = _within(points, level)
-    if not points:
-        return []
-    if not good:
-        return [f"{points[0][0]:.0%} of flipped pixels cost {level - points[0][1]:.2f}."]
-    tried = ", the most tried," if len(good) == len(points) else ""
-    return [f"Up to {good[-1][0]:.0%} of the pixels{tried} may carry a wrong label."]
-
-
-def _cost(points, level, word):
-    costs = [f"{amount:g} px {_loss(level - mean)}" for amount, mean, _, _ in points]
-    return [f"A border error {word}: {', '.join(costs)}."] if costs else []
+def _amount(axis, amount):
+    if amount is None:
+        return ""
+    return f"{amount:.0%}" if axis.unit == "%" else f"{amount:g} {axis.unit}".rstrip()
 
 
 def _loss(loss):
@@ -217,7 +195,7 @@ def figure(table, score="dice"):
 
 
 def panels(kinds):
-    """Kinds of noise that share a panel: kept and flipped pixels alone, moves together, the rest.
+    """Kinds of noise that share a panel: those of one family, and those without an amount.
 
     Parameters
     ----------
@@ -228,15 +206,18 @@ def panels(kinds):
     list of list of str
         Without empty ones.
     """
-    groups = [["sample"], ["flip"], ["shift", "dilate", "erode"], NO_AMOUNT]
-    groups = [[kind for kind in group if kind in kinds] for group in groups]
-    return [group for group in groups if group]
+    groups = {}
+    for kind, axis in sorted(AXES.items(), key=lambda item: item[0] in NO_AMOUNT):
+        if kind in kinds:
+            group = "" if kind in NO_AMOUNT else axis.family or kind
+            groups.setdefault(group, []).append(kind)
+    return list(groups.values())
 
 
 def x_label(kinds):
     """What the amounts of one panel are, with their unit."""
     text, unit = UNITS[kinds[0]]
-    text = "pixels or borders moved by" if len(kinds) > 1 else text
+    text = AXES[kinds[0]].family if len(kinds) > 1 else text
     return f"{text} [{unit}]" if unit else ""
 
 

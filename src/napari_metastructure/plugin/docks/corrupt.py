@@ -8,7 +8,8 @@ from qtpy.QtCore import QTimer
 from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import transition
-from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec, check_matrix, corrupt
+from napari_metastructure.labels.classes import check_matrix
+from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec, corrupt
 from napari_metastructure.plugin.layers import (
     RECORD,
     noise_of,
@@ -26,8 +27,8 @@ from napari_metastructure.plugin.parts.run_panel import RunPanel
 
 __all__ = ["CorruptLabels"]
 
-_FIELDS = ("kind", "fraction", "ratio", "radius", "spatial_dims", "seed")
-_KINDS = ("sample", "flip", "transition", "shift", "dilate", "erode", "skeletonize", "random")
+_ELSEWHERE = {"matrix", "fractions", "num_classes", "classes", "ignore_label"}
+_FIELDS = tuple(name for name in NoiseSpec.model_fields if name not in _ELSEWHERE)
 _LARGEST_PREVIEW = 4096 * 4096
 _MOST_CLASSES = 10  # of a matrix that fits into the dock
 _JUDGED = 512  # side of the part of a plane on which moved borders are measured
@@ -61,7 +62,6 @@ class CorruptLabels(Dock):
         )
         self.form = self.add(Form())
         self.form.add(self.labels).add_fields(NoiseSpec, _FIELDS).add(self.only_class, self.scope)
-        self.form["kind"].choices = _KINDS
         self.form["seed"].value = "0"
         self.changed = self.add(note())
         self.matrix = self.add(MatrixTable())

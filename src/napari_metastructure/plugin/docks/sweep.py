@@ -1,5 +1,7 @@
 """Dock widget: train under growing label noise, to see how good the annotation must be."""
 
+from itertools import cycle
+
 import numpy as np
 import pyqtgraph as pg
 from magicgui.widgets import FileEdit
@@ -20,7 +22,7 @@ from napari_metastructure.sweep.plan import SweepRun, plan
 
 __all__ = ["NoiseSweep"]
 
-_NOISE = ("sample", "flip", "shift", "dilate", "erode", "skeletonize", "random", "seeds")
+_NOISE = (*report.AXES, "seeds")
 _BUDGET = ("epochs", "time_limit", "validation_fraction", "device")
 _ADVANCED = (
     "network",
@@ -282,7 +284,7 @@ class SweepPlot(pg.GraphicsLayoutWidget):
         band.hide()
         plot.addItem(band)
         curves = {}
-        for kind, colour in zip(kinds, self._COLOURS):
+        for kind, colour in zip(kinds, cycle(self._COLOURS)):
             line = plot.plot(pen=pg.mkPen(colour, width=2), name=kind)
             points = pg.ScatterPlotItem(
                 size=9, brush=colour, pen=None, hoverable=True, hoverSize=13, tip=_tip
@@ -331,8 +333,11 @@ def _x_label(kinds, colours):
     if len(kinds) == 1:
         return report.x_label(kinds)
     unit = report.UNITS[kinds[0]][1]
-    kinds = [kind.replace("skeletonize", "skeleton") for kind in kinds]
-    words = [f"<span style='color: {colour}'>{kind}</span>" for kind, colour in zip(kinds, colours)]
+    kinds = [report.AXES[kind].label if kind in report.NO_AMOUNT else kind for kind in kinds]
+    words = [
+        f"<span style='color: {colour}'>{kind}</span>"
+        for kind, colour in zip(kinds, cycle(colours))
+    ]
     return " · ".join(words) + (f" [{unit}]" if unit else "")
 
 

@@ -1,0 +1,139 @@
+"""Which values the classes of labels have, and which parameters of noise are allowed."""
+
+import math
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import count_classes
+
+__all__ = [
+    "Fixed",
+    "check_fractions",
+    "check_matrix",
+    "check_radius",
+    "check_share",
+    "class_values",
+    "fits",
+    "matrix_classes",
+    "numbers_of",
+    "restore",
+    "values_of",
+]
+
+
+class Fixed:
+    """Marks the pixels that an operation must leave alone; None where there are none."""
+
+    def __init__(self, ignore_label=None, classes=None):
+        self.ignored = {-1, ignore_label} - {None}
+        self.classes = None if classes is None else np.atleast_1d(np.asarray(classes, int))
+
+    def __call__(self, labels):
+        fixed = [labels == value for value in self.ignored if fits(value, labels.dtype)]
+        if self.classes is not None:
+            fixed.append(~np.isin(labels, self.classes))
+        return np.logical_or.reduce(fixed) if fixed else None
+
+
+def restore(out, labels, fixed):
+    if fixed is not None:
+        np.copyto(out, labels, where=fixed)
+    return out
+
+
+def fits(value, dtype):
+    """Whether an integer or bool type can hold a value."""
+    if dtype.kind == "b":
+        return value in (0, 1)
+    info = np.iinfo(dtype)
+    return info.min <= value <= info.max
+
+
+def numbers_of(labels, values):
+    """The number of each pixel's class among the sorted class values."""
+    return labels if values[-1] == values.size - 1 else np.searchsorted(values, labels)
+
+
+def values_of(numbers, values):
+    """The class values that belong to numbers: the reverse of `numbers_of`."""
+    if values[-1] == values.size - 1:
+        return numbers.astype(values.dtype, copy=False)
+    return values[numbers]
+
+
+def class_values(labels, num_classes, ignore_label):
+    """Sorted values of the classes, at least two, in the type of the labels."""
+    present = count_classes(labels, ignore_label)[0]
+    if num_classes is None:
+        values = np.union1d(present, [0])
+        values = np.array([0, 1]) if values.size == 1 else values
+    else:
+        _check_top(present, num_classes, f"num_classes is {num_classes}")
+        values = np.arange(num_classes)
+    return _cast(values, labels.dtype)
+
+
+def matrix_classes(labels, num_classes, ignore_label, strict=True):
+    """Label values of the rows of a matrix: 0 to M - 1, or 0 and 255 for such a mask."""
+    present = count_classes(labels, ignore_label)[0]
+    if num_classes == 2 and set(present.tolist()) <= {0, 255} and 255 in present:
+        return _cast(np.array([0, 255]), labels.dtype)
+    if strict:
+        _check_top(present, num_classes, f"the matrix has {num_classes} classes")
+    return _cast(np.arange(num_classes), labels.dtype)
+
+
+def _check_top(present, num_classes, text):
+    if present.size and present[-1] >= num_classes:
+        raise ValueError(
+            f"{text}, so labels must lie between 0 and {num_classes - 1}, not {present[-1]}."
+        )
+
+
+def _cast(values, dtype):
+    if not fits(int(values[-1]), dtype):
+        raise ValueError(f"Labels of type {dtype} cannot hold class {values[-1]}.")
+    return values.astype(dtype)
+
+
+def check_share(name, value):
+    """A number from 0 to 1 as a float, or a ValueError."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
+    return float(value)
+
+
+def check_radius(radius, name="radius"):
+    """A finite number, 0 or more, as a float, or a ValueError."""
+    if not 0 <= radius < math.inf:
+        raise ValueError(f"{name} must be a non-negative number of pixels, not {radius}.")
+    return float(radius)
+
+
+def check_matrix(matrix):
+    """A noise transition matrix as a float array, or a ValueError that says what is wrong."""
+    if matrix is None:
+        raise ValueError("transition noise needs a matrix, one row per true class.")
+    matrix = np.array(matrix, float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise ValueError(f"A transition matrix must be square, not of shape {matrix.shape}.")
+    if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
+        raise ValueError("A transition matrix must hold probabilities, from 0 to 1.")
+    wrong = np.flatnonzero(np.abs(matrix.sum(1) - 1) > 1e-6)
+    if wrong.size:
+        total = matrix[wrong[0]].sum()
+        raise ValueError(f"Row {wrong[0]} of the transition matrix must sum to 1, not {total:g}.")
+    return matrix
+
+
+def check_fractions(fractions):
+    """Shares of the classes as a float array, or a ValueError that says what is wrong."""
+    if np.ndim(fractions) == 0:
+        share = check_share("fractions", fractions)
+        return np.array([1 - share, share])
+    fractions = np.array(fractions, float)
+    if fractions.ndim != 1 or not (fractions >= 0).all():
+        raise ValueError("fractions must be a list of shares, none negative, one per class.")
+    if abs(fractions.sum() - 1) > 1e-6:
+        raise ValueError(f"fractions must sum to 1, not {fractions.sum():g}.")
+    return fractions
