@@ -77,7 +77,7 @@ print(json.dumps(helps))
 
 def test_new_kind_is_swept_and_reported():
     runs, panels, label, text = with_new_kind("""
-from napari_metastructure import SweepConfig
+from napari_metastructure.sweep.configs import SweepConfig
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep.plan import plan
 runs = [run.title for run in plan(SweepConfig(seeds=1)) if run.kind == "stripes"]
