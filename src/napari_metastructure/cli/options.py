@@ -3,7 +3,6 @@
 import functools
 import json
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 import click
 
@@ -113,8 +112,8 @@ def _text(value):
 
 def _click_type(known):
     kind, bounds = known.types[0], known.bounds
-    if get_origin(kind) is Literal:
-        return _Choice(get_args(kind))
+    if known.choices:
+        return _Choice(known.choices)
     limits = {
         "min": bounds.get("ge", bounds.get("gt")),
         "max": bounds.get("le", bounds.get("lt")),

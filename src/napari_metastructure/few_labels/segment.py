@@ -16,6 +16,7 @@ from napari_metastructure.jobs.events import Done, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.learning.items import Items
+from napari_metastructure.parameters import with_fields_of
 
 __all__ = ["SegmentConfig", "segment"]
 
@@ -23,6 +24,7 @@ _MOST_TRAINED = 2**25  # pixels, of images larger than memory
 _MOST_IN_MEMORY = 2**28
 
 
+@with_fields_of(SegmentConfig)
 def segment(images, config=None, *, labels=None, out=None, **params):
     """Segment bright or dark structures in images without annotation.
 

@@ -24,7 +24,7 @@ from napari_metastructure.labels.classes import class_values
 from napari_metastructure.labels.kinds import KINDS
 from napari_metastructure.labels.perturbed import dilate, erode, shift, skeletonize
 from napari_metastructure.labels.randomised import flip, random_labels, sample, transition
-from napari_metastructure.parameters import Field, Parameters
+from napari_metastructure.parameters import Field, Parameters, with_fields_of
 
 __all__ = [
     "PARAMETERS",
@@ -81,6 +81,7 @@ class NoiseSpec(_Fields):
         return text
 
 
+@with_fields_of(NoiseSpec, leave_out=["kind"])
 def corrupt(labels, spec_or_kind, **params):
     """Corrupt labels as described by a spec, or by several, one after the other.
 

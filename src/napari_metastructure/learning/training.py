@@ -22,10 +22,12 @@ from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.threshold import apply_known_noise, choose_threshold
 from napari_metastructure.learning.trainer import Trainer
 from napari_metastructure.learning.validation import Validation
+from napari_metastructure.parameters import with_fields_of
 
 __all__ = ["TrainingConfig", "train"]
 
 
+@with_fields_of(TrainingConfig)
 def train(
     images,
     labels,

@@ -12,6 +12,7 @@ from napari_metastructure.jobs.events import Progress, Result, Scored
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.learning.items import Items
+from napari_metastructure.parameters import with_fields_of
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep.configs import SweepConfig
 from napari_metastructure.sweep.on_cluster import on_cluster
@@ -22,6 +23,7 @@ from napari_metastructure.sweep.store import Store
 __all__ = ["Sweep", "as_images", "sweep"]
 
 
+@with_fields_of(SweepConfig)
 def sweep(
     images,
     labels,

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from typing import Literal, get_args, get_origin
+from typing import get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSlider, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Signal
@@ -103,9 +103,10 @@ def _field_widget(model, name):
     kind, optional, bounds = known.types[0], known.optional, known.bounds
     if name == "device":
         return ComboBox(choices=device_choices(), value=default, **options)
-    if get_origin(kind) is Literal:
-        default = get_args(kind)[0] if default is None else default
-        return ComboBox(choices=get_args(kind), value=default, **options)
+    if known.choices:
+        choices = [(text, value) for value, text in known.choices.items()]
+        default = next(iter(known.choices)) if default is None else default
+        return ComboBox(choices=choices, value=default, **options)
     if kind is bool:
         return CheckBox(value=default, **options)
     if get_origin(kind) is tuple:
