@@ -23,6 +23,7 @@ _MODULES = {
 }
 _NAMES = {
     "NoiseSpec": "labels.noise",
+    "compare": "labels.comparison",
     "corrupt": "labels.noise",
     "read": "files.read",
     "write": "files.write",

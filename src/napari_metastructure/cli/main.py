@@ -213,12 +213,12 @@ def compare(reference, prediction, output, ignore_label, **common):
     for name, value in result["scores"].items():
         if name == "per_class":
             for label, scores in value.items():
-                text = ", ".join(f"{key} {score:.4f}" for key, score in scores.items())
+                known = {key: score for key, score in scores.items() if score == score}
+                text = ", ".join(f"{key} {score:.4f}" for key, score in known.items())
                 click.echo(f"class {label}: {text}")
         elif value == value:  # nan where it has no meaning
             click.echo(f"{name:<10}{value:.4f}")
-    if "verdict" in result:
-        click.echo(f"{result['verdict']} Structure kept: {result['kept']:.3f}.")
+    click.echo("\n".join(result["sentences"]))
 
 
 @commands.command()

@@ -159,26 +159,18 @@ def density(run):
 
 def compare(run):
     """Scores of labels or probabilities against a reference."""
-    from napari_metastructure.labels import density, metrics, transition
+    from napari_metastructure.jobs.job import Job
+    from napari_metastructure.labels.comparison import Request, comparing
 
     reference = run.read("reference", missing="fill")
     prediction = run.read("prediction", missing="fill")
-    ours, theirs = reference.arrays, prediction.arrays
-    if len(ours) != len(theirs):
-        raise ValueError(f"There are {len(ours)} references but {len(theirs)} predictions.")
     ignore_label = run.options.get("ignore_label")
-    if len(ours) > 1:
-        ours, theirs = (
-            [np.concatenate([np.asarray(a).ravel() for a in x])] for x in (ours, theirs)
-        )
-    scores = metrics.evaluate(ours[0], theirs[0], ignore_label=ignore_label)
-    result = {"scores": scores}
-    if theirs[0].dtype.kind in "biu" and ours[0].ndim > 1:
-        pair = {"clean": ours[0], "noisy": theirs[0], "ignore_label": ignore_label}
-        result["matrix"] = transition.estimate(**pair).tolist()
-        if len(result["matrix"]) > 1 and scores["dice"] < 1:
-            result["verdict"] = str(transition.judge(**pair))
-            result["kept"] = density.kept(**pair)
+    request = Request(reference.arrays, prediction.arrays, ignore_label, errors=False)
+    found = run.watch(Job(lambda job: comparing(job, request))).value
+    if found is None:
+        raise ValueError("The comparison was stopped; there is no result.")
+    result = {"scores": found.scores, "classes": found.classes, "matrix": found.matrix.tolist()}
+    result |= {"verdict": str(found.verdict), "kept": found.kept, "sentences": found.sentences}
     run.facts["result"] = result
     if "output" in run.outputs and run.is_main:
         text = json.dumps(result, indent=1)

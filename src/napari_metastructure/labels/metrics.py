@@ -4,25 +4,31 @@ Everything follows from how many object and background pixels carry each
 predicted value, so that one pass over the pixels gives every threshold's score.
 """
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["Tally", "evaluate"]
+from napari_metastructure.arrays.blocks import as_array
 
-_NAMES = ("dice", "iou", "accuracy", "auc", "threshold")
+__all__ = ["NAMES", "Tally", "evaluate", "score_counts", "score_probability"]
+
+NAMES = ("dice", "iou", "accuracy", "auc", "threshold")
 
 
-def evaluate(reference, prediction, *, ignore_label=None):
+def evaluate(reference: Any, prediction: Any, *, ignore_label: int | None = None) -> dict[str, Any]:
     """Score a mask, a label image or a probability map against a reference.
 
     Parameters
     ----------
     reference : array of int or bool, any shape
-        True labels, 0 = background. Label -1 and `ignore_label` do not count.
+        True labels, 0 = background; numpy, dask or zarr, read at once. Label -1, `ignore_label`
+        and masked pixels do not count.
     prediction : array
         Integers or booleans of the same shape are compared as labels; masks may differ
         in their object value, 1 or 255. Floats are probabilities: of the same shape for two
         classes, scored at the best threshold over all pixels, or with the class axis first
-        for more, scored by the most probable class.
+        for more, scored by the most probable class. Pixels of NaN or infinity, and masked ones,
+        do not count.
     ignore_label : int, optional
         Another reference label that does not count.
 
@@ -40,16 +46,21 @@ def evaluate(reference, prediction, *, ignore_label=None):
     ValueError
         If the shapes do not match.
     TypeError
-        If the reference holds floats.
+        If the reference holds floats, or the prediction neither numbers nor booleans.
+
+    See Also
+    --------
+    napari_metastructure.compare : plane by plane, with the transition matrix and the errors
     """
-    reference, prediction = np.asarray(reference), np.asarray(prediction)
-    if not (np.issubdtype(reference.dtype, np.integer) or reference.dtype == bool):
+    hidden = [
+        np.ma.getmaskarray(a) if np.ma.isMaskedArray(a) else None for a in (reference, prediction)
+    ]
+    reference, prediction = _numbers("reference", reference), _numbers("prediction", prediction)
+    if reference.dtype.kind == "f":
         raise TypeError(f"The reference should hold integer labels, not {reference.dtype}.")
-    is_probability = np.issubdtype(prediction.dtype, np.floating)
-    if is_probability and prediction.ndim == reference.ndim + 1:
-        prediction = prediction.argmax(0)
-        is_probability = False
-    if prediction.shape != reference.shape:
+    is_probability = prediction.dtype.kind == "f"
+    has_class_axis = is_probability and prediction.ndim == reference.ndim + 1
+    if (prediction.shape[1:] if has_class_axis else prediction.shape) != reference.shape:
         raise ValueError(
             f"The prediction's shape {prediction.shape} does not match the reference's "
             f"{reference.shape}; compare layers of the same size."
@@ -57,42 +68,78 @@ def evaluate(reference, prediction, *, ignore_label=None):
     counted = reference != -1
     if ignore_label is not None:
         counted &= reference != ignore_label
+    known = np.isfinite(prediction) if is_probability else np.ones(prediction.shape, bool)
+    if hidden[0] is not None:
+        counted &= ~hidden[0]
+    if hidden[1] is not None:
+        known &= ~hidden[1]
+    if has_class_axis:
+        known, is_probability = known.all(0), False
+        prediction = np.where(known, prediction, 0).argmax(0) if len(prediction) else prediction
+    counted &= known
     reference, prediction = reference[counted], prediction[counted]
     if is_probability:
-        return _binary_scores(reference != 0, prediction)
+        return score_probability(reference != 0, prediction)
     objects = [set(np.unique(labels).tolist()) - {0} for labels in (reference, prediction)]
     classes = set.union(*objects)
     if len(classes) <= 1 or (classes == {1, 255} and max(map(len, objects)) == 1):
-        return _mask_scores(reference != 0, prediction != 0)
+        return score_counts(_table(reference != 0, prediction != 0))
     return _label_scores(reference, prediction, sorted(classes))
 
 
-def _binary_scores(truth, probability):
+def _masked(array: Any) -> np.ndarray | None:
+    return np.ma.getmaskarray(array) if np.ma.isMaskedArray(array) else None
+
+
+def _numbers(name: str, array: Any) -> np.ndarray:
+    array = np.asarray(as_array(array))
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"The {name} should hold numbers, not {array.dtype}.")
+    return array
+
+
+def score_probability(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Scores of finite probabilities against a boolean `truth`, at the threshold of best Dice."""
     values, index = np.unique(probability, return_inverse=True)
     positive = np.bincount(index[truth], minlength=len(values))
     return _scores(values, positive, np.bincount(index, minlength=len(values)) - positive)
 
 
-def _mask_scores(truth, mask):
-    if not truth.size:
-        return dict.fromkeys(_NAMES, float("nan"))
-    both, either = np.count_nonzero(truth & mask), np.count_nonzero(truth | mask)
-    positives, negatives = np.count_nonzero(truth), truth.size - np.count_nonzero(truth)
-    false_positives = np.count_nonzero(mask) - both
-    rates = _ratio(both, positives, np.nan), _ratio(false_positives, negatives, np.nan)
+def _table(truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.bincount(2 * truth + mask, minlength=4).reshape(2, 2)
+
+
+def score_counts(counts: np.ndarray) -> dict[str, float]:
+    """Scores of a mask.
+
+    Parameters
+    ----------
+    counts : (2, 2) array of int
+        Row: background and object of the reference, column: of the mask.
+
+    Returns
+    -------
+    dict
+        As in `evaluate`.
+    """
+    (right, extra), (missed, both) = np.asarray(counts).tolist()
+    total = right + extra + missed + both
+    if not total:
+        return dict.fromkeys(NAMES, float("nan"))
+    rates = _ratio(both, both + missed, np.nan), _ratio(extra, extra + right, np.nan)
     return {
-        "dice": _ratio(2 * both, both + either),
-        "iou": _ratio(both, either),
-        "accuracy": _ratio(np.count_nonzero(truth == mask), truth.size),
+        "dice": _ratio(2 * both, 2 * both + missed + extra),
+        "iou": _ratio(both, both + missed + extra),
+        "accuracy": _ratio(right + both, total),
         "auc": 0.5 + (rates[0] - rates[1]) / 2,
         "threshold": float("nan"),
     }
 
 
-def _label_scores(reference, prediction, classes):
+def _label_scores(reference: np.ndarray, prediction: np.ndarray, classes: list[int]) -> dict:
     per_class = {}
     for label in classes:
-        scores = _mask_scores(reference == label, prediction == label)
+        scores = score_counts(_table(reference == label, prediction == label))
         per_class[label] = {"dice": scores["dice"], "iou": scores["iou"]}
     return {
         "dice": float(np.mean([scores["dice"] for scores in per_class.values()])),
@@ -154,7 +201,7 @@ def _scores(values, positive, negative):
     values, positive, negative = values[seen], positive[seen], negative[seen]
     positives, negatives = positive.sum(), negative.sum()
     if not len(values):
-        return dict.fromkeys(_NAMES, float("nan"))
+        return dict.fromkeys(NAMES, float("nan"))
     # object pixels found and background pixels taken in, from each value up; at last none
     hits = np.append(np.cumsum(positive[::-1])[::-1], 0)
     alarms = np.append(np.cumsum(negative[::-1])[::-1], 0)

@@ -8,10 +8,9 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_metastructure import corrupt
-from napari_metastructure.labels import density, transition
+from napari_metastructure.labels import comparison, density, transition
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.plugin.docks import compare
-from napari_metastructure.plugin.parts import planewise
 from tests.plugin.conftest import assert_same_place
 
 
@@ -88,8 +87,8 @@ def test_probability_is_scored_at_its_best_threshold(qtbot, viewer, dock, placed
 
 
 def test_many_pixels_are_scored_plane_by_plane(qtbot, viewer, dock, placed_layers, monkeypatch):
-    monkeypatch.setattr(compare, "_MANY_PIXELS", 100)
-    monkeypatch.setattr(planewise.spread, "__defaults__", (64 * 64 * 2,))
+    monkeypatch.setattr(comparison, "MANY_PIXELS", 100)
+    monkeypatch.setattr(comparison, "JUDGED_PIXELS", 64 * 64 * 2)
     _, labels = placed_layers
     data = np.random.default_rng(0).random(labels.data.shape).astype(np.float32)
     data = (data + labels.data) / 2
@@ -178,11 +177,16 @@ def test_reasons_why_it_cannot_run(qtbot, viewer, open_dock, three):
     dock.other.value = viewer.add_labels(three[0], name="one plane")
     assert "three has shape (2, 60, 60) but one plane has (60, 60)" in dock.panel.reason.text()
     assert not dock.panel.run_button.isEnabled()
-    for other, sentence in (
-        (np.where(three, three + 4, 0), "no class in common"),
-        (np.arange(7200).reshape(three.shape), "7200 classes are too many"),
-    ):
-        notification_manager.records.clear()
-        compare_now(qtbot, dock, labels, viewer.add_labels(other))
-        assert len(notification_manager.records) == 1
-        assert sentence in notification_manager.records[-1].message
+    notification_manager.records.clear()
+    compare_now(qtbot, dock, labels, viewer.add_labels(np.where(three, three + 4, 0)))
+    assert len(notification_manager.records) == 1
+    assert "no class in common" in notification_manager.records[-1].message
+
+
+def test_many_labels_are_taken_for_instances(qtbot, viewer, open_dock, three):
+    dock = open_dock("Compare labels")[1]
+    labels = viewer.add_labels(three, name="three")
+    instances = viewer.add_labels(np.where(three, np.arange(7200).reshape(three.shape), 0))
+    compare_now(qtbot, dock, labels, instances)
+    assert shown(dock)["1"]["Dice"] == 1
+    assert "taken for instances" in dock.verdict.text()

@@ -8,8 +8,8 @@ import pytest
 from napari_metastructure import corrupt
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.labels.planewise import noise_between
 from napari_metastructure.plugin.layers import RECORD
-from napari_metastructure.plugin.parts.planewise import noise_between
 from tests.plugin.conftest import assert_same_place
 
 PREVIEW = "density preview"

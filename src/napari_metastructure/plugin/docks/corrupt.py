@@ -10,6 +10,7 @@ from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import transition
 from napari_metastructure.labels.classes import check_matrix
 from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec, corrupt
+from napari_metastructure.labels.planewise import as_classes
 from napari_metastructure.plugin.layers import (
     RECORD,
     noise_of,
@@ -22,7 +23,6 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
 from napari_metastructure.plugin.parts.matrix import MatrixTable
-from napari_metastructure.plugin.parts.planewise import as_classes
 from napari_metastructure.plugin.parts.run_panel import RunPanel
 
 __all__ = ["CorruptLabels"]

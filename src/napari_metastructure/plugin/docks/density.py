@@ -13,11 +13,7 @@ from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density
 from napari_metastructure.labels.density import DensityConfig
-from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index
-from napari_metastructure.plugin.parts.dock import Dock, note, say
-from napari_metastructure.plugin.parts.form import Form
-from napari_metastructure.plugin.parts.live import LiveLayer
-from napari_metastructure.plugin.parts.planewise import (
+from napari_metastructure.labels.planewise import (
     Between,
     as_classes,
     counted,
@@ -28,6 +24,10 @@ from napari_metastructure.plugin.parts.planewise import (
     planes_of,
     some_classes,
 )
+from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index
+from napari_metastructure.plugin.parts.dock import Dock, note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.live import LiveLayer
 from napari_metastructure.plugin.parts.run_panel import RunPanel
 
 __all__ = ["DensityDistributions"]
