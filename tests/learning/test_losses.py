@@ -3,7 +3,15 @@ import math
 import pytest
 import torch
 
-from napari_metastructure.learning.losses import IGNORE, LOSSES, bce, bce_dice, dice, iou
+from napari_metastructure.learning.losses import (
+    IGNORE,
+    LOSSES,
+    bce,
+    bce_dice,
+    dice,
+    forward_corrected,
+    iou,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,3 +114,52 @@ def test_half_precision_is_counted_in_full(name):
     loss = LOSSES[name](logits, target)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(LOSSES[name](logits.float(), target).item())
+
+
+# ----------------------------------------------------------------- known noise
+
+
+def test_forward_correction_by_hand():
+    loss = forward_corrected([[0.9, 0.1], [0.4, 0.6]])
+    p = torch.tensor([0.5, 0.75, 0.25, 0.9])  # of the true label being object
+    noisy = 0.1 * (1 - p) + 0.6 * p
+    expected = -torch.stack([noisy[0], noisy[1], 1 - noisy[2], 1 - noisy[3]]).log().mean()
+    assert loss(LOGITS, TARGET).item() == close(expected.item())
+    target = TARGET.clone()
+    target[0, 0, 0] = IGNORE
+    rest = -torch.stack([noisy[1], 1 - noisy[2], 1 - noisy[3]]).log().mean()
+    assert loss(LOGITS, target).item() == close(rest.item())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_forward_correction_without_noise_is_cross_entropy(channels, random_case):
+    logits, target = random_case(channels)
+    loss = forward_corrected(torch.eye(max(2, channels)).numpy())
+    assert loss(logits, target).item() == pytest.approx(bce(logits, target).item(), abs=1e-4)
+
+
+def test_forward_correction_is_least_at_the_true_probabilities():
+    """Of three classes, and with a noise that makes a wrong class the likeliest."""
+    matrix = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+    true = torch.tensor([0.7, 0.2, 0.1])
+    counts = (1000 * true @ matrix).round().long()
+    target = torch.repeat_interleave(torch.arange(3), counts)[None, None]
+    logits = torch.zeros(1, 3, 1, 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = forward_corrected(matrix.numpy())(logits.expand(-1, -1, 1, target.shape[2]), target)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    found = logits.detach().softmax(1).flatten()
+    assert torch.allclose(found, true, atol=0.01)
+
+
+def test_forward_correction_stays_finite_for_certain_and_impossible_pixels():
+    loss = forward_corrected([[1.0, 0.0], [0.9, 0.1]])
+    logits = torch.tensor([[[[-200.0, 200.0]]]], requires_grad=True)
+    loss(logits, torch.tensor([[[1, 0]]])).backward()
+    assert torch.isfinite(logits.grad).all()

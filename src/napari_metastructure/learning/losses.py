@@ -21,15 +21,18 @@ __all__ = [
     "dice",
     "dmi",
     "dmi_iou",
+    "forward_corrected",
     "iou",
     "noise_floor",
     "signed_dmi",
     "signed_dmi_iou",
+    "true_shares",
 ]
 
 IGNORE = -1
 _SMOOTH = 1e-5
 _LEAST_DETERMINANT = 1e-3
+_LEAST_PROBABILITY = 1e-6  # of a noisy label, so that a single impossible one costs little
 
 
 def bce(logits, target):
@@ -42,6 +45,39 @@ def bce(logits, target):
             logits[:, 0], target.clamp(min=0).float(), weight=valid.float(), reduction="sum"
         )
     return total / valid.sum().clamp(min=1)
+
+
+def forward_corrected(matrix):
+    """Cross entropy of noisy labels, for a network that gives the probabilities of the true ones.
+
+    The noise is in the loss: ``-log((Q^T p)[noisy label])`` with the network's probabilities ``p``
+    (Patrini et al. 2017, arXiv 1609.03683, forward correction). What minimises it are the
+    probabilities of the true labels, so that nothing has to be undone in prediction.
+
+    Parameters
+    ----------
+    matrix : (classes, classes) array of float
+        Noise transition matrix Q, ``matrix[true, noisy]``; rows sum to 1. Of full rank, for else
+        the true labels cannot be told apart.
+
+    Returns
+    -------
+    callable
+        ``loss(logits, target)`` like `bce`.
+    """
+    log_matrix = torch.tensor(matrix, dtype=torch.float32).clamp(min=_LEAST_PROBABILITY).log()
+
+    def loss(logits, target):
+        logits, valid = logits.float(), target != IGNORE
+        noisy = log_matrix.to(logits.device).T[target.clamp(min=0)]  # (batch, *space, true)
+        if logits.shape[1] == 1:
+            background = F.logsigmoid(-logits[:, 0]) + noisy[..., 0]
+            total = torch.logaddexp(background, F.logsigmoid(logits[:, 0]) + noisy[..., 1])
+        else:
+            total = (logits.log_softmax(1) + noisy.movedim(-1, 1)).logsumexp(1)
+        return -(total * valid).sum() / valid.sum().clamp(min=1)
+
+    return loss
 
 
 def dice(logits, target):
@@ -125,8 +161,13 @@ def noise_floor(matrix, shares):
 
     if matrix is None:
         return -np.inf
+    return float(true_shares(matrix, shares) @ entropy(matrix, axis=1))
+
+
+def true_shares(matrix, shares):
+    """Share of each true class, float64 summing to 1, from those of the noisy classes."""
     true = np.clip(np.linalg.solve(np.transpose(matrix), shares), 0, None)
-    return float(true / true.sum() @ entropy(matrix, axis=1))
+    return true / true.sum()
 
 
 def _determinants(logits, target):

@@ -12,25 +12,44 @@ from napari_metastructure.labels import transition
 from napari_metastructure.labels.metrics import Tally
 from napari_metastructure.learning.losses import IGNORE
 
-__all__ = ["apply_known_noise", "choose_threshold", "outline_threshold"]
+__all__ = ["choose_threshold", "known_matrix", "outline_threshold"]
 
 _BINS = 100
 _MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
 
 
-def apply_known_noise(model, noise, loss):
-    """What the known noise says of the network before it is trained."""
-    chain = [_with_indices(spec, model.classes) for spec in noise]
+def known_matrix(noise, classes):
+    """The transition matrix of the stated noise, if it is known and can be undone.
+
+    Parameters
+    ----------
+    noise : list of NoiseSpec
+    classes : list of int
+        Label values, background first.
+
+    Returns
+    -------
+    array of float, (classes, classes), or None
+        None without noise, where a kind has no closed form (borders that moved) and where the
+        matrix has not full rank (true classes that can no longer be told apart).
+
+    Raises
+    ------
+    ValueError
+        If a given matrix has not one row for each class.
+    """
+    for spec in noise:
+        if spec.kind == "transition" and len(spec.matrix) != len(classes):
+            raise ValueError(
+                f"The noise transition matrix has {len(spec.matrix)} rows, but the labels hold "
+                f"{len(classes)} classes; give one row per class."
+            )
+    chain = [_with_indices(spec, classes) for spec in noise]
     try:
-        matrix = transition.of(chain, len(model.classes))
+        matrix = transition.of(chain, len(classes))
     except ValueError:  # a perturbation has no closed form
-        return
-    if not chain or transition.rank(matrix) < len(matrix):
-        return
-    if len(matrix) == 2:
-        model.inverted = bool(matrix[1, 1] < matrix[0, 1])
-    if loss == "bce":  # the other losses do not yield the probabilities of the labels
-        model.transition = matrix.tolist()
+        return None
+    return matrix if chain and transition.rank(matrix) == len(matrix) else None
 
 
 def _with_indices(spec, classes):
@@ -43,13 +62,12 @@ def _with_indices(spec, classes):
 def choose_threshold(model, noise, validation, sampler):
     """Decision rule: of the known noise, else of the clean labels, else Otsu's threshold."""
     kinds = ", ".join(spec.summary() for spec in noise)
+    corrected = validation.forward_matrix is not None
     if len(model.classes) > 2:
-        undone = f", the noise undone ({kinds})" if model.transition else ""
+        undone = f", the noise corrected in training ({kinds})" if corrected else ""
         model.threshold_source = f"none: the most probable class{undone}"
-    elif model.transition:
-        middle = (model.transition[0][1] + model.transition[1][1]) / 2
-        model.threshold = 1 - middle if model.inverted else middle
-        model.threshold_source = f"transition matrix ({kinds})"
+    elif corrected:  # the probability is that of the true label
+        model.threshold, model.threshold_source = 0.5, f"transition matrix ({kinds})"
     elif validation.clean and validation.scores:
         scores = validation.tally.scores()
         if scores["auc"] < 0.5:

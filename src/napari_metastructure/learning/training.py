@@ -14,12 +14,12 @@ from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.noise import specs
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.dataset import classes_of, counting, hold_back
-from napari_metastructure.learning.losses import LOSSES, noise_floor
+from napari_metastructure.learning.losses import LOSSES, forward_corrected, noise_floor, true_shares
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
-from napari_metastructure.learning.threshold import apply_known_noise, choose_threshold
+from napari_metastructure.learning.threshold import choose_threshold, known_matrix
 from napari_metastructure.learning.trainer import Trainer
 from napari_metastructure.learning.validation import Validation
 from napari_metastructure.parameters import with_fields_of
@@ -55,8 +55,11 @@ def train(
     validation_labels : array or sequence of arrays, optional
         Clean labels: of `validation_images` or, without these, of `images`, of
         which only the held-back block is looked at. By default validation uses `labels`.
-    noise : NoiseSpec, dict or list of these, optional
-        How `labels` were corrupted, if that is known; it sets the threshold.
+    noise : NoiseSpec, dict, list of these, or (classes, classes) array of float, optional
+        How `labels` were corrupted, if that is known, or its transition matrix
+        ``matrix[true, noisy]`` in the order of the label values. With ``loss="bce"`` the loss is
+        then the cross entropy of the noisy labels under the matrix (forward correction, see
+        `losses.forward_corrected`): probabilities are those of the true labels.
     **params
         Single parameters, such as ``epochs=20``, in place of the config's.
 
@@ -79,7 +82,7 @@ def train(
     ...     print(event)
     """
     config = TrainingConfig.of(config, **params)
-    noise = [] if noise is None else specs(noise)
+    noise = _noise_specs(noise)
     device = parallel.own_device(pick_device(config.device))
     validation = validation_images, validation_labels
 
@@ -94,6 +97,15 @@ def train(
             release_memory(device)
 
     return Job(work)
+
+
+def _noise_specs(noise):
+    """The noise as a list of `NoiseSpec`; an array is a transition matrix."""
+    if noise is None:
+        return []
+    if hasattr(noise, "shape") or (noise and isinstance(noise, list) and np.ndim(noise[0]) == 1):
+        return specs("transition", matrix=noise)
+    return specs(noise)
 
 
 class _Training:
@@ -123,18 +135,20 @@ class _Training:
         held_back_counts = yield from counting(self.job, self.held_back, self.config)
         classes = classes_of(counts, held_back_counts, clean)
         self.shares = [counts[value] / counts.total() for value in classes]
+        self.matrix = known_matrix(self.noise, classes)
+        forward = self.matrix if self.config.loss == "bce" else None
         weights_seed, patches_seed = np.random.SeedSequence(self.seed).spawn(2)
         self.model = self._new_model(classes, weights_seed)
         self.sampler = self._new_sampler(classes, patches_seed)
         self.validation = Validation(
-            self.job, self.model, self.held_back, clean, self.config.ignore_label
+            self.job, self.model, self.held_back, clean, self.config.ignore_label, forward
         )
         self.steps_per_epoch = max(
             self.sampler.batches_per_epoch, -(-self.config.min_steps // self.config.epochs)
         )
         self.trainer = Trainer(
             self.model.network,
-            LOSSES[self.config.loss],
+            LOSSES[self.config.loss] if forward is None else forward_corrected(forward),
             steps=self.config.epochs * self.steps_per_epoch,
             learning_rate=self.config.learning_rate,
             device=self.device,
@@ -150,8 +164,12 @@ class _Training:
             seed=int(seed.generate_state(1)[0]),
         )
         if "bce" in config.loss:
-            initialise_bias(model.network, self.shares)
-        apply_known_noise(model, self.noise, config.loss)
+            corrected = config.loss == "bce" and self.matrix is not None
+            initialise_bias(
+                model.network, true_shares(self.matrix, self.shares) if corrected else self.shares
+            )
+        elif self.matrix is not None and len(classes) == 2:
+            model.inverted = bool(self.matrix[1, 1] < self.matrix[0, 1])
         return model
 
     def _new_sampler(self, classes, seed):
@@ -174,7 +192,7 @@ class _Training:
         previews = Previews(self.job, self.model)
         floor = -np.inf
         if self.config.early_stopping:
-            floor = noise_floor(self.model.transition, self.shares)
+            floor = noise_floor(self.validation.forward_matrix, self.shares)
         with ThreadPoolExecutor(1) as pool:
             batch = self.sampler.batch()
             for step in range(1, total + 1):
@@ -213,6 +231,7 @@ class _Training:
             "operation": "train",
             "config": {**self.config.model_dump(mode="json"), "seed": self.seed},
             "noise": [spec.model_dump(mode="json") for spec in self.noise],
+            "noise_matrix": None if self.matrix is None else self.matrix.tolist(),
             "images": len(self.items),
             "held_back": len(self.held_back),
             "image_shape": list(self.items.images[0].shape),

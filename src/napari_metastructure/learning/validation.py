@@ -17,13 +17,26 @@ __all__ = ["Validation"]
 class Validation:
     """Scores on the held-back pixels, and the best weights so far.
 
-    Clean labels judge what the model says; others, as noisy as those trained on, what
-    the network says of them, before the noise is undone.
+    Clean labels judge the probabilities of the true labels; others, as noisy as those trained on,
+    what follows from these for the noisy ones.
+
+    Parameters
+    ----------
+    job : Job
+    model : SegmentationModel
+    items : Items
+        The held-back part.
+    clean : bool
+        Whether its labels are free of the noise.
+    ignore_label : int or None
+    forward_matrix : array of float, (classes, classes), optional
+        Transition matrix of the noise that the loss corrects for.
     """
 
-    def __init__(self, job, model, items, clean, ignore_label):
+    def __init__(self, job, model, items, clean, ignore_label, forward_matrix=None):
         self.job, self.model, self.items = job, model, items
         self.clean, self.ignore_label = clean, ignore_label
+        self.forward_matrix = forward_matrix
         self.history = []
         self.merit, self.weights, self.tally, self.scores = -np.inf, None, None, None
 
@@ -39,7 +52,7 @@ class Validation:
         tallies = yield from self._tallies()
         if tallies is None:
             return
-        turned = self.model.inverted and not self.clean
+        turned = not self.clean and self._noise_inverts
         scores = _mean_scores([tally.turned() if turned else tally for tally in tallies])
         merit = self._merit(scores["auc"])
         is_best = np.isnan(merit) or merit > self.merit
@@ -51,9 +64,17 @@ class Validation:
         self.history.append(validated)
         yield Validated(**validated, best=bool(is_best))
 
+    @property
+    def _noise_inverts(self):
+        """Whether an object pixel is less likely to be labelled object than a background pixel."""
+        q = self.forward_matrix
+        if q is None or len(q) > 2:
+            return self.model.inverted
+        return q[1, 1] < q[0, 1]
+
     def _merit(self, auc):
         """The area under the curve; that of the inverse too where only clean labels know."""
-        unknown = self.model.transition is None and not self.model.inverted
+        unknown = self.forward_matrix is None and not self.model.inverted
         return max(auc, 1 - auc) if self.clean and unknown else auc
 
     def _tallies(self):
@@ -74,8 +95,8 @@ class Validation:
                 return None
             if len(tallies) == 1:
                 probability = np.stack([1 - probability, probability])
-            elif self.clean:
-                probability = np.clip(model.undo_noise(probability), 0, 1)
+            elif self.forward_matrix is not None and not self.clean:
+                probability = np.tensordot(self.forward_matrix.T, probability, axes=1)
             for index, tally in enumerate(tallies, 1):
                 tally.add(truth[counted] == index, probability[index][counted])
         parallel.sum_tallies(tallies)
