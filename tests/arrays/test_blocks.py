@@ -71,33 +71,6 @@ def test_other_chunked_arrays_become_dask():
     assert volumes.as_array([[1, 2]]).shape == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("labels", "values", "counts"),
-    [
-        (np.array([[0, 255], [255, 255]], np.uint8), [0, 255], [1, 3]),
-        (np.array([[-1, 4], [4, 2]], np.int16), [2, 4], [1, 2]),
-        (np.array([[7, 7]]), [7], [2]),
-        (np.array([[0, 0]]), [0], [2]),
-        (np.array([[True, False]]), [0, 1], [1, 1]),
-        (np.array([[0, 2**40, 2**40, 3]]), [0, 3, 2**40], [1, 1, 2]),
-        (np.zeros((0, 4), int), [], []),
-    ],
-)
-def test_count_classes(labels, values, counts):
-    for array in (labels, da.from_array(labels, chunks=(1, 1))) if labels.size else (labels,):
-        found, number = volumes.count_classes(array)
-        assert found.tolist() == values
-        assert number.tolist() == counts
-
-
-def test_count_classes_leaves_out_ignored_pixels():
-    values, counts = volumes.count_classes(np.array([[0, 9, 9, -1, 1]]), ignore_label=9)
-    assert values.tolist() == [0, 1]
-    assert counts.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="must not be negative"):
-        volumes.count_classes(np.array([[0, -7]]))
-
-
 def test_blocks_of_several_arrays_are_summed():
     def product(first, second):
         return (first * second).sum((1, 2)).sum()

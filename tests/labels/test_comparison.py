@@ -131,7 +131,7 @@ def test_many_values_are_taken_for_instances(mask):
         (np.zeros((4, 4), int), np.zeros((4, 5), int), ValueError, "same pixels"),
         (np.full((4, 4), -1), np.zeros((4, 4), int), ValueError, "no pixels but ignored"),
         (np.arange(16).reshape(4, 4) % 3, np.full((4, 4), 5), ValueError, "no class in common"),
-        (np.eye(4), np.eye(4), TypeError, "must be integers"),
+        (np.eye(4) / 2, np.eye(4), TypeError, "must be integers"),
         (np.eye(4, dtype=int), np.eye(4).astype(str), TypeError, "labels or probabilities"),
         (3 * np.eye(4, dtype=int), np.zeros((2, 4, 4)), ValueError, "of 2 classes only"),
     ],

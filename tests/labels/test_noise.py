@@ -408,8 +408,8 @@ def test_sample_and_flip_of_one_seed_are_independent(mask):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: noise.flip(m.astype(float), 0.1), TypeError, "must be integers"),
-        (lambda m: corrupt(m.astype(np.float32), "dilate"), TypeError, "must be integers"),
+        (lambda m: noise.flip(m / 2, 0.1), TypeError, "must be integers"),
+        (lambda m: corrupt(m / np.float32(2), "dilate"), TypeError, "must be integers"),
         (lambda m: noise.flip(m[0], 0.1), ValueError, "at least 2 axes"),
         (lambda m: noise.erode(m, 1, spatial_dims=3), ValueError, "at least 3 axes"),
         (lambda m: noise.erode(m, 1, spatial_dims=4), ValueError, "must be 2 or 3"),

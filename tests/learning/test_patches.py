@@ -114,7 +114,7 @@ def test_nothing_held_back():
         ([], [], ValueError, "There is no image"),
         ([numbered(4, 4)], [], ValueError, "1 images but 0 label arrays"),
         (numbered(4, 4), numbered(4, 5), ValueError, r"\(4, 4\) but its labels have \(4, 5\)"),
-        (numbered(4, 4), np.zeros((4, 4)), TypeError, "should hold integers, not float64"),
+        (numbered(4, 4), np.full((4, 4), np.nan), TypeError, "array 0 must be integers.* nan is"),
         (np.array([["a"]]), None, TypeError, "should hold real numbers, not <U1"),
         (np.ones((4, 4), complex), None, TypeError, "is complex; give its magnitude"),
         (np.full((4, 4), np.nan), None, ValueError, "NaN or infinity"),

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from napari_metastructure.arrays.chunks import ChunkedArray
-
 __all__ = [
     "as_array",
     "as_list",
@@ -169,65 +167,6 @@ def sum_blocks(function, *arrays, whole_axes=()):
     chunks = first.rechunk(dict.fromkeys(whole_axes, -1)).chunks
     arrays = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
     return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*arrays)]))
-
-
-def check_labels(labels, spatial_dims=2):
-    """The labels as a numpy or dask array, if they are integers or bool with enough axes."""
-    labels = as_array(labels)
-    if labels.dtype.kind not in "biu":
-        raise TypeError(
-            f"Labels must be integers or bool, not {labels.dtype}; convert them with astype first."
-        )
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 or 3, not {spatial_dims}.")
-    if labels.ndim < spatial_dims:
-        raise ValueError(f"Labels must have at least {spatial_dims} axes, not {labels.ndim}.")
-    return labels
-
-
-def count_classes(labels, ignore_label=None):
-    """Sorted class values present in the labels, and how many pixels have each.
-
-    Label -1 and `ignore_label` are left out. A dask array is read once, at once, a
-    `chunks.ChunkedArray` chunk by chunk.
-    """
-    if is_lazy(labels):
-        import dask
-
-        blocks = labels.to_delayed().ravel()
-        found = dask.compute(
-            *[dask.delayed(count_classes)(block, ignore_label) for block in blocks]
-        )
-        return _summed_counts(found)
-    if isinstance(labels, ChunkedArray):
-        return _summed_counts([count_classes(block, ignore_label) for block in labels.blocks()])
-    values, counts = _count(labels)
-    known = ~np.isin(values, [-1] if ignore_label is None else [-1, ignore_label])
-    values, counts = values[known], counts[known]
-    if values.size and values[0] < 0:
-        raise ValueError(
-            f"Labels must not be negative, except -1 for pixels to ignore, not {values[0]}."
-        )
-    return values, counts
-
-
-def _summed_counts(found):
-    values, where = np.unique(np.concatenate([f[0] for f in found]), return_inverse=True)
-    return values, np.bincount(where, np.concatenate([f[1] for f in found]), values.size)
-
-
-def _count(labels):
-    low, top = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
-    zeros, ones = labels.size - np.count_nonzero(labels), np.count_nonzero(labels == top)
-    if low == 0 < top and zeros + ones == labels.size:  # a binary mask, the usual case
-        values, counts = np.array([0, top]), np.array([zeros, ones])
-    elif low >= 0 and top < 2**20:
-        counts = np.bincount(labels.ravel())
-        values = np.flatnonzero(counts)
-        counts = counts[values]
-    else:
-        values, counts = np.unique(labels, return_counts=True)
-    return values.astype(np.int64), counts
 
 
 def round_up(side, multiple):

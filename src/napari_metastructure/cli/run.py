@@ -19,13 +19,14 @@ from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.files.fingerprint import digest, fingerprint
 from napari_metastructure.files.names import paths_of
 from napari_metastructure.files.pixels import in_planes
-from napari_metastructure.files.read import read, read_pair
+from napari_metastructure.files.read import read, read_labels, read_pair
 from napari_metastructure.files.write import check_new, create_zarr, write
 
 __all__ = ["MODEL", "Run", "carry_out", "record_path", "result_digest"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
 MODEL = ".safetensors"
+_LABELS = ("labels", "clean", "reference", "validation_labels")
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Run:
         """The pixels of an input; None if it was not given."""
         if role not in self.inputs:
             return None
-        pixels = read(self.inputs[role], **how)
+        pixels = (read_labels if role in _LABELS else read)(self.inputs[role], **how)
         if not pixels.complete:
             self.say(f"Note: {self.inputs[role]} is a partial result.")
         if self.client is None or isinstance(pixels.data, list):

@@ -4,9 +4,13 @@ import errno
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["reading", "sentence", "writing"]
+__all__ = ["Unreadable", "reading", "sentence", "writing"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Unreadable(ValueError):
+    """Why a file cannot be read, as the end of a sentence that begins with its name."""
 
 
 def sentence(error):
@@ -45,15 +49,21 @@ def reading(path):
         raise PermissionError(f"{path} may not be read: no permission.") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
-    except MemoryError:
-        raise
     except Exception as error:
         kind = "TIFF" if Path(path).suffix.lower() in (".tif", ".tiff", ".btf") else "image"
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(
-            f"{path} cannot be read as {kind}: it is damaged, cut short or of another kind "
-            f"({reason})."
-        ) from None
+        reason = _reason(error)
+        if not isinstance(error, Unreadable):
+            reason = f"it is damaged, cut short or of another kind ({reason})"
+        raise ValueError(f"{path} cannot be read as {kind}: {reason}.") from None
+
+
+def _reason(error):
+    """The first line of what a library says, at most 200 characters of it."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0].rstrip(".")
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 @contextmanager

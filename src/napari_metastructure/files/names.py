@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["OTHERS", "TIFF", "folder_layout", "is_zarr", "natural", "pair_of", "paths_of", "stem"]
 
 TIFF = (".tif", ".tiff", ".btf")
-OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
+OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
 _IMAGES, _LABELS = "images", ("masks", "labels")
 
 

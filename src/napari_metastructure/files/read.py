@@ -5,7 +5,6 @@ a list. What is larger than `pixels.LAZY` is opened as a dask array and not read
 """
 
 import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +12,18 @@ import numpy as np
 
 from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import is_lazy
+from napari_metastructure.arrays.labels import common_type
 from napari_metastructure.files import pixels as limits
-from napari_metastructure.files.errors import reading
+from napari_metastructure.files.errors import Unreadable, reading
+from napari_metastructure.files.label_images import label_images, read_indexed
 from napari_metastructure.files.names import TIFF, is_zarr, pair_of, paths_of, stem
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
-from napari_metastructure.files.tiff import grey, read_tiff
+from napari_metastructure.files.tiff import read_tiff
 
-__all__ = ["read", "read_pair"]
+__all__ = ["read", "read_labels", "read_pair"]
 
 
-def read(source, *, missing="error"):
+def read(source, *, missing="fill"):
     """Read an image, a stack or a list of images.
 
     Parameters
@@ -31,7 +32,7 @@ def read(source, *, missing="error"):
         A file (TIFF, OME-TIFF, PNG, JPEG, ``.npy``), an OME-Zarr or Zarr folder, a folder of files,
         a glob such as ``"cells/*.tif"``, or a list of files. Files of one shape become one stack,
         in natural order (2 before 10).
-    missing : {"error", "warn", "fill"}
+    missing : {"fill", "warn", "error"}
         If chunks of a Zarr image are not there, see `ome_zarr.open_image`.
 
     Returns
@@ -44,13 +45,60 @@ def read(source, *, missing="error"):
         If there is nothing of that name.
     ValueError
         If a folder holds no image, or a file cannot be read; the sentence names it.
+
+    Warns
+    -----
+    UserWarning
+        One sentence on what a reader should know: units that are not known, planes that the
+        metadata leaves out, further images in a file.
     """
-    paths = paths_of(source)
-    if len(paths) == 1:
-        is_one = isinstance(source, (str, os.PathLike)) and Path(source) == paths[0]
-        one = _read_one(paths[0], missing=missing)
-        return one if is_one else _stack([paths[0]], [one])
-    return _stack(paths, [_read_one(path, len(paths), missing) for path in paths])
+    paths, parts = _read_all(source, missing)
+    parts = [_grey(part) for part in parts]
+    return _as_one(source, paths, parts)
+
+
+def read_labels(source, *, missing="fill"):
+    """Read labels: as `read`, but always one integer per pixel.
+
+    A palette's numbers, not its colours, are the labels; pictures of few colours become one label
+    per colour; floats of whole numbers become integers that hold them.
+
+    Parameters
+    ----------
+    source : path, str or sequence of these
+    missing : {"fill", "warn", "error"}
+
+    Returns
+    -------
+    Pixels
+        Of integers or bool, without an axis of colours.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        As for `read`; and if a file holds fractions, NaN, or a photograph. The sentence names it.
+    """
+    paths, parts = _read_all(source, missing, labels=True)
+    return _as_one(source, paths, label_images(parts, paths))
+
+
+def _read_all(source, missing, labels=False):
+    """The files of a source, and what each holds; files that belong to one image count once."""
+    paths, parts, taken = [], [], set()
+    found = paths_of(source)
+    for path in found:
+        if os.path.abspath(path) in taken:
+            continue
+        part, files = _read_one(path, len(found), missing, labels)
+        taken.update(files)
+        paths.append(path)
+        parts.append(part)
+    return paths, parts
+
+
+def _as_one(source, paths, parts):
+    is_one = isinstance(source, (str, os.PathLike)) and Path(source).expanduser() == paths[0]
+    return parts[0] if is_one else _stack(paths, parts)
 
 
 def read_pair(source, labels=None, *, channel_axis=None):
@@ -76,7 +124,7 @@ def read_pair(source, labels=None, *, channel_axis=None):
         As for `read`, and if numbers, names or shapes do not match; the sentence says which.
     """
     source, labels = pair_of(source, labels)
-    images, labels = read(source), read(labels, missing="fill")
+    images, labels = read(source), read_labels(labels)
     _check_match(images, labels, channel_axis)
     return images, labels
 
@@ -104,21 +152,49 @@ def _are(count, noun, verb=True):
     return (("is " if count == 1 else "are ") if verb else "") + text
 
 
-def _read_one(path, count=1, missing="error"):
-    """One file as `Pixels`; one of `count` of about the same size."""
+def _read_one(path, count=1, missing="fill", labels=False):
+    """One file, one of `count` of about the same size, and the files that it takes along."""
     if is_zarr(path):
-        return _read_zarr(path, missing)
+        return _read_zarr(path, missing), ()
     with reading(path):
-        if path.suffix.lower() in TIFF:
-            return read_tiff(path, count)
-        if path.suffix.lower() == ".npy":
-            data = np.load(path, mmap_mode="r", allow_pickle=False)
-            data = in_planes(data) if data.nbytes * count > limits.LAZY else np.array(data)
-            return plain(data, "i" * (data.ndim - 2) + "yx")
+        _check_regular(path)
+        kind, files = path.suffix.lower(), ()
+        if kind in TIFF:
+            found, files = read_tiff(path, count)
+        elif kind == ".npy":
+            found = _read_npy(path, count)
+        else:
+            found = _read_picture(path, labels)
+        if found.data.dtype.kind not in "biufc":
+            raise Unreadable(f"it holds {found.data.dtype}, not numbers")
+        if not found.data.size:
+            raise Unreadable("it holds no pixels")
+    return found, files
+
+
+def _check_regular(path):
+    """A pipe would be waited for, for ever."""
+    if path.exists() and not path.is_file():
+        raise Unreadable("it is a pipe or a device, not a file")
+
+
+def _read_npy(path, count):
+    data = np.load(path, mmap_mode="r", allow_pickle=False)
+    if data.ndim < 2:
+        raise Unreadable(f"an image has at least two axes, not {data.ndim}")
+    data = in_planes(data) if data.nbytes * count > limits.LAZY else np.array(data)
+    return plain(data, "i" * (data.ndim - 2) + "yx")
+
+
+def _read_picture(path, labels):
+    if labels:
+        data = read_indexed(path)
+    else:
         from skimage.io import imread
 
         data = imread(path)
-        return grey(plain(data, "yx" + "s" * (data.ndim - 2)), path)
+    axes = "yx" + "s" * (data.ndim - 2)
+    return plain(data, axes if data.ndim < 4 else "i" * (data.ndim - 3) + "yxs")
 
 
 def _read_zarr(path, missing):
@@ -133,6 +209,24 @@ def _read_zarr(path, missing):
     )
 
 
+def _grey(pixels):
+    """Colours that are all the same, as masks saved as PNG have, become one channel."""
+    if not pixels.axes.endswith("s"):
+        return pixels
+    data = pixels.data[..., :3]
+    if data.shape[-1] == 3 and not _all_grey(data):
+        return replace(pixels, data=data)
+    return replace(pixels.without(data.ndim - 1), data=data[..., 0])
+
+
+def _all_grey(data):
+    """Whether no pixel has a colour; a lazy array is read up to the first plane that has one."""
+    if not is_lazy(data):
+        return bool((data == data[..., :1]).all())
+    planes = (np.asarray(data[index]) for index in np.ndindex(data.shape[:-3]))
+    return all((plane == plane[..., :1]).all() for plane in planes)
+
+
 def _stack(paths, parts):
     """Files as one stack if they have one shape and kind, else as a list."""
     names = tuple(stem(path) for path in paths)
@@ -142,8 +236,9 @@ def _stack(paths, parts):
     if len(shapes) > 1 or len({part.axes for part in parts}) > 1:
         data = [part.data for part in parts]
         return replace(first, data=data, names=names, complete=complete, record={})
-    dtypes = Counter(part.data.dtype for part in parts)
-    dtype = np.result_type(*dtypes)
+    dtypes = {part.data.dtype for part in parts}
+    whole = all(dtype.kind in "biu" for dtype in dtypes)
+    dtype = common_type([part.data for part in parts]) if whole else np.result_type(*dtypes)
     arrays = [part.data.astype(dtype, copy=False) for part in parts]
     if any(map(is_lazy, arrays)) or sum(array.nbytes for array in arrays) > limits.LAZY:
         import dask.array as da

@@ -1,18 +1,13 @@
-"""Names of units: pixel sizes in files, in napari and in OME."""
+"""Names of units: pixel sizes in files, in napari and in OME. What pint does not know is pixels."""
+
+import re
+import warnings
+from functools import lru_cache
 
 __all__ = ["full_name", "ome_name", "symbol"]
 
-_SHORT = {
-    "µm": "micrometer",
-    "um": "micrometer",
-    "micron": "micrometer",
-    "\\u00B5m": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "s": "second",
-    "": "pixel",
-    "ms": "millisecond",
-}
+_PIXELS = {"", "pixel", "pixels", "px", "none", "dimensionless", "unknown", "uncalibrated", "\\0"}
+_OTHER_NAMES = {"micron": "micrometer", "microns": "micrometer", "sec": "second"}
 _SYMBOLS = {
     "micrometer": "µm",
     "nanometer": "nm",
@@ -22,9 +17,55 @@ _SYMBOLS = {
 }
 
 
-def full_name(unit):
-    """The full name of a unit, such as "micrometer"; "pixel" if there is none."""
-    return _SHORT.get(str(unit), str(unit))
+def full_name(unit, path=None, warn=True):
+    """The full name of a unit, as napari and OME-Zarr spell it.
+
+    Parameters
+    ----------
+    unit : str, pint.Unit or None
+        In any spelling: "um", "µm" with either micro sign, escaped or not, "micron".
+    path : path, optional
+        The file that it is from, named in the note.
+    warn : bool
+        Give a note on a unit that is not known.
+
+    Returns
+    -------
+    str
+        Such as "micrometer"; "pixel" if it is none, or not known.
+    """
+    text = _plain(unit)
+    if text.lower() in _PIXELS:
+        return "pixel"
+    found = _known(text) if re.fullmatch(r"[^\W\d][\w *^/.-]{0,39}", text) else None
+    if found is None and warn:
+        where = f" of {path}" if path else ""
+        warnings.warn(
+            f"The unit {text[:40]!r}{where} is not known; its sizes are taken as pixels.",
+            stacklevel=2,
+        )
+    return found or "pixel"
+
+
+def _plain(unit):
+    """A unit without escapes, and with u for the micro sign."""
+    text = str("" if unit is None else unit).strip().strip("\0")
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)
+    text = re.sub(r"&#(\d{1,6});", lambda code: chr(int(code[1])), text)
+    return text.replace("Â", "").replace("µ", "u").replace("μ", "u").replace("Î¼", "u")
+
+
+@lru_cache(maxsize=256)
+def _known(text):
+    import pint
+
+    for name in (_OTHER_NAMES.get(text.lower(), text), text.lower()):
+        try:
+            found = str(pint.Unit(name))
+        except Exception:  # pint parses the text: free text raises what it likes
+            continue
+        return "pixel" if found == "dimensionless" else found
+    return None
 
 
 def symbol(unit):
@@ -34,11 +75,5 @@ def symbol(unit):
 
 def ome_name(unit):
     """The name of a unit as OME-Zarr spells it; None for pixels."""
-    if unit is None or str(unit) in ("", "pixel", "dimensionless"):
-        return None
-    import pint
-
-    try:
-        return str(pint.Unit(str(unit)))
-    except (pint.UndefinedUnitError, ValueError):
-        return str(unit)
+    name = full_name(unit)
+    return None if name == "pixel" else name

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import count_classes
+from napari_metastructure.arrays.labels import count_classes
 
 __all__ = [
     "Fixed",

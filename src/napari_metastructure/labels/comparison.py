@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import as_list, check_labels, count_classes
+from napari_metastructure.arrays.blocks import as_list
+from napari_metastructure.arrays.labels import check_labels, count_classes
 from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition

@@ -11,13 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import (
-    check_labels,
-    count_classes,
-    is_lazy,
-    map_blocks,
-    sum_blocks,
-)
+from napari_metastructure.arrays.blocks import is_lazy, map_blocks, sum_blocks
+from napari_metastructure.arrays.labels import check_labels, count_classes
 from napari_metastructure.labels import transition
 from napari_metastructure.labels.classes import (
     check_matrix,

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import create_model, model_validator
 
 from napari_metastructure.arrays import draws
-from napari_metastructure.arrays.blocks import check_labels
+from napari_metastructure.arrays.labels import check_labels
 from napari_metastructure.labels import kinds
 from napari_metastructure.labels.classes import class_values
 from napari_metastructure.labels.kinds import KINDS

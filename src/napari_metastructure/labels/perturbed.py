@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from napari_metastructure.arrays import draws
-from napari_metastructure.arrays.blocks import check_labels, map_blocks
+from napari_metastructure.arrays.blocks import map_blocks
+from napari_metastructure.arrays.labels import check_labels
 from napari_metastructure.labels import borders
 from napari_metastructure.labels.classes import Fixed, check_radius, restore
 

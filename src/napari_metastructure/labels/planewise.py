@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import check_labels, count_classes
+from napari_metastructure.arrays.labels import check_labels, count_classes
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.labels import transition
 from napari_metastructure.labels.noise import NoiseSpec

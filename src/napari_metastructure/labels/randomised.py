@@ -3,7 +3,8 @@
 import numpy as np
 
 from napari_metastructure.arrays import draws
-from napari_metastructure.arrays.blocks import check_labels, count_classes, map_blocks
+from napari_metastructure.arrays.blocks import map_blocks
+from napari_metastructure.arrays.labels import check_labels, count_classes
 from napari_metastructure.labels.classes import (
     Fixed,
     check_fractions,

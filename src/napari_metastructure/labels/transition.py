@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_metastructure.arrays.blocks import as_array, check_labels, count_classes, sum_blocks
+from napari_metastructure.arrays.blocks import as_array, sum_blocks
+from napari_metastructure.arrays.labels import check_labels, count_classes
 from napari_metastructure.labels.classes import check_fractions, check_matrix
 from napari_metastructure.labels.noise import specs
 

@@ -3,8 +3,8 @@
 import warnings
 from collections import Counter
 
-from napari_metastructure.arrays.blocks import count_classes
 from napari_metastructure.arrays.chunks import ChunkedArray
+from napari_metastructure.arrays.labels import count_classes
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.learning.items import Items
 

@@ -8,6 +8,7 @@ import numpy as np
 from napari_metastructure.arrays.axes import channels_first, without_channels
 from napari_metastructure.arrays.blocks import as_list, planes
 from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
+from napari_metastructure.arrays.labels import as_labels
 from napari_metastructure.arrays.statistics import channel_moments
 from napari_metastructure.learning.losses import IGNORE
 
@@ -60,6 +61,7 @@ class Items:
             )
         items, cache = cls([], []), chunk_cache()
         for number, (image, label) in enumerate(zip(images, labels)):
+            label = None if label is None else as_labels(label, f"Label array {number}")
             _check(number, image, label, channel_axis)
             image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
             image = channels_first(image, channel_axis, spatial_dims)
@@ -256,11 +258,6 @@ def _check(number, image, label, channel_axis=None):
         raise TypeError(f"Image {number} is complex; give its magnitude or one of its parts.")
     if label is None:
         return
-    if not (np.issubdtype(label.dtype, np.integer) or label.dtype == bool):
-        raise TypeError(
-            f"Label array {number} should hold integers, not {label.dtype}; "
-            "convert it to integers first."
-        )
     if without_channels(image.shape, channel_axis) != label.shape:
         same = "they should be the same" if channel_axis is None else "without its channels, equal"
         raise ValueError(

@@ -1,0 +1,128 @@
+"""Files that hold labels: one number per pixel, also where pictures of colours were saved."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from napari_metastructure.arrays.blocks import is_lazy
+from napari_metastructure.arrays.labels import as_labels
+
+__all__ = ["label_images", "read_indexed"]
+
+_MOST_COLOURS = 64
+"""Pictures of more colours than that are no masks."""
+
+
+def read_indexed(path):
+    """A PNG, GIF, BMP or JPEG picture, a palette's numbers in place of its colours.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    numpy.ndarray
+        (y, x), or (y, x, samples).
+    """
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def label_images(parts, paths):
+    """What was read of files that belong together, as labels without an axis of colours.
+
+    Parameters
+    ----------
+    parts : sequence of Pixels
+        One per file; colours, where there are any, along the last axis, "s".
+    paths : sequence of path
+        Named in notes and errors.
+
+    Returns
+    -------
+    list of Pixels
+        Of integers or bool. Grey pictures keep their values; of pictures with colours, each colour
+        is one label, the same in all files. Where there is one colour only, the opacity counts.
+
+    Raises
+    ------
+    TypeError
+        If a file holds fractions, NaN or infinity.
+    ValueError
+        If it is a photograph.
+    """
+    parts = [_without_opacity(part, path) for part, path in zip(parts, paths)]
+    coloured = [part.axes.endswith("s") for part in parts]
+    if any(not _is_grey(part.data) for part, has in zip(parts, coloured) if has):
+        table = _table([(p, path) for p, path, has in zip(parts, paths, coloured) if has])
+        parts = [_numbered(p, table) if has else p for p, has in zip(parts, coloured)]
+    else:
+        parts = [_first_colour(p) if has else p for p, has in zip(parts, coloured)]
+    return [
+        replace(part, data=as_labels(part.data, f"The labels in {path}"))
+        for part, path in zip(parts, paths)
+    ]
+
+
+def _without_opacity(part, path):
+    """Colours without their opacity, or the opacity if there is but one colour."""
+    if not part.axes.endswith("s"):
+        return part
+    data = part.data.compute() if is_lazy(part.data) else part.data
+    if data.shape[-1] not in (2, 4):
+        return replace(part, data=data)
+    colours, opacity = data[..., :-1], data[..., -1]
+    is_one = (colours == colours.reshape(-1, colours.shape[-1])[0]).all()
+    if is_one and (opacity != opacity.flat[0]).any():
+        warnings.warn(f"{path} has one colour only; its opacity is read as labels.", stacklevel=4)
+        return replace(part.without(data.ndim - 1), data=opacity)
+    return replace(part, data=colours)
+
+
+def _is_grey(data):
+    return bool((data == data[..., :1]).all())
+
+
+def _first_colour(part):
+    return replace(part.without(part.data.ndim - 1), data=part.data[..., 0])
+
+
+def _table(parts):
+    """The colours of all pictures, as one number each, with the background first."""
+    counts = {}
+    for part, path in parts:
+        values, numbers = np.unique(_as_numbers(part.data, path), return_counts=True)
+        if len(values) > _MOST_COLOURS:
+            raise ValueError(
+                f"{path} is a picture of {len(values)} colours, not labels: it should hold one "
+                f"number per pixel, or at most {_MOST_COLOURS} colours."
+            )
+        for value, number in zip(values.tolist(), numbers.tolist()):
+            counts[value] = counts.get(value, 0) + number
+    background = 0 if 0 in counts else max(counts, key=counts.get)
+    table = [background, *sorted(counts.keys() - {background})]
+    colours = [f"{label} = #{value:06x}" for label, value in enumerate(table)]
+    listed = ", ".join(colours[:8]) + (", ..." if len(colours) > 8 else "")
+    names = f"{parts[0][1]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
+    warnings.warn(f"{names}: each colour is read as one label: {listed}.", stacklevel=5)
+    return np.array(table)
+
+
+def _as_numbers(data, path="A picture of colours"):
+    if data.dtype.kind not in "bu" or data.dtype.itemsize > 2 or data.shape[-1] != 3:
+        raise ValueError(f"{path} should hold one number per pixel, not {data.shape[-1]} samples.")
+    bits = 8 * data.dtype.itemsize
+    red, green, blue = (data[..., k].astype(np.int64) for k in range(3))
+    return red << 2 * bits | green << bits | blue
+
+
+def _numbered(part, table):
+    values = _as_numbers(part.data)
+    order = np.argsort(table)
+    labels = order[np.searchsorted(table[order], values)]
+    data = labels.astype(np.min_scalar_type(len(table) - 1))
+    return replace(part.without(part.data.ndim - 1), data=data)

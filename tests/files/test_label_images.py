@@ -1,0 +1,100 @@
+"""Masks as people save them: palettes, colours, opacity, floats."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_metastructure.files.read import read_labels, read_pair
+from tests.files.conftest import LABELS
+
+PALETTE = [0, 0, 0, 200, 0, 0, 0, 90, 0] + [9] * 600
+
+
+def test_numbers_of_a_palette_are_the_labels(tmp_path):
+    picture = Image.fromarray(LABELS[0], mode="P")
+    picture.putpalette(PALETTE)
+    for ending in ("png", "gif", "bmp"):
+        picture.save(tmp_path / f"a.{ending}")
+        np.testing.assert_array_equal(read_labels(tmp_path / f"a.{ending}").data, LABELS[0])
+    colours = np.zeros((3, 256), np.uint16)
+    options = {"photometric": "palette", "colormap": colours}
+    tifffile.imwrite(tmp_path / "a.tif", LABELS[0], **options)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, LABELS[0])
+
+
+def test_each_colour_is_one_label_in_all_files(tmp_path):
+    table = np.array([[0, 0, 0], [0, 0, 255], [255, 255, 255], [255, 0, 0]], np.uint8)
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[0, :2], masks[0, 4:], masks[1, :3] = 1, 3, 2  # the second file looks grey
+    for number, mask in enumerate(masks):
+        Image.fromarray(table[mask]).save(tmp_path / f"{number}.png")
+    with pytest.warns(UserWarning, match=r"0\.png and 2 more: each colour .* 1 = #0000ff, 2 = "):
+        found = read_labels(tmp_path)
+    expected = np.array([0, 1, 3, 2], np.uint8)[masks]  # by the colour's number: ff0000 < ffffff
+    np.testing.assert_array_equal(found.data, expected)
+    assert found.axes == "iyx"
+
+
+def test_without_black_the_most_frequent_colour_is_background(tmp_path):
+    picture = np.full((8, 8, 3), (200, 10, 10), np.uint8)
+    picture[:2] = 10, 10, 200
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match="0 = #c80a0a, 1 = #0a0ac8"):
+        found = read_labels(tmp_path / "a.png")
+    assert found.data.sum() == 16
+    assert found.data[:2].all()
+
+
+def test_a_photograph_is_no_mask(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is a picture of \d+ colours, not labels"):
+        read_labels(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_opacity_counts_where_there_is_one_colour(mode, tmp_path):
+    samples = np.zeros((*LABELS[0].shape, len(mode)), np.uint8)
+    samples[..., -1] = LABELS[0]
+    Image.fromarray(samples, mode=mode).save(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match=r"a\.png has one colour only; its opacity is read"):
+        found = read_labels(tmp_path / "a.png")
+    np.testing.assert_array_equal(found.data, LABELS[0])
+    samples[..., :-1] = LABELS[0][..., None]  # grey, and opaque
+    samples[..., -1] = 255
+    Image.fromarray(samples, mode=mode).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png").data, LABELS[0])
+
+
+def test_floats_keep_their_values_or_are_refused_by_name(tmp_path):
+    labels = np.array([[0, 255], [256, 300]], np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    found = read_labels(tmp_path / "a.tif").data
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, labels)
+    np.save(tmp_path / "b.npy", labels / 2)
+    with pytest.raises(TypeError, match=r"labels in .*b\.npy must be integers.* 127.5 is among"):
+        read_labels(tmp_path / "b.npy")
+
+
+def test_files_of_mixed_types_make_one_stack(tmp_path):
+    np.save(tmp_path / "1.npy", np.array([[-1, 5]]))
+    np.save(tmp_path / "2.npy", np.array([[0, 7]], np.uint64))
+    np.save(tmp_path / "3.npy", np.array([[0.0, 300.0]]))
+    found = read_labels(tmp_path).data
+    np.testing.assert_array_equal(found, [[[-1, 5]], [[0, 7]], [[0, 300]]])
+
+
+def test_colour_images_with_palette_masks(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number, mask in enumerate(LABELS):
+        image = np.stack([mask * 9, mask * 50, mask * 3], -1)
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+        picture = Image.fromarray(mask, mode="P")
+        picture.putpalette(PALETTE)
+        picture.save(tmp_path / "masks" / f"{number}.png")
+    images, labels = read_pair(tmp_path)
+    assert (images.axes, labels.axes) == ("iyxs", "iyx")
+    np.testing.assert_array_equal(labels.data, LABELS)
