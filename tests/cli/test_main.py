@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from napari_metastructure.cli import main as cli
 from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
+from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.files.read import read
 from napari_metastructure.labels import noise
 from napari_metastructure.learning.configs import TrainingConfig
@@ -127,6 +128,19 @@ def test_segment_without_labels(folder):
     run("segment", "images", *out, "--start", "otsu", "--polarity", "bright", *QUICK)
     assert set(np.unique(read("found.ome.tif").data)) <= {0, 1}
     assert record_of(folder / "m.safetensors")["start"] == ["otsu"]
+
+
+def test_segment_with_a_few_strokes(folder):
+    masks = read("masks").data
+    strokes = np.zeros_like(masks)
+    strokes[2] = simulate_strokes(masks[2], 4, 10, seed=0)
+    tifffile.imwrite("strokes.tif", strokes)
+    run("segment", "images", "--strokes", "strokes.tif", "-o", "found.ome.tif", *QUICK)
+    assert set(np.unique(read("found.ome.tif").data)) <= {0, 1}
+    assert record_of(folder / "found.ome.tif")["result"] == "network"
+    tifffile.imwrite("one.tif", np.minimum(strokes, 1))
+    text = run("segment", "images", "--strokes", "one.tif", "-o", "b.tif", *QUICK, code=1)
+    assert "at least one stroke on objects" in text
 
 
 def test_density_of_noisy_against_clean_labels(folder):

@@ -55,16 +55,3 @@ def test_filters_name_what_is_wrong():
         filters.filter_mask(np.array([[0, np.nan]]), "otsu")
     with pytest.raises(ValueError, match="no filter 'ostu'"):
         filters.filter_mask(np.eye(4), "ostu")
-
-
-def test_scribbles_grow_to_the_edges():
-    image, truth = discs()
-    scribbles = np.zeros(image.shape, np.uint8)
-    scribbles[::12, ::12][~truth[::12, ::12]] = 1
-    for cy, cx in ((20, 25), (60, 30), (45, 70)):
-        scribbles[cy - 2 : cy + 2, cx - 2 : cx + 2] = 2
-    mask = filters.scribble_mask(image, scribbles)
-    assert 2 * (mask * truth).sum() / (mask.sum() + truth.sum()) > 0.9
-    assert not filters.scribble_mask(image, np.zeros(image.shape, int)).any()
-    with pytest.raises(ValueError, match="scribbles have shape"):
-        filters.scribble_mask(image, scribbles[:5])

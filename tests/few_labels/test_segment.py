@@ -149,13 +149,9 @@ def test_paper_mode_learns_labels_of_its_own():
     assert events[-1].masks[0].mean() <= 0.5
 
 
-def test_a_users_labels_and_scribbles_start_the_run():
+def test_a_users_labels_start_the_run():
     stack, truth = _stack()
     done = _end(stack, labels=truth.astype(np.uint8), start="labels", seed=0)
-    assert _dice(done.masks[0] > 0, truth) > 0.9
-    scribbles = np.ones(stack.shape, np.uint8) * (np.indices(stack.shape).sum(0) % 9 == 0)
-    scribbles[truth & (scribbles > 0)] = 2
-    done = _end(stack, labels=scribbles, start="scribbles", seed=0)
     assert _dice(done.masks[0] > 0, truth) > 0.9
 
 

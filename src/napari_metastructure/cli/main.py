@@ -153,17 +153,23 @@ def predict(model, images, output, probabilities, overwrite, quiet, **options):
 @output_option("The masks: .ome.tif, .ome.zarr, .npy, or a new folder of files.")
 @click.option("--probabilities", type=click.Path(), help="Where to write the probabilities too.")
 @click.option("--model", type=click.Path(), help="Where to save the network, a .safetensors file.")
-@click.option("--labels", help="First labels or scribbles, for --start labels or scribbles.")
+@click.option("--labels", help="First labels, for --start labels.")
+@click.option(
+    "--strokes",
+    help="A few strokes on the images: 0 not annotated, 1 background, 2 object, 3 ... further "
+    "classes.",
+)
 @config_options(SegmentConfig)
 @common_options
-def segment(images, output, probabilities, model, labels, config, **common):
-    """Segment IMAGES without annotation.
+def segment(images, output, probabilities, model, labels, strokes, config, **common):
+    """Segment IMAGES with a few strokes, or without annotation.
 
     \b
     napari-metastructure segment cells/images -o masks.ome.tif
     napari-metastructure segment cells.ome.tif -o masks --polarity dark --model cells.safetensors
+    napari-metastructure segment cells/images --strokes cells/strokes -o masks
     """
-    inputs = {"images": images, "labels": labels}
+    inputs = {"images": images, "labels": labels, "strokes": strokes}
     outputs = {"output": output, "probabilities": probabilities}
     outputs["model"] = expect_ending(model) if model else None
     perform("segment", inputs, outputs, config, {}, **common)

@@ -46,12 +46,14 @@ def train(run):
 
 
 def segment(run):
-    """Masks of images, without annotation."""
+    """Masks of images, with a few strokes or without annotation."""
     from napari_metastructure.few_labels.segment import segment
 
     images, labels = run.read("images"), run.read("labels", missing="fill")
+    strokes = run.read("strokes", missing="fill")
     _use_channels(run, images)
     labels = None if labels is None else labels.data
+    strokes = None if strokes is None else strokes.data
     like, out = images.without(run.config.channel_axis), None
     if any(map(is_lazy, images.arrays)):  # they may be larger than memory: masks come one by one
         if "probabilities" in run.outputs:
@@ -60,7 +62,7 @@ def segment(run):
             )
         shapes = [without_channels(array.shape, run.config.channel_axis) for array in images.arrays]
         out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
-    done = run.watch(segment(images.data, run.config, labels=labels, out=out))
+    done = run.watch(segment(images.data, run.config, strokes=strokes, labels=labels, out=out))
     _take_model(run, done)
     if out and hasattr(out[0], "finish"):
         run.partial = done.stopped

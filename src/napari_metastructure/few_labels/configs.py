@@ -41,13 +41,12 @@ class SegmentConfig(NetworkConfig):
         "triangle",
         "local",
         "sato",
-        "scribbles",
         "labels",
     ] = Field(
         "auto",
         title="Start",
         description="First labels. auto: a vote of filters that fit the images; "
-        "black: none, as published; scribbles and labels: yours.",
+        "black: none, as published; labels: yours. Not used with strokes.",
     )
     start_channel: int | None = Field(
         None,

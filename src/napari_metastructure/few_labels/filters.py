@@ -4,7 +4,7 @@ import numpy as np
 
 from napari_metastructure.arrays.intensity import unit_range
 
-__all__ = ["FILTERS", "INTENSITY", "filter_mask", "scribble_mask", "vote_filters"]
+__all__ = ["FILTERS", "INTENSITY", "filter_mask", "vote_filters"]
 
 
 def _by(threshold, view=None, **options):
@@ -153,38 +153,3 @@ def vote_filters(images, polarity="bright"):
     if not shares or np.median(clarity) > _CLEAR:
         return INTENSITY
     return _SMOOTH_BRIGHT_RIDGES if np.median(shares) > 1 / 3 else _BRIGHT_RIDGES
-
-
-def scribble_mask(image, scribbles):
-    """Mask by random walks from a user's scribbles (Grady 2006).
-
-    Parameters
-    ----------
-    image : array, (y, x) or (z, y, x)
-    scribbles : array of int, the same shape
-        1 on background, 2 on structures, 0 elsewhere.
-
-    Returns
-    -------
-    array of uint8
-        0 and 1; all 0 where nothing is scribbled.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    from skimage.segmentation import random_walker
-
-    image, scribbles = np.asarray(image, dtype=float), np.asarray(scribbles)
-    if image.shape != scribbles.shape:
-        raise ValueError(
-            f"The scribbles have shape {scribbles.shape} but the image {image.shape}; "
-            "they should be the same."
-        )
-    marks = np.where(scribbles == 2, 1, np.where(scribbles == 1, 2, 0))
-    if len(np.unique(marks[marks > 0])) < 2:
-        return (scribbles == 2).astype(np.uint8)
-    scale = image.std() or 1.0
-    walked = random_walker((image - image.mean()) / scale, marks, beta=130, mode="cg_j")
-    return (walked == 1).astype(np.uint8)

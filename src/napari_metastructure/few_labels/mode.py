@@ -17,14 +17,14 @@ __all__ = ["Mode", "varies"]
 
 
 class Mode:
-    """A segmentation of an image set; `Robust` and `Paper` say how its network is trained."""
+    """A segmentation of an image set; `Robust`, `Paper` and `Taught` say how its network learns."""
 
-    def __init__(self, job, items, config, device, seed):
+    def __init__(self, job, items, config, device, seed, classes=(0, 1)):
         self.job, self.items, self.config, self.device = job, items, config, device
         seeds = np.random.SeedSequence(seed).spawn(2)
         self.model = SegmentationModel(
-            config.architecture(items.images[0].shape),
-            [0, 1],
+            config.architecture(items.images[0].shape, len(classes)),
+            classes,
             channel_axis=config.channel_axis,
             seed=int(seeds[0].generate_state(1)[0]),
         )
@@ -92,8 +92,6 @@ class Mode:
             return np.zeros(image.shape, np.uint8)
         if name == "labels":
             return (np.asarray(self.items.labels[number]) > 0).astype(np.uint8)
-        if name == "scribbles":
-            return filters.scribble_mask(image, self.items.labels[number])
         return filters.filter_mask(image, name, self.polarity)
 
     def sketch(self, mask):

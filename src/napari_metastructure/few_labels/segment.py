@@ -11,6 +11,8 @@ from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.few_labels.paper import Paper
 from napari_metastructure.few_labels.robust import Robust
+from napari_metastructure.few_labels.strokes import check_strokes
+from napari_metastructure.few_labels.taught import Taught
 from napari_metastructure.jobs.devices import pick_device, release_memory
 from napari_metastructure.jobs.events import Done, Progress
 from napari_metastructure.jobs.job import Job
@@ -22,11 +24,12 @@ __all__ = ["SegmentConfig", "segment"]
 
 _MOST_TRAINED = 2**25  # pixels, of images larger than memory
 _MOST_IN_MEMORY = 2**28
+_STEPS_WITH_STROKES = 250  # at least, unless the user says otherwise
 
 
 @with_fields_of(SegmentConfig)
-def segment(images, config=None, *, labels=None, out=None, **params):
-    """Segment bright or dark structures in images without annotation.
+def segment(images, config=None, *, strokes=None, labels=None, model=None, out=None, **params):
+    """Segment images with a few strokes of a brush, or without annotation.
 
     Parameters
     ----------
@@ -36,9 +39,17 @@ def segment(images, config=None, *, labels=None, out=None, **params):
         channels: the network sees all of them, start labels are drawn from the mean of the
         normalised channels or from ``start_channel``.
     config : SegmentConfig or dict, optional
+    strokes : array or sequence of arrays, optional
+        Integers of the images' shapes without channels: 0 not annotated, 1 background, 2 object,
+        3 and more further classes, on any planes of any images. They teach a pixel classifier
+        (`strokes.StrokeClassifier`), and that teaches the network; the result is that of the one
+        which does better on strokes held out of the teaching. Masks hold the stroke's value
+        minus 1.
     labels : array or sequence of arrays, optional
-        Integers of the images' shapes, for two values of ``start``. "labels": a first
-        segmentation, 0 is background. "scribbles": 1 on background, 2 on structures, 0 elsewhere.
+        Integers of the images' shapes, for ``start="labels"``: a first segmentation, 0 is
+        background.
+    model : SegmentationModel, optional
+        With strokes: an earlier result's model, from which the training goes on.
     out : array or sequence of arrays, optional
         Where to write the masks, one per image: `ome_zarr.create_image`, numpy.memmap or whatever
         else can be assigned to by index. Then the images may be larger than memory: the network
@@ -51,7 +62,8 @@ def segment(images, config=None, *, labels=None, out=None, **params):
     -------
     Job
         An iterator of `Progress`, `Step`, `Preview`, `Round` and at last `Done` with the model,
-        ``masks`` (uint8, 0 and 1) and ``probabilities`` (float32), one of each per image; with
+        ``masks`` (uint8, 0 and 1, with strokes their value minus 1) and ``probabilities`` (float32,
+        of more than two classes with these along a first axis), one of each per image; with
         `out` that are the masks, and there are no probabilities.
 
     Raises
@@ -72,24 +84,42 @@ def segment(images, config=None, *, labels=None, out=None, **params):
     ...     print(event)
     """
     config = SegmentConfig.of(config, **params)
-    given = config.start in ("scribbles", "labels")
-    if given and labels is None:
-        raise ValueError(f"start={config.start!r} needs labels; give one array per image.")
-    if labels is not None and not given:
-        raise ValueError("labels are used with start='labels' or start='scribbles'; choose one.")
-    return Job(lambda job: _segmenting(job, images, labels, out, config))
+    if strokes is not None:
+        _check_strokes(strokes, labels, config)
+        if "min_steps" not in config.model_fields_set:
+            config = SegmentConfig.of(config, min_steps=_STEPS_WITH_STROKES)
+    elif model is not None:
+        raise ValueError("Training goes on from a model only with strokes; give strokes too.")
+    elif config.start == "labels" and labels is None:
+        raise ValueError("start='labels' needs labels; give one array per image.")
+    elif labels is not None and config.start != "labels":
+        raise ValueError("labels are used with start='labels'; choose it, or give strokes.")
+    return Job(lambda job: _segmenting(job, images, strokes, labels, model, out, config))
 
 
-def _segmenting(job, images, labels, out, config):
+def _check_strokes(strokes, labels, config):
+    """Raise one sentence if strokes cannot be used."""
+    if labels is not None:
+        raise ValueError("Give either strokes or labels, not both.")
+    if config.mode != "robust":
+        raise ValueError("Strokes are used with mode='robust'; the published mode has none.")
+    check_strokes(as_list(strokes))
+
+
+def _segmenting(job, images, strokes, labels, model, out, config):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     device = pick_device(config.device)
     seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
     arrays = as_list(images)
+    labels = strokes if strokes is not None else labels
     every = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
     outs = _checked(out, every, arrays, config)
     items = every.in_memory(None if outs is None else _MOST_TRAINED)
-    run = {"paper": Paper, "robust": Robust}[config.mode](job, items, config, device, seed)
+    if strokes is not None:
+        run = Taught(job, items, config, device, seed, model)
+    else:
+        run = {"paper": Paper, "robust": Robust}[config.mode](job, items, config, device, seed)
     try:
         if run.varied:
             yield from run.train()
@@ -117,8 +147,8 @@ def _segmenting(job, images, labels, out, config):
         run.model.record = record
         run.model.network.eval()
         if outs is None:
-            masks = _like(arrays, masks, config.channel_axis)
-            probabilities = _like(arrays, probabilities, config.channel_axis)
+            masks = _like(arrays, masks, config.channel_axis, config.spatial_dims)
+            probabilities = _like(arrays, probabilities, config.channel_axis, config.spatial_dims)
         else:
             masks, probabilities = outs, None
             for one in outs:
@@ -154,13 +184,18 @@ def _checked(out, items, arrays, config):
     return outs
 
 
-def _like(arrays, planes, channel_axis):
-    """Planes in order, put together to arrays of the same shapes but for channels."""
+def _like(arrays, planes, channel_axis, spatial_dims):
+    """Planes in order, put together to arrays of the same shapes but for channels.
+
+    A first axis of the planes, for classes, stays the first.
+    """
     planes = iter(planes)
     results = []
     for array in arrays:
         shape = without_channels(array.shape, channel_axis)
         first = next(planes)
-        stack = [first, *(next(planes) for _ in range(int(np.prod(shape)) // first.size - 1))]
-        results.append(np.stack(stack).reshape(shape))
+        classes = first.shape[: first.ndim - spatial_dims]
+        count = int(np.prod(shape[: len(shape) - spatial_dims]))
+        stack = [first, *(next(planes) for _ in range(count - 1))]
+        results.append(np.stack(stack, axis=len(classes)).reshape(*classes, *shape))
     return results

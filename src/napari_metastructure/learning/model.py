@@ -21,6 +21,7 @@ __all__ = ["SegmentationModel", "load_model"]
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
 _MARGIN = 6  # predicted beyond a region, in `multiple`s: as far as a U-Net sees
+_ATTACHED = "attached."  # before the names of arrays that are no weights
 _SAVED = ("threshold", "threshold_source", "inverted", "transition", "flips", "record")
 
 
@@ -56,6 +57,8 @@ class SegmentationModel:
         Whether predictions are averaged over the mirror images of each tile.
     record : dict
         How the model came about.
+    attached : dict of {str: numpy array}
+        What is saved with the model, such as the strokes it was taught by.
     """
 
     def __init__(self, architecture, classes, *, channel_axis=None, seed=None):
@@ -71,6 +74,7 @@ class SegmentationModel:
         self.transition = None
         self.flips = False
         self.record = {}
+        self.attached = {}
 
     @property
     def spatial_dims(self):
@@ -300,6 +304,7 @@ class SegmentationModel:
         OSError
             If the file cannot be written.
         """
+        import torch
         from safetensors.torch import save_file
 
         part = "plane" if self.spatial_dims == 2 else "volume"
@@ -314,6 +319,10 @@ class SegmentationModel:
             "versions": versions(),
         }
         weights = {name: value.contiguous() for name, value in _weights(self.network).items()}
+        weights |= {
+            _ATTACHED + name: torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in self.attached.items()
+        }
         save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
 
 
@@ -381,6 +390,8 @@ def _rebuilt(header, weights):
     model = SegmentationModel(
         header["architecture"], header["classes"], channel_axis=header.get("channel_axis")
     )
+    attached = [name for name in weights if name.startswith(_ATTACHED)]
+    model.attached = {name.removeprefix(_ATTACHED): weights.pop(name).numpy() for name in attached}
     if weights.keys() != _weights(model.network).keys():
         raise KeyError("other weights than the architecture asks for")
     model.network.load_state_dict(weights, strict=False)

@@ -1,0 +1,353 @@
+"""A few strokes teach a pixel classifier, and the classifier teaches a network.
+
+The classifier's label is structured though noisy, and a network learns the structure. Some strokes
+are held out of both, to tell which of the two does better.
+"""
+
+import numpy as np
+
+from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.strokes import (
+    StrokeClassifier,
+    check_strokes,
+    hold_out,
+    stroke_numbers,
+)
+from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.losses import LOSSES
+from napari_metastructure.learning.patches import PatchSampler
+from napari_metastructure.learning.threshold import outline_threshold
+from napari_metastructure.learning.trainer import Trainer
+
+__all__ = ["Taught", "compare_on_strokes", "network_classes", "separation"]
+
+_FEATURES_KEPT = 2**30  # bytes
+_MOST_TAUGHT = 2**22  # pixels that the classifier labels for the network
+_HELD_OUT = 0.25  # of the strokes of each class
+_LEAST_HELD_OUT = 8  # strokes of each class, else none is held out
+_MARGIN = 0.01  # of the area under the ROC curve, by which the classifier must be better
+_MARGIN_OF_ONE = 0.1  # the same if a class has a single stroke held out
+_GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
+_RULE = "largest expected Dice times gradient along the outline"
+
+
+def network_classes(strokes) -> list[int]:
+    """Label values that strokes lead to, ascending: the values that occur, minus 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If nothing can be learnt from the strokes, in one sentence.
+    """
+    return [int(value) - 1 for value in check_strokes(strokes)]
+
+
+class Taught(Mode):
+    """A network that learns the label of a stroke classifier; the items' labels are strokes."""
+
+    def __init__(self, job, items, config, device, seed, model=None):
+        self.strokes = [np.asarray(stroke) for stroke in items.labels]
+        classes = network_classes(self.strokes)
+        super().__init__(job, items, config, device, seed, classes)
+        self.facts["start"] = ["strokes"]
+        self.going_on = model is not None and self._can_go_on(model)
+        if self.going_on:
+            self.model.network.load_state_dict(model.network.state_dict())
+        self.classifier = self._classifier()
+        self.choice = "network"
+
+    def _classifier(self):
+        config = self.config
+        channels = None if config.channel_axis is None else 0  # the items' come first
+        return StrokeClassifier(
+            spatial_dims=config.spatial_dims,
+            channel_axis=channels,
+            anisotropy=config.anisotropy,
+            seed=config.seed or 0,
+            budget=_FEATURES_KEPT,
+        )
+
+    def _can_go_on(self, model):
+        """Whether a model's weights fit; if not, a note says that training starts anew."""
+        same = model.architecture == self.model.architecture and model.classes == self.model.classes
+        if not same:
+            self.facts.setdefault("notes", []).append(
+                "The classes or the settings are not those of the given model: "
+                "the network starts anew."
+            )
+        return same
+
+    # ------------------------------------------------------------------ training
+
+    def train(self):
+        """Teach, train and compare; generator of events.
+
+        With strokes held out there are two courses of half the length: the first, on what the
+        other strokes teach, is compared; the second learns from all of them.
+        """
+        taught, held_out = hold_out(self.strokes, _HELD_OUT, _LEAST_HELD_OUT, self.rng)
+        courses = [self.strokes] if held_out is None else [taught, self.strokes]
+        if held_out is None:
+            self.facts["held_out"] = (
+                f"none: a class has fewer than {_LEAST_HELD_OUT} strokes, too few to compare "
+                "the network and the classifier"
+            )
+        for number, strokes in enumerate(courses):
+            yield Progress("learning the strokes", 0, 1)
+            self._fit(strokes)
+            if self.choice == "network":
+                chosen = self._planes_to_label()
+                labels = yield from self._labels(chosen, strokes)
+                if not self.job.stopping:
+                    yield from self._train_network(chosen, labels, number, len(courses))
+            if number == 0 and held_out is not None and not self.job.stopping:
+                yield from self._compare(held_out)
+        self._note_classifier()
+
+    def _fit(self, strokes):
+        self.classifier.fit(self.items.images, strokes, keys=range(len(strokes)))
+        self.polarity = self.facts["polarity"] = self.classifier.polarity
+
+    def _planes_to_label(self):
+        """Numbers of planes that the network learns from: those with strokes, then spread ones."""
+        size = [stroke.size for stroke in self.strokes]
+        most = max(1, int(_MOST_TAUGHT // max(size)))
+        painted = [k for k, stroke in enumerate(self.strokes) if stroke.any()][:most]
+        others = [k for k in sorted(self.varied) if k not in set(painted)]
+        left = min(most - len(painted), len(others))
+        spread = np.linspace(0, len(others) - 1, left).round().astype(int) if left > 0 else []
+        return sorted(painted + [others[k] for k in spread])
+
+    def _labels(self, chosen, strokes):
+        """The classifier's labels of planes, strokes counting as certain; generator."""
+        probabilities = []
+        for done, number in enumerate(chosen):
+            yield Progress("labels for the network", done, len(chosen))
+            if self.job.stopping:
+                break
+            probabilities.append(
+                self.classifier.predict_plane(self.items.images[number], key=number)
+            )
+        decide = self._decision_of_classifier(probabilities, chosen)
+        return [
+            np.where(strokes[number] > 0, strokes[number], decide(p) + 1).astype(np.int16) - 1
+            for number, p in zip(chosen, probabilities)
+        ]
+
+    def _train_network(self, chosen, labels, course, courses):
+        """One of the courses, each with a schedule of its own; generator."""
+        config = self.config
+        pick = [self.items.images[k] for k in chosen], [self.items.moments[k] for k in chosen]
+        sampler = PatchSampler(
+            Items(pick[0], labels, pick[1]),
+            self.model.classes,
+            patch_size=config.patch_shape,
+            batch_size=config.batch_size,
+            multiple=config.multiple,
+            seed=self.rng,
+        )
+        share = _GOING_ON if self.going_on or course else 1
+        steps = max(config.epochs * sampler.batches_per_epoch, config.min_steps)
+        steps = round(share * steps)
+        trainer = Trainer(
+            self.model.network,
+            LOSSES["bce"],
+            steps=steps,
+            learning_rate=config.learning_rate * share,
+            device=self.device,
+        )
+        first = len(self.history["loss"])
+        total = first + steps
+        if course < courses - 1:
+            total += round(_GOING_ON * steps)
+        for step in range(first + 1, first + steps + 1):
+            if self.job.stopping:
+                return
+            if self.spent() >= 1:
+                text = f"The time limit ended the training at step {step - 1} of {total}."
+                self.facts.setdefault("notes", []).append(text)
+                yield Note(text)
+                return
+            images, targets = sampler.batch()
+            self.history["loss"].append(trainer.step(self.disturb(images), targets))
+            epoch = (step - 1) // sampler.batches_per_epoch + 1
+            yield Step(step, total, epoch, self.history["loss"][-1])
+            yield from self.pending_events(trainer)
+            yield from self.previews.if_due(epoch)
+
+    def disturb(self, patches):
+        """Contrast, brightness and noise at random, so that intensity alone is not learnt."""
+        strength = self.config.augmentation
+        if not strength:
+            return patches
+        per_patch = (len(patches), *[1] * (patches.ndim - 1))
+        contrast = np.exp(self.rng.normal(0, 0.6 * strength, per_patch))
+        brightness = self.rng.normal(0, 0.6 * strength, per_patch)
+        noise = self.rng.standard_normal(patches.shape, dtype=np.float32)
+        noise *= self.rng.uniform(0, strength, per_patch)
+        return (patches * contrast + brightness + noise).astype(np.float32)
+
+    # ------------------------------------------------------------------ choice
+
+    def _compare(self, held_out):
+        """Take the classifier's result if held-out strokes clearly speak for it; generator."""
+        chosen = [number for number, stroke in enumerate(held_out) if stroke.any()]
+        where = [held_out[number] > 0 for number in chosen]
+        found = {}
+        for kind in ("network", "classifier"):
+            parts = []
+            for done, (number, at) in enumerate(zip(chosen, where)):
+                yield Progress("comparing on held-out strokes", done, len(chosen))
+                parts.append((yield from self._predict_plane(number, kind))[..., at])
+            found[kind] = np.concatenate(parts, axis=-1)
+        truth = np.concatenate([held_out[k][at] for k, at in zip(chosen, where)]) - 1
+        strokes = stroke_numbers([held_out[number] for number in chosen])
+        comparison = compare_on_strokes(
+            truth, strokes, found["network"], found["classifier"], self.model.classes
+        )
+        if comparison["difference"] > comparison["needed"]:
+            self.choice = "classifier"
+        self.facts["held_out"] = comparison
+
+    def _note_classifier(self):
+        """What the record says of the classifier and of the choice."""
+        self.facts["result"] = self.choice
+        self.facts["classifier"] = {
+            "oob_error": round(self.classifier.oob_error, 4),
+            "pixels": int(sum((stroke > 0).sum() for stroke in self.strokes)),
+            "stroke_values": self.classifier.classes,
+        }
+        settings, arrays = self.classifier.state()
+        self.facts["classifier"]["settings"] = {
+            **settings,
+            "channel_axis": self.config.channel_axis,
+        }
+        self.model.attached = {f"classifier.{name}": array for name, array in arrays.items()}
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(self, activity):
+        """Probabilities of every plane, of the network or the classifier; generator."""
+        probabilities = []
+        for number in range(len(self.items)):
+            yield Progress(activity, number, len(self.items))
+            probabilities.append((yield from self._predict_plane(number, self.choice)))
+        return probabilities
+
+    def _predict_plane(self, number, kind):
+        """Probabilities as `SegmentationModel.predict` returns them; generator of `Progress`."""
+        image = self.items.images[number]
+        if number not in self.varied:
+            classes = (len(self.model.classes),) * (len(self.model.classes) > 2)
+            return np.zeros((*classes, *self.strokes[number].shape), np.float32)
+        if kind == "classifier":
+            return self._of_classes(self.classifier.predict_plane(image, key=number))
+        prediction = self.model.predicting_plane(image)
+        while True:
+            try:
+                next(prediction)
+                yield Progress("predicting", number, len(self.items))
+            except StopIteration as end:
+                return end.value
+
+    def _of_classes(self, probabilities):
+        """The classifier's probabilities of all stroke values as those of the network's classes."""
+        if len(self.model.classes) == 2:
+            return probabilities[self.model.classes[1]]
+        return probabilities[self.model.classes]
+
+    def masks(self, probabilities):
+        """Labels of the planes, by a threshold of their own for two classes."""
+        decide = self._decision(probabilities, range(len(self.items)), self.choice, keep=True)
+        return [decide(p).astype(np.uint8) for p in probabilities]
+
+    def _decision_of_classifier(self, probabilities, numbers):
+        """``decide(probabilities of all stroke values)`` gives labels."""
+        decide = self._decision([self._of_classes(p) for p in probabilities], numbers, "classifier")
+        return lambda p: decide(self._of_classes(p))
+
+    def _decision(self, probabilities, numbers, kind, keep=False):
+        """``decide(probabilities)`` gives labels, by a rule that fits these planes."""
+        model, classes = self.model, np.array(self.model.classes)
+        if len(classes) > 2:
+            if keep:
+                model.threshold_source = "none: the most probable class"
+            return lambda p: classes[p.argmax(0)]
+        pictures = [self.pictures[number] for number in numbers]
+        threshold = outline_threshold(probabilities, pictures, self.polarity)
+        if keep:
+            model.threshold, model.threshold_source = threshold, _RULE
+        return lambda p: classes[(p > threshold).astype(np.intp)]
+
+    def predict_mask(self, item, write):
+        """Predict the labels of one plane; a generator like `predict_tiles`."""
+        if self.choice == "classifier":
+            found = self._of_classes(self.classifier.predict_plane(np.asarray(item.images[0])))
+            write(0, self.model.decide(found))
+            yield
+            return
+        yield from self.model.predicting_plane(
+            item.images[0], write=lambda start, rows: write(start, self.model.decide(rows))
+        )
+
+
+def compare_on_strokes(truth, strokes, network, classifier, classes, draws=200) -> dict:
+    """How much better a classifier tells held-out strokes apart than a network, and how surely.
+
+    Pixels of one stroke resemble each other, so what counts are strokes: the difference has to
+    exceed two of its standard errors over redrawn strokes (bootstrap), and more where there are
+    few.
+
+    Parameters
+    ----------
+    truth : array of int, (pixels,)
+        Class labels.
+    strokes : array of int, (pixels,)
+        The stroke that each pixel belongs to.
+    network, classifier : arrays of float, (pixels,) or (classes, pixels)
+        Probabilities.
+    classes : sequence of int
+    draws : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Areas under the ROC curve (``network``, ``classifier``), their ``difference``, what is
+        ``needed`` for the classifier, and the number of ``pixels`` and ``strokes``.
+    """
+    rng = np.random.default_rng(0)
+    every = [np.flatnonzero(strokes == number) for number in np.unique(strokes)]
+    by_class = [[at for at in every if truth[at[0]] == label] for label in classes]
+    by_class = [group for group in by_class if group]
+
+    def scores(at):
+        return [separation(truth[at], p[..., at], classes) for p in (network, classifier)]
+
+    differences = []
+    for _ in range(draws):
+        at = [group[k] for group in by_class for k in rng.integers(len(group), size=len(group))]
+        both = scores(np.concatenate(at))
+        differences.append(both[1] - both[0])
+    of_network, of_classifier = scores(np.arange(len(truth)))
+    least = min(map(len, by_class))
+    return {
+        "score": "area under the ROC curve, mean over the classes",
+        "network": round(of_network, 4),
+        "classifier": round(of_classifier, 4),
+        "difference": round(of_classifier - of_network, 4),
+        "needed": round(max(_MARGIN, _MARGIN_OF_ONE / least, 2 * float(np.std(differences))), 4),
+        "pixels": len(truth),
+        "strokes": len(every),
+    }
+
+
+def separation(truth, probabilities, classes) -> float:
+    """Area under the ROC curve of annotated pixels; of more than two classes their mean."""
+    from sklearn.metrics import roc_auc_score
+
+    if len(classes) == 2:
+        return float(roc_auc_score(truth == classes[1], probabilities))
+    pairs = zip(classes, probabilities)
+    return float(np.mean([roc_auc_score(truth == label, p) for label, p in pairs]))

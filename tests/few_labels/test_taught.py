@@ -1,0 +1,205 @@
+"""A few strokes in, masks out: the classifier teaches the network."""
+
+import numpy as np
+import pytest
+
+import napari_metastructure as nms
+from napari_metastructure.few_labels.strokes import (
+    StrokeClassifier,
+    simulate_strokes,
+    stroke_numbers,
+)
+from napari_metastructure.few_labels.taught import compare_on_strokes
+from napari_metastructure.labels.metrics import evaluate
+
+SMALL = {"channels": 4, "depth": 3, "patch_size": 32, "batch_size": 4, "seed": 0, "device": "cpu"}
+QUICK = {**SMALL, "epochs": 1, "min_steps": 4}
+
+
+@pytest.fixture
+def taught(blobs, one_thread):
+    images, masks = blobs(4)
+    strokes = np.zeros_like(masks)
+    for plane in (1, 2):
+        strokes[plane] = simulate_strokes(masks[plane], 8, 8, seed=0)
+    return images, masks, strokes
+
+
+def dice(reference, mask):
+    return evaluate(reference, mask)["dice"]
+
+
+def segment(*arguments, **params):
+    return nms.segment(*arguments, **params).run(hidden=True)
+
+
+def test_masks_hold_the_strokes_value_minus_1(taught):
+    images, masks, strokes = taught
+    done = segment(images, strokes=strokes, min_steps=40, **SMALL)
+    assert done.masks[0].shape == images.shape
+    assert done.masks[0].dtype == np.uint8
+    assert set(np.unique(done.masks[0])) == {0, 1}
+    assert done.probabilities[0].shape == images.shape
+    assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def test_the_record_says_which_result_it_is_and_why(taught):
+    images, _, strokes = taught
+    record = segment(images, strokes=strokes, **QUICK).record
+    held_out = record["held_out"]
+    better = "classifier" if held_out["difference"] > held_out["needed"] else "network"
+    assert record["result"] == better
+    assert 0 < held_out["pixels"] < record["classifier"]["pixels"]
+    assert 0 <= record["classifier"]["oob_error"] < 0.5
+
+
+def test_an_untrained_network_loses_to_the_classifier(taught):
+    images, masks, strokes = taught
+    done = segment(images, strokes=strokes, **{**QUICK, "min_steps": 1, "batch_size": 64})
+    assert done.record["result"] == "classifier"
+    assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def test_few_strokes_are_not_held_out(taught):
+    images, masks, _ = taught
+    strokes = np.zeros_like(masks)
+    strokes[1] = simulate_strokes(masks[1], 1, 12, seed=0)
+    record = segment(images, strokes=strokes, **QUICK).record
+    assert record["result"] == "network"
+    assert "too few to compare" in record["held_out"]
+
+
+def test_the_same_seed_gives_the_same_result(taught):
+    images, _, strokes = taught
+    first, second = (segment(images, strokes=strokes, **QUICK) for _ in range(2))
+    np.testing.assert_array_equal(first.probabilities[0], second.probabilities[0])
+
+
+def test_three_classes(taught):
+    images, masks, _ = taught
+    images = images.astype(np.float32)
+    third = np.zeros_like(masks)
+    third[:, 20:44, 20:44] = 1
+    images += 2000.0 * third
+    truth = np.where(third, 2, masks)
+    strokes = np.zeros_like(masks)
+    strokes[1] = simulate_strokes(truth[1], 8, 12, seed=0)
+    done = segment(images, strokes=strokes, min_steps=40, **SMALL)
+    assert done.probabilities[0].shape == (3, *images.shape)
+    assert done.model.classes == [0, 1, 2]
+    assert dice(third[3], (done.masks[0][3] == 2).astype(np.uint8)) > 0.8
+
+
+def test_class_numbers_with_a_gap(taught):
+    images, masks, strokes = taught
+    done = segment(images, strokes=np.where(strokes == 2, 4, strokes), min_steps=40, **SMALL)
+    assert set(np.unique(done.masks[0])) == {0, 3}
+    assert dice(masks[3], (done.masks[0][3] == 3).astype(np.uint8)) > 0.8
+
+
+def test_volumes(taught):
+    images, masks, _ = taught
+    images, masks = (np.repeat(part[:2], 8, axis=0) for part in (images, masks))
+    strokes = np.zeros_like(masks)
+    strokes[4] = simulate_strokes(masks[4], 8, 12, seed=0)
+    done = segment(
+        images, strokes=strokes, spatial_dims=3, anisotropy=2, **{**QUICK, "batch_size": 1}
+    )
+    assert done.masks[0].shape == images.shape
+
+
+def test_colours(taught):
+    _, masks, strokes = taught
+    rng = np.random.default_rng(0)
+    red = 100 * masks + rng.normal(0, 20, masks.shape)
+    colours = np.stack([red, 100 - red], -1).astype(np.float32)
+    done = segment(colours, strokes=strokes, channel_axis=-1, min_steps=40, **SMALL)
+    assert done.masks[0].shape == masks.shape
+    assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def test_more_strokes_go_on_from_the_network(taught):
+    images, _, strokes = taught
+    first = segment(images, strokes=strokes, min_steps=40, **SMALL)
+    second = nms.segment(images, strokes=strokes, model=first.model, min_steps=40, **SMALL)
+    losses = second.run(hidden=True).history["loss"]
+    assert np.mean(losses[:3]) < np.mean(first.history["loss"][:3]) - 0.1
+    assert len(losses) < len(first.history["loss"])
+
+
+def test_a_model_of_other_classes_starts_anew_and_says_so(taught):
+    images, _, strokes = taught
+    first = segment(images, strokes=strokes, **QUICK)
+    strokes[1][:2] = 3
+    done = segment(images, strokes=strokes, model=first.model, **QUICK)
+    assert any("starts anew" in note for note in done.record["notes"])
+    assert done.model.classes == [0, 1, 2]
+
+
+def test_the_classifier_is_saved_with_the_model(taught, tmp_path):
+    images, _, strokes = taught
+    done = segment(images, strokes=strokes, **QUICK)
+    done.model.save(tmp_path / "model.safetensors")
+    model = nms.load_model(tmp_path / "model.safetensors")
+    settings = model.record["classifier"]["settings"]
+    arrays = {name.removeprefix("classifier."): a for name, a in model.attached.items()}
+    loaded = StrokeClassifier.from_state(settings, arrays)
+    again = StrokeClassifier(seed=0).fit(images, strokes)
+    np.testing.assert_array_equal(loaded.predict(images[0]), again.predict(images[0]))
+
+
+def test_masks_written_elsewhere(taught):
+    images, _, strokes = taught
+    out = np.zeros(images.shape, np.uint8)
+    done = segment(images, strokes=strokes, out=out, **QUICK)
+    assert done.masks[0] is out
+    assert out.any()
+
+
+def test_the_time_limit_is_told(taught):
+    images, _, strokes = taught
+    done = segment(images, strokes=strokes, time_limit=1e-6, **QUICK)
+    assert any("time limit" in note for note in done.record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "reason"),
+    [
+        (lambda s: np.zeros_like(s), {}, "no strokes yet"),
+        (lambda s: np.minimum(s, 1), {}, "at least one stroke on objects"),
+        (lambda s: np.where(s == 1, 0, s), {}, "at least one stroke on background"),
+        (lambda s: s, {"mode": "paper"}, "mode='robust'"),
+        (lambda s: s, {"labels": np.zeros((4, 64, 64), int)}, "not both"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(taught, change, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        nms.segment(taught[0], strokes=change(taught[2]), **options)
+
+
+def test_strokes_of_another_shape(taught):
+    with pytest.raises(ValueError, match="shape"):
+        segment(taught[0], strokes=taught[2][:, :50], **QUICK)
+
+
+def test_few_strokes_need_a_clear_difference_to_choose_the_classifier():
+    truth = np.repeat([0, 1] * 8, 10)
+    strokes = np.repeat(np.arange(16), 10)
+    good, bad = truth * 1.0, truth * 1.0
+    bad[(strokes == 1)] = -1  # the network misses one stroke
+    one = compare_on_strokes(truth, strokes, bad, good, [0, 1])
+    assert 0 < one["difference"] < one["needed"]
+    bad[truth == 1] = -1
+    every = compare_on_strokes(truth, strokes, bad, good, [0, 1])
+    assert every["difference"] > every["needed"]
+    assert every["strokes"] == 16
+
+
+def test_strokes_are_numbered_one_by_one():
+    stroke = np.zeros((9, 9), int)
+    stroke[0, :3] = 1
+    stroke[1, 3] = 1  # a corner away
+    stroke[5, :3] = 1
+    stroke[5, 3:6] = 2
+    counts = np.bincount(stroke_numbers([stroke, stroke]))
+    assert counts.tolist() == [0, 4, 3, 3, 4, 3, 3]
