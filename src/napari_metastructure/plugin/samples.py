@@ -195,37 +195,37 @@ def simulate_fields(
 
 
 def er() -> list[LayerData]:
-    """napari sample: 24 simulated fields of endoplasmic reticulum and their masks."""
+    """Open 24 simulated fields of endoplasmic reticulum and their masks."""
     return _fields("ER", simulate_er, _ER)
 
 
 def mitochondria() -> list[LayerData]:
-    """napari sample: 24 simulated fields of mitochondria and their masks."""
+    """Open 24 simulated fields of mitochondria and their masks."""
     return _fields("mitochondria", simulate_mitochondria, _MITOCHONDRIA)
 
 
 def nuclei() -> list[LayerData]:
-    """napari sample: 24 simulated fields of nuclei and their masks."""
+    """Open 24 simulated fields of nuclei and their masks."""
     return _fields("nuclei", simulate_nuclei, _NUCLEI)
 
 
 def er_stack() -> list[LayerData]:
-    """napari sample: a simulated z-stack of endoplasmic reticulum and its mask."""
+    """Open a simulated z-stack of endoplasmic reticulum and its mask."""
     return _stack("ER stack", simulate_er, _ER, seed=0)
 
 
 def mitochondria_stack() -> list[LayerData]:
-    """napari sample: a simulated z-stack of mitochondria and its mask."""
+    """Open a simulated z-stack of mitochondria and its mask."""
     return _stack("mitochondria stack", simulate_mitochondria, _MITOCHONDRIA, seed=0)
 
 
 def nuclei_stack() -> list[LayerData]:
-    """napari sample: a simulated z-stack of nuclei and its mask."""
+    """Open a simulated z-stack of nuclei and its mask."""
     return _stack("nuclei stack", simulate_nuclei, _NUCLEI, seed=5)
 
 
 def cell() -> list[LayerData]:
-    """napari sample: a real cell by quantitative phase imaging, no mask (scikit-image, CC0)."""
+    """Open a real cell by quantitative phase imaging, no mask (scikit-image, CC0)."""
     from skimage.data import cell as load
 
     source = "skimage.data.cell, CC0, Mueller et al., Optics Express 26 (2018) 10729"

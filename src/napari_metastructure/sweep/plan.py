@@ -77,7 +77,8 @@ def plan(config: SweepConfig) -> list[SweepRun]:
     for seed in range(config.seed, config.seed + config.seeds):
         runs.append(SweepRun("clean", None, seed))
         for kind in AMOUNTS:
-            without = KINDS[kind].axis.without
+            axis = KINDS[kind].axis
+            without = None if axis is None else axis.without
             amounts = dict.fromkeys(getattr(config, kind))
             runs += [SweepRun(kind, float(value), seed) for value in amounts if value != without]
         runs += [

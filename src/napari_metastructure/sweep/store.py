@@ -69,6 +69,7 @@ class Store:
             )
 
     def is_done(self, run: SweepRun) -> bool:
+        """Whether a run has ended well."""
         return self._rows.get(run, {}).get("status") == "done"
 
     def count(self, runs: Iterable[SweepRun]) -> int:

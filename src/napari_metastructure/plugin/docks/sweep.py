@@ -109,6 +109,7 @@ class NoiseSweep(Dock):
         return SweepConfig(**self.form.values(), **self.advanced.values(), **read)
 
     def reset_choices(self, event: Any = None) -> None:
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
 
@@ -182,6 +183,7 @@ class NoiseSweep(Dock):
             self.save_button.setEnabled(bool(self.sweep.table))
 
     def closed(self) -> None:
+        """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ results

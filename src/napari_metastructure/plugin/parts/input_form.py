@@ -79,6 +79,7 @@ class InputForm(QWidget):
 
     @property
     def spatial_dims(self) -> int:
+        """2 for planes, 3 for volumes."""
         return self.form["spatial_dims"].value
 
     @spatial_dims.setter

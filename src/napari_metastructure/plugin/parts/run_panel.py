@@ -51,7 +51,7 @@ class RunPanel(QWidget):
     def __init__(self, action: str = "Run") -> None:
         super().__init__()
         self.worker: Any = None
-        self.job: Job | None = None
+        self.job: Any = None
         self._bar: Any = None
         self._problem: str | None = None
         self.run_button = QPushButton(action)
@@ -79,6 +79,7 @@ class RunPanel(QWidget):
 
     @property
     def running(self) -> bool:
+        """Whether a job is under way."""
         return self.worker is not None
 
     def set_problem(self, reason: str | None) -> None:
