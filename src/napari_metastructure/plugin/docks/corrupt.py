@@ -5,12 +5,17 @@ from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
-from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.labels import transition
 from napari_metastructure.labels.classes import check_matrix
-from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec, corrupt
-from napari_metastructure.labels.planewise import as_classes
+from napari_metastructure.labels.corruption import (
+    LARGEST_PREVIEW,
+    corrupting,
+    matrix_and_verdict,
+    on_plane,
+    row_values,
+)
+from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec
 from napari_metastructure.plugin.layers import (
     RECORD,
     noise_of,
@@ -29,9 +34,7 @@ __all__ = ["CorruptLabels"]
 
 _ELSEWHERE = {"matrix", "fractions", "num_classes", "classes", "ignore_label"}
 _FIELDS = tuple(name for name in NoiseSpec.model_fields if name not in _ELSEWHERE)
-_LARGEST_PREVIEW = 4096 * 4096
 _MOST_CLASSES = 10  # of a matrix that fits into the dock
-_JUDGED = 512  # side of the part of a plane on which moved borders are measured
 _ALL = "all"
 
 
@@ -102,8 +105,8 @@ class CorruptLabels(Dock):
         layer = self.labels.value
         classes = [] if layer is None else _classes(layer.data)
         self.only_class.choices = [_ALL, *map(str, classes)]
-        self._names = _row_names(classes)
-        self._forget_meaning()
+        self._names = row_values(classes)
+        self._forgetmatrix_and_verdict()
         self._show_fields()
         self._check()
         self._remove_preview()
@@ -127,7 +130,7 @@ class CorruptLabels(Dock):
             shown.add("only_class")
         self.form.show_only(shown)
         if (kind == "transition") != self.matrix.editable:
-            self._edit_matrix() if kind == "transition" else self._forget_meaning()
+            self._edit_matrix() if kind == "transition" else self._forgetmatrix_and_verdict()
 
     def _edit_matrix(self):
         """Let the matrix be typed in, beginning with that of the noise shown before."""
@@ -139,7 +142,7 @@ class CorruptLabels(Dock):
             matrix += np.diag(1 - matrix.sum(1))
         self.matrix.show_matrix(matrix, self._names, editable=True)
 
-    def _forget_meaning(self):
+    def _forgetmatrix_and_verdict(self):
         self.matrix.reshape([], [])
         self.matrix.editable = False
         self.matrix.hide()
@@ -174,11 +177,11 @@ class CorruptLabels(Dock):
             return
         index = plane_index(layer, self.viewer)
         clean = np.asarray(layer.data[index])
-        if clean.size > _LARGEST_PREVIEW:
+        if clean.size > LARGEST_PREVIEW:
             say(self.changed, "The plane is too large for a live preview.")
             return
         try:
-            noisy = _on_plane(layer.data, index, self.spec())
+            noisy = on_plane(layer.data, index, self.spec())
         except ValueError as error:
             say(self.changed, str(error))
             return
@@ -186,14 +189,14 @@ class CorruptLabels(Dock):
         if not self._preview.shown and layer.visible:
             self._hidden, layer.visible = layer, False
         self._preview.draw(noisy, place_plane(layer, index))
-        self._show_meaning(clean, noisy)
+        self._showmatrix_and_verdict(clean, noisy)
 
-    def _show_meaning(self, clean, noisy):
+    def _showmatrix_and_verdict(self, clean, noisy):
         """Show the transition matrix, and say what a network can still learn."""
-        found = _meaning(self.spec(), clean, noisy, self._names)
+        found = matrix_and_verdict(self.spec(), clean, noisy, self._names)
         if found is None:
             if not self.matrix.editable:
-                self._forget_meaning()
+                self._forgetmatrix_and_verdict()
             return
         self._meant, verdict, source = found
         if not self.matrix.editable and len(self._names) <= _MOST_CLASSES:
@@ -236,7 +239,7 @@ class CorruptLabels(Dock):
         }
         self._remove_preview()
         data = snapshot(layer)
-        self.panel.start(Job(lambda job: _corrupting(job, data, spec, index)), "Corruption")
+        self.panel.start(Job(lambda job: corrupting(job, data, spec, index)), "Corruption")
 
     def _on_event(self, event):
         if not isinstance(event, Result) or event.stopped:
@@ -267,13 +270,6 @@ def _classes(data):
     return values.tolist() if len(values) <= 32 else []
 
 
-def _row_names(classes):
-    """Label values of the rows of a transition matrix."""
-    if len(classes) <= 1:
-        return [0, *(classes or [1])]
-    return list(range(max(classes) + 1))
-
-
 def _matrix_problem(matrix):
     try:
         check_matrix(matrix)
@@ -282,63 +278,5 @@ def _matrix_problem(matrix):
     return None
 
 
-def _meaning(spec, clean, noisy, names):
-    """Matrix, verdict and where they come from: the spec, or else the plane; None if unknown."""
-    size, binary = len(names), len(names) == 2
-    present = np.unique(clean)
-    if len(present) < 2 or (not binary and present.max() >= size):
-        return None
-    clean, noisy = as_classes(clean, binary), as_classes(noisy, binary)
-    counts = transition.count(clean, noisy, size)
-    try:
-        matrix = transition.of(spec, size, fractions=counts.sum(1) / counts.sum())
-        return matrix, transition.verdict(matrix), "in closed form"
-    except ValueError:  # borders move
-        matrix = transition.normalised(counts)
-    middle = tuple(slice(max(0, n // 2 - _JUDGED // 2), n // 2 + _JUDGED // 2) for n in clean.shape)
-    try:
-        moved = transition.judge(clean[middle], noisy[middle], size).displacement
-        verdict = transition.verdict(matrix, counts, displacement=moved)
-    except ValueError:
-        return None
-    return matrix, verdict, "counted on this plane"
-
-
 def _share_changed(clean, noisy):
     return f"{np.count_nonzero(clean != noisy) / max(clean.size, 1):.1%}"
-
-
-def _lazy(data):
-    """The stack as a dask array of planes."""
-    import dask.array as da
-
-    if hasattr(data, "dask"):
-        return data
-    return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
-
-
-def _on_plane(data, index, spec):
-    """The corrupted plane, pixel for pixel as in the corrupted stack."""
-    if spec.spatial_dims == 3 or np.size(data) > _LARGEST_PREVIEW * 4:
-        return corrupt(np.asarray(data[index]), spec.model_copy(update={"spatial_dims": 2}))
-    return np.asarray(corrupt(_lazy(data), spec)[index].compute(scheduler="synchronous"))
-
-
-def _corrupting(job, data, spec, index):
-    """Corrupt a stack plane by plane, or one plane of it; the result and the share changed."""
-    yield Progress("corrupting", 0, 1)
-    noisy = np.array(data) if index is not None else np.empty(data.shape, data.dtype)
-    if data.ndim == 2 or spec.spatial_dims == 3:
-        parts, corrupted = [()], corrupt(np.asarray(data), spec)
-    else:
-        parts = [index] if index is not None else list(np.ndindex(data.shape[:-2]))
-        corrupted = corrupt(_lazy(data), spec)
-    changed = 0
-    for done, part in enumerate(parts, start=1):
-        if job.stopping:
-            yield Result(None, stopped=True)
-            return
-        noisy[part] = np.asarray(corrupted[part])
-        changed += int(np.count_nonzero(noisy[part] != np.asarray(data[part])))
-        yield Progress("corrupting", done, len(parts))
-    yield Result((noisy, changed / noisy.size))

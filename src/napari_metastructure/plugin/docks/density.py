@@ -1,29 +1,25 @@
 """Dock widget: spatial density distributions of the classes of a labels layer."""
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-
 import numpy as np
 from magicgui.widgets import ComboBox, Slider
 from napari.layers import Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QTimer
 
-from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.labels import density
 from napari_metastructure.labels.density import DensityConfig
-from napari_metastructure.labels.planewise import (
-    Between,
-    as_classes,
-    counted,
-    frozen,
-    lazy,
-    matrix_between,
-    noise_between,
-    planes_of,
-    some_classes,
+from napari_metastructure.labels.density_maps import (
+    ALL,
+    EXPECTED,
+    FOREGROUND,
+    OBSERVED,
+    RESIDUAL,
+    Request,
+    compute,
+    one_plane,
 )
+from napari_metastructure.labels.planewise import noise_between, some_classes
 from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
@@ -32,18 +28,13 @@ from napari_metastructure.plugin.parts.run_panel import RunPanel
 
 __all__ = ["DensityDistributions"]
 
-_OBSERVED = "observed"
-_EXPECTED = "expected from clean layer + noise"
-_RESIDUAL = "residual in sigma"
 _SHARES = {"colormap": "viridis", "contrast_limits": (0, 1)}
 _LOOKS = {
-    _OBSERVED: _SHARES,
-    _EXPECTED: _SHARES,
-    _RESIDUAL: {"colormap": "PiYG", "contrast_limits": (-5, 5)},
+    OBSERVED: _SHARES,
+    EXPECTED: _SHARES,
+    RESIDUAL: {"colormap": "PiYG", "contrast_limits": (-5, 5)},
 }
-_NAMES = {_OBSERVED: "density", _EXPECTED: "expected density", _RESIDUAL: "residual"}
-_FOREGROUND, _ALL = "foreground", "all"
-_SLAB = 8  # planes of a volume computed at once
+_NAMES = {OBSERVED: "density", EXPECTED: "expected density", RESIDUAL: "residual"}
 
 
 class DensityDistributions(Dock):
@@ -81,7 +72,7 @@ class DensityDistributions(Dock):
         self.classes = ComboBox(
             name="classes",
             label="Classes",
-            choices=[_FOREGROUND, _ALL],
+            choices=[FOREGROUND, ALL],
             tooltip="One image layer per class; foreground: all but 0.",
         )
         self.radius = Slider(
@@ -124,7 +115,7 @@ class DensityDistributions(Dock):
             return "Add a Labels layer to look at."
         if labels.ndim < 2:
             return f"{labels.name} has one axis only; choose labels with at least two."
-        if self.mode.value == _OBSERVED:
+        if self.mode.value == OBSERVED:
             return None
         if clean is None or clean is labels:
             return "Choose the clean labels that the noisy ones were made from."
@@ -143,7 +134,7 @@ class DensityDistributions(Dock):
     def _on_layer(self):
         layer = self._layer = self.labels.value
         classes = [] if layer is None else some_classes(layer.data)
-        self.classes.choices = [_FOREGROUND, _ALL, *map(str, classes)]
+        self.classes.choices = [FOREGROUND, ALL, *map(str, classes)]
         self._remove_preview()
         self._show_fields()
         self._check()
@@ -159,7 +150,7 @@ class DensityDistributions(Dock):
     def _show_fields(self):
         """Show the rows that the mode and the layer ask for."""
         shown = {"labels", "mode", "classes", "radius", "kernel"}
-        if self.mode.value != _OBSERVED:
+        if self.mode.value != OBSERVED:
             shown.add("clean")
         if self.labels.value is not None and self.labels.value.ndim > 2:
             shown |= {"spatial_dims", "scope"}
@@ -174,13 +165,13 @@ class DensityDistributions(Dock):
     def _request(self, index):
         """What to compute on the plane `index`, or with None on the whole stack."""
         labels, mode, classes = self.labels.value, self.mode.value, self.classes.value
-        clean = None if mode == _OBSERVED else self.clean.value
-        return _Request(
+        clean = None if mode == OBSERVED else self.clean.value
+        return Request(
             mode=mode,
             labels=labels.data,
             clean=None if clean is None else clean.data,
             noise=None if clean is None else noise_between(noise_of(clean), noise_of(labels)),
-            classes=classes if classes in (_FOREGROUND, _ALL) else int(classes),
+            classes=classes if classes in (FOREGROUND, ALL) else int(classes),
             config=self.config(),
             index=index,
         )
@@ -205,7 +196,7 @@ class DensityDistributions(Dock):
         layer = self.labels.value
         index = plane_index(layer, self.viewer)
         request = self._request(index)
-        worker = create_worker(_one_plane, request, _start_thread=False, _ignore_errors=True)
+        worker = create_worker(one_plane, request, _start_thread=False, _ignore_errors=True)
         self._computing = worker
         worker.returned.connect(lambda found: self._place_preview(request, layer, found))
         worker.errored.connect(lambda error: self._wanted() and say(self.about, str(error)))
@@ -238,7 +229,7 @@ class DensityDistributions(Dock):
             text += f" ({' × '.join(f'{x:.3g}' for x in lengths)} {layer.units[-1]:~})"
         if found.between:
             text += f"; transition matrix {found.between.source}"
-        if request.mode == _RESIDUAL:
+        if request.mode == RESIDUAL:
             text += f". Within 3 sigma: {100 * found.inside:.1f} % of the pixels (99 % or more "
             text += "if the noise keeps the structure)"
         return text + "."
@@ -273,7 +264,7 @@ class DensityDistributions(Dock):
             "place": place(layer) if index is None else place_plane(layer, index),
         }
         self._remove_preview()
-        self.panel.start(Job(lambda job: _densities(job, request)), "Density")
+        self.panel.start(Job(lambda job: compute(job, request)), "Density")
 
     def _on_event(self, event):
         if not isinstance(event, Result) or event.stopped:
@@ -301,118 +292,3 @@ class DensityDistributions(Dock):
             )
         self._pending = None
         say(self.about, self._describe(request, found))
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What is to be computed, on arrays; `index` is the plane, None for all of them."""
-
-    mode: str
-    labels: Any
-    clean: Any
-    noise: list | None
-    classes: str | int
-    config: DensityConfig
-    index: tuple | None
-
-
-@dataclass
-class _Found:
-    """Maps by class, the transition matrix, and the share of pixels within 3 sigma."""
-
-    maps: dict
-    between: Between | None = None
-    inside: float = float("nan")
-
-
-def _one_plane(request):
-    """The map of the first class on one plane, for the preview: a job run to its end."""
-    return list(Job(lambda job: _densities(job, request, most=1)))[-1].value
-
-
-def _densities(job, request, most=None):
-    """Compute the maps part by part; the result is a `_Found`."""
-    yield Progress("starting", 0, 1)
-    if request.index is None:
-        request = replace(request, labels=frozen(request.labels), clean=frozen(request.clean))
-    parts = planes_of(request.labels) if request.index is None else [request.index]
-    between = None
-    if request.clean is not None:
-        between = yield from matrix_between(
-            job, request.clean, request.labels, parts, request.noise
-        )
-    values = yield from _values(job, request, parts, between)
-    if job.stopping:
-        yield Result(None, stopped=True)
-        return
-    values, shape = values[:most], request.labels.shape
-    if request.index is not None:
-        shape = (1,) * len(request.index) + shape[-2:]
-    maps = {value: np.empty(shape, np.float32) for value in values}
-    inside, blocks = 0, _blocks(request, parts)
-    for done, block in enumerate(blocks, start=1):
-        if job.stopping:
-            yield Result(None, stopped=True)
-            return
-        for out, one in zip(maps.values(), _maps(request, block.read, values, between)):
-            out[block.write] = one[block.keep]
-            inside += np.count_nonzero(np.abs(out[block.write]) < 3)
-        yield Progress("densities", done, len(blocks))
-    yield Result(_Found(maps, between, inside / (np.prod(shape) * len(values))))
-
-
-def _values(job, request, parts, between):
-    """The classes that are asked for."""
-    if job.stopping or isinstance(request.classes, int):
-        return [request.classes]
-    values = between.classes if between else None
-    if values is None:
-        found = yield from counted(job, request.labels, parts)
-        values = [] if found is None else sorted({0, *found[0].tolist()})
-    if request.classes == _FOREGROUND:
-        values = [value for value in values if value]
-    if not values and not job.stopping:
-        raise ValueError("The labels hold nothing but background; choose class 0 or other labels.")
-    return values
-
-
-class _Block(NamedTuple):
-    """What to read, where to write, and what of the result to keep."""
-
-    read: tuple
-    write: tuple
-    keep: Any
-
-
-def _blocks(request, parts):
-    """Planes, or slabs of volumes with what their windows reach."""
-    alone = request.index is not None
-    if request.config.spatial_dims == 2:
-        return [_Block(part, (0,) * len(part) if alone else part, ...) for part in parts]
-    radius, step = request.config.radius, request.config.scale[0]
-    reach = int(np.ceil((1 if request.config.kernel == "box" else 2.5) * radius / step)) + 3
-    depth, blocks = request.labels.shape[-3], []
-    for *lead, first in parts:
-        if not alone and first % _SLAB:
-            continue
-        last = first + 1 if alone else min(first + _SLAB, depth)
-        low, high = max(first - reach, 0), min(last + reach, depth)
-        write = (0,) * len(lead) if alone else (*lead, slice(first, last))
-        keep = slice(first - low, last - low)
-        blocks.append(_Block((*lead, slice(low, high)), write, keep))
-    return blocks
-
-
-def _maps(request, part, values, between):
-    """The maps of the classes on one plane or slab."""
-    window = request.config.model_dump()
-    binary = between is not None and between.binary
-    labels = lazy(as_classes(request.labels[part], binary))
-    if between is None:
-        return np.asarray(density.observed(labels, classes=values, **window))
-    clean = lazy(as_classes(request.clean[part], binary))
-    if request.mode == _EXPECTED:
-        maps = density.expected(clean, between.matrix, **window)
-    else:
-        maps = density.residual(labels, clean, between.matrix, in_sigma=True, **window)
-    return np.asarray(maps[[between.row(value) for value in values]])
