@@ -1,3 +1,4 @@
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -174,3 +175,29 @@ def test_bad_input():
         evaluate(REFERENCE, np.zeros((2, 3), int))
     with pytest.raises(TypeError, match="integer labels, not float64"):
         evaluate(REFERENCE.astype(float), REFERENCE)
+
+
+def test_what_is_not_finite_never_counts():
+    truth = np.array([[0, 0, 1, 1, 0, 1, 1, 1]])
+    probability = np.array([[0.1, 0.2, 0.8, 0.9, np.nan, np.nan, np.inf, -np.inf]])
+    assert evaluate(truth, probability) == evaluate(truth[:, :4], probability[:, :4])
+    both = np.stack([1 - probability, probability])
+    scores = evaluate(truth, both)
+    assert scores["dice"] == scores["accuracy"] == 1
+    assert np.isnan(evaluate(truth, np.full(truth.shape, np.nan))["dice"])
+
+
+def test_masked_pixels_do_not_count():
+    hidden = np.ma.masked_array(MASK, MASK != REFERENCE)
+    assert evaluate(REFERENCE, hidden)["dice"] == 1
+    assert evaluate(np.ma.masked_array(REFERENCE, MASK != REFERENCE), MASK)["dice"] == 1
+
+
+def test_large_labels_and_lazy_arrays_count_alike():
+    large = np.array([[0, 2**63 + 5], [2**63 + 6, 2**63 + 5]], np.uint64)
+    assert evaluate(large, large)["dice"] == 1
+    assert (
+        evaluate(large, large[::-1])["dice"] == evaluate(large % 2**63, large[::-1] % 2**63)["dice"]
+    )
+    lazy = [da.from_array(array, chunks=1) for array in (large, large[::-1])]
+    assert str(evaluate(*lazy)) == str(evaluate(large, large[::-1]))

@@ -76,7 +76,7 @@ def _map_lazily(function, array, depth, dtype, whole_axes, leading):
 
     array = array.rechunk(dict.fromkeys(whole_axes, -1))
     depth = [
-        0 if len(sizes) == 1 else min(int(reach), length)
+        0 if len(sizes) == 1 or not array.size else min(int(reach), length)
         for reach, sizes, length in zip(
             np.broadcast_to(depth, array.ndim), array.chunks, array.shape
         )

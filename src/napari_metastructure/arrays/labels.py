@@ -31,6 +31,8 @@ def as_labels(labels, name="Labels"):
     ValueError
         If there is a value that 64 bits do not hold.
     """
+    if np.ma.isMaskedArray(labels):
+        raise TypeError(f"{name} cannot be a masked array; fill it first, as with filled(-1).")
     labels = as_array(labels)
     if labels.dtype.kind in "biu":
         return labels
@@ -134,11 +136,15 @@ def count_classes(labels, ignore_label=None):
 
 def _summed_counts(found):
     values, where = np.unique(np.concatenate([f[0] for f in found]), return_inverse=True)
-    return values, np.bincount(where, np.concatenate([f[1] for f in found]), values.size)
+    counts = np.zeros(values.size, np.int64)
+    np.add.at(counts, where, np.concatenate([f[1] for f in found]))
+    return values, counts
 
 
 def _count(labels):
     low, top = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if top >= 2**63:
+        raise ValueError(f"Labels must be smaller than 2**63, not {top}.")
     zeros, ones = labels.size - np.count_nonzero(labels), np.count_nonzero(labels == top)
     if low == 0 < top and zeros + ones == labels.size:  # a binary mask, the usual case
         values, counts = np.array([0, top]), np.array([zeros, ones])

@@ -1,17 +1,20 @@
 """Which values the classes of labels have, and which parameters of noise are allowed."""
 
-import math
-
 import numpy as np
 
 from napari_metastructure.arrays.labels import count_classes
 
 __all__ = [
+    "MOST_VALUES",
     "Fixed",
+    "check_classes",
     "check_fractions",
+    "check_label",
     "check_matrix",
+    "check_number",
     "check_radius",
     "check_share",
+    "check_whole",
     "class_values",
     "fits",
     "matrix_classes",
@@ -21,12 +24,16 @@ __all__ = [
 ]
 
 
+MOST_VALUES = 2**16
+LARGEST_RADIUS = 1_000_000
+
+
 class Fixed:
     """Marks the pixels that an operation must leave alone; None where there are none."""
 
     def __init__(self, ignore_label=None, classes=None):
-        self.ignored = {-1, ignore_label} - {None}
-        self.classes = None if classes is None else np.atleast_1d(np.asarray(classes, int))
+        self.ignored = {-1, check_label(ignore_label)} - {None}
+        self.classes = None if classes is None else check_classes(classes)
 
     def __call__(self, labels):
         """Where they are in a block, as an array of bool; None if there are none."""
@@ -65,11 +72,12 @@ def values_of(numbers, values):
 
 def class_values(labels, num_classes, ignore_label):
     """Sorted values of the classes, at least two, in the type of the labels."""
-    present = count_classes(labels, ignore_label)[0]
+    present = count_classes(labels, check_label(ignore_label))[0]
     if num_classes is None:
         values = np.union1d(present, [0])
         values = np.array([0, 1]) if values.size == 1 else values
     else:
+        check_whole("num_classes", num_classes, 2, MOST_VALUES)
         _check_top(present, num_classes, f"num_classes is {num_classes}")
         values = np.arange(num_classes)
     return _cast(values, labels.dtype)
@@ -98,17 +106,53 @@ def _cast(values, dtype):
     return values.astype(dtype)
 
 
+def check_label(value, name="ignore_label"):
+    """A label value, or None; or a TypeError."""
+    return None if value is None else check_whole(name, value, -(2**63), 2**63 - 1)
+
+
+def check_classes(classes):
+    """Label values as an array, or a TypeError."""
+    found = np.atleast_1d(np.asarray(classes))
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "biu"):
+        raise TypeError(f"classes must be a list of label values, not {_short(classes)}.")
+    return found.astype(int)
+
+
+def check_number(name, value):
+    """A real number, or a TypeError."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, not {_short(value)}.")
+    return value
+
+
+def check_whole(name, value, lowest, highest):
+    """A whole number within bounds, as an int, or an error that says what is wrong."""
+    if not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, not {_short(value)}.")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} must lie between {lowest} and {highest}, not {value}.")
+    return int(value)
+
+
+def _short(value):
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def check_share(name, value):
     """A number from 0 to 1 as a float, or a ValueError."""
-    if not 0 <= value <= 1:
+    if not 0 <= check_number(name, value) <= 1:
         raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
     return float(value)
 
 
 def check_radius(radius, name="radius"):
-    """A finite number, 0 or more, as a float, or a ValueError."""
-    if not 0 <= radius < math.inf:
-        raise ValueError(f"{name} must be a non-negative number of pixels, not {radius}.")
+    """A number from 0 to a million as a float, or a ValueError."""
+    if not 0 <= check_number(name, radius) <= LARGEST_RADIUS:
+        raise ValueError(
+            f"{name} must be a non-negative number of pixels, at most a million, not {radius}."
+        )
     return float(radius)
 
 
@@ -116,7 +160,7 @@ def check_matrix(matrix):
     """A noise transition matrix as a float array, or a ValueError that says what is wrong."""
     if matrix is None:
         raise ValueError("transition noise needs a matrix, one row per true class.")
-    matrix = np.array(matrix, float)
+    matrix = _floats("A transition matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"A transition matrix must be square, not of shape {matrix.shape}.")
     if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
@@ -128,13 +172,21 @@ def check_matrix(matrix):
     return matrix
 
 
+def _floats(name, values):
+    try:
+        return np.array(values, float)
+    except (ValueError, TypeError):
+        raise TypeError(f"{name} must hold numbers, not {_short(values)}.") from None
+
+
 def check_fractions(fractions):
     """Shares of the classes as a float array, or a ValueError that says what is wrong."""
     if np.ndim(fractions) == 0:
+        fractions = fractions.item() if isinstance(fractions, np.ndarray) else fractions
         share = check_share("fractions", fractions)
         return np.array([1 - share, share])
-    fractions = np.array(fractions, float)
-    if fractions.ndim != 1 or not (fractions >= 0).all():
+    fractions = _floats("fractions", fractions)
+    if fractions.ndim != 1 or not fractions.size or not (fractions >= 0).all():
         raise ValueError("fractions must be a list of shares, none negative, one per class.")
     if abs(fractions.sum() - 1) > 1e-6:
         raise ValueError(f"fractions must sum to 1, not {fractions.sum():g}.")

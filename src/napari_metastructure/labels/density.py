@@ -390,6 +390,8 @@ def _bell(sigma):
 def _running_sum(array, half, axis):
     """Sum over 2 * half + 1 pixels along an axis, fewer at the border; exact, in uint32."""
     size = array.shape[axis]
+    if not array.size:
+        return np.zeros(array.shape, np.uint32)
     half = min(half, size - 1)
     total = np.moveaxis(_cumulative(array, axis), axis, 0)
     out = np.empty_like(total)

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_metastructure.arrays.blocks import as_array, sum_blocks
 from napari_metastructure.arrays.labels import check_labels, count_classes
-from napari_metastructure.labels.classes import check_fractions, check_matrix
+from napari_metastructure.labels.classes import check_fractions, check_matrix, check_whole
 from napari_metastructure.labels.noise import specs
 
 __all__ = [
@@ -58,7 +58,7 @@ def of(spec, num_classes, *, fractions=None):
         For perturbations (shift, dilate, erode, skeletonize), which have no matrix of their own,
         and for specs that do not fit the number of classes.
     """
-    matrix = np.eye(num_classes)
+    matrix = np.eye(check_whole("num_classes", num_classes, 1, MOST_CLASSES))
     if fractions is not None:
         fractions = check_fractions(fractions)
     for step in specs(spec):
@@ -103,16 +103,14 @@ def count(clean, noisy, num_classes=None, *, ignore_label=None):
         If the shapes differ, labels lie outside the classes, or there are more than 1000 classes.
     """
     clean, noisy = check_labels(clean), check_labels(noisy)
-    if clean.shape != noisy.shape:
-        raise ValueError(
-            f"Clean and noisy labels must have one shape, not {clean.shape} and {noisy.shape}."
-        )
+    _check_shapes(clean, noisy)
     tops = [count_classes(labels, ignore_label)[0] for labels in (clean, noisy)]
     if num_classes is None:
         binary = all(np.count_nonzero(values) <= 1 for values in tops)
         num_classes = 2 if binary else 1 + max(values.max(initial=0) for values in tops)
     else:
         binary = False
+        check_whole("num_classes", num_classes, 1, MOST_CLASSES)
     top = -1 if binary else max(values.max(initial=0) for values in tops)
     if top >= num_classes:
         raise ValueError(f"Labels must lie between 0 and {num_classes - 1}, not {top}.")
@@ -221,10 +219,21 @@ def rank(matrix, counts=None):
     if counts is None:
         values = np.linalg.svd(rows, compute_uv=False)
         return int((values > 1e-6).sum())
-    total = np.asarray(counts, float)
-    total = (total.sum(1) if total.ndim == 2 else total)[known][:, None]
+    total = _totals(counts, len(matrix))[known][:, None]
     values = np.linalg.svd(rows * np.sqrt(total), compute_uv=False)
     return int((values > 3 * np.sqrt(_variance(rows, total).sum())).sum())
+
+
+def _totals(counts, size):
+    """Pixels counted per row, given per row or per entry."""
+    try:
+        total = np.asarray(counts, float)
+    except (ValueError, TypeError):
+        total = np.array(np.nan)
+    total = total.sum(1) if total.ndim == 2 else total
+    if total.ndim != 1 or len(total) != size or not (total >= 0).all():
+        raise ValueError(f"counts must hold the numbers of pixels of {size} classes.")
+    return total
 
 
 def _variance(rows, total):
@@ -297,7 +306,8 @@ def verdict(matrix, counts=None, *, displacement=0):
     elif displacement:
         kind, text = "bent", f"Bent: borders moved by about {_pixels(displacement)}."
     elif left < size:
-        merged = tuple(tuple(known[group].tolist()) for group in _equal_rows(rows, known, counts))
+        groups = _equal_rows(rows, known, counts, len(matrix))
+        merged = tuple(tuple(known[group].tolist()) for group in groups)
         return Verdict("merged", _merged_text(merged, left, size), left, size, merged)
     else:
         kind, text = _full_rank(rows, known)
@@ -329,12 +339,11 @@ def _kept_text(rows):
     return text + "."
 
 
-def _equal_rows(rows, known, counts):
+def _equal_rows(rows, known, counts, size):
     """Groups of two or more rows that do not differ beyond the counting error."""
     error = np.full(len(rows), 1e-6)
     if counts is not None:
-        total = np.asarray(counts, float)
-        total = (total.sum(1) if total.ndim == 2 else total)[known][:, None]
+        total = _totals(counts, size)[known][:, None]
         error = 3 * np.sqrt(_variance(rows, total).sum(1) / total[:, 0])
     groups, free = [], list(range(len(rows)))
     while free:
@@ -417,6 +426,7 @@ def displacement(clean, noisy, *, ignore_label=None, spatial_dims=2):
     move.
     """
     clean, noisy = check_labels(clean, spatial_dims), check_labels(noisy, spatial_dims)
+    _check_shapes(clean, noisy)
     values = count_classes(clean, ignore_label)[0]
 
     def on_block(clean, noisy):
@@ -461,6 +471,13 @@ def _excess(pixels, changed):
     return (excess.sum() / excess.max(), (excess * pixels).sum()) if excess.any() else (0, 0)
 
 
+def _check_shapes(clean, noisy):
+    if clean.shape != noisy.shape:
+        raise ValueError(
+            f"Clean and noisy labels must have one shape, not {clean.shape} and {noisy.shape}."
+        )
+
+
 def both_known(clean, noisy, ignore_label):
     """Pixels that are ignored in neither of two numpy arrays."""
     known = (clean != -1) & (noisy != -1)
@@ -488,7 +505,13 @@ def _hang_together(clean, noisy, ignore_label):
 
 
 def _checked(matrix):
-    matrix = np.array(matrix, float)
+    """A matrix whose rows may be NaN, for classes without pixels, or an error."""
+    try:
+        matrix = np.array(matrix, float)
+    except (ValueError, TypeError):
+        matrix = np.array(np.nan)
+    if matrix.ndim != 2 or not matrix.size:
+        return check_matrix(matrix)
     unknown = np.isnan(matrix).all(-1, keepdims=True)
     check_matrix(np.where(unknown, 1 / matrix.shape[-1], matrix))
     return matrix
