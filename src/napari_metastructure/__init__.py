@@ -7,7 +7,6 @@ neither torch nor Qt.
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 try:
     from napari_metastructure._version import version as __version__
@@ -44,7 +43,7 @@ __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
 class _Package(ModuleType):
     """Importing the folder `sweep` must not put it in the place of the function `sweep`."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name, value):
         if not (name in _NAMES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
@@ -52,7 +51,7 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name):
     if name in _MODULES:
         return import_module(f"{__name__}.{_MODULES[name]}.{name}")
     if name in _NAMES:
@@ -60,5 +59,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
+def __dir__():
     return __all__

@@ -201,7 +201,7 @@ def test_failures_are_one_sentence_and_a_code(folder):
         (1, ["corrupt", "empty", "-o", "a.tif", *flip], "no image in the folder"),
         (1, ["corrupt", "nowhere", "-o", "a.tif", *flip], "no file or folder"),
         (1, ["corrupt", "masks", "-o", "no/a.tif", *flip], "no folder"),
-        (1, ["corrupt", "masks", "-o", "masks", *flip], "exists already"),
+        (1, ["corrupt", "masks", "-o", "images", *flip], "exists already"),
         (1, ["corrupt", "masks/0.tif", "-o", "masks/0.tif", "--overwrite", *flip], "what the run"),
         (1, ["train", "images", "-o", "n.safetensors"], "There are no labels"),
         (1, ["predict", "m.safetensors", "images", "-o", "a.tif"], "is damaged"),

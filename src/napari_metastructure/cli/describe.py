@@ -1,12 +1,12 @@
 """What is in a file: an image, a model or a record, in a few lines."""
 
-import json
 import warnings
 from pathlib import Path
 
-from napari_metastructure.cli.run import MODEL
 from napari_metastructure.files.names import folder_layout
 from napari_metastructure.files.read import read, read_pair
+from napari_metastructure.files.records import read_record
+from napari_metastructure.files.results import MODEL
 
 __all__ = ["describe"]
 
@@ -82,9 +82,7 @@ def _model(path):
 
 
 def _record(path):
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or "operation" not in record:
-        raise ValueError(f"{path} is no record of a run of this program.")
+    record = read_record(path)
     lines = [f"{record['operation']} on {record.get('started')}, {record.get('seconds')} s"]
     for kind in ("inputs", "outputs"):
         for role, known in record.get(kind, {}).items():

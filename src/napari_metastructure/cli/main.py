@@ -1,6 +1,7 @@
 """The command line: ``napari-metastructure``."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -15,6 +16,9 @@ from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.sweep.configs import SweepConfig
 
 __all__ = ["main"]
+
+_OTHER_FORMATS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".pkl", ".json", ".zip", ".zarr", ".npy"}
+_OTHER_FORMATS |= {".tif", ".tiff", ".png"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -115,7 +119,7 @@ def train(images, labels, model, validation_images, validation_labels, noise, co
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
     options = {"noise": known_noise(noise, labels)}
-    perform("train", inputs, {"model": expect_ending(model)}, config, options, **common)
+    perform("train", inputs, {"model": model_path(model)}, config, options, **common)
 
 
 @commands.command()
@@ -171,7 +175,7 @@ def segment(images, output, probabilities, model, labels, strokes, config, **com
     """
     inputs = {"images": images, "labels": labels, "strokes": strokes}
     outputs = {"output": output, "probabilities": probabilities}
-    outputs["model"] = expect_ending(model) if model else None
+    outputs["model"] = model_path(model) if model else None
     perform("segment", inputs, outputs, config, {}, **common)
 
 
@@ -236,7 +240,7 @@ def compare(reference, prediction, output, ignore_label, **common):
 @config_options(SweepConfig)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def sweep(images, labels, output, validation_images, validation_labels, config, quiet):
-    """Train on LABELS under growing noise, to see how good they must be.
+    """Train on LABELS under growing noise: how good must the annotation be?
 
     The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
     page that opens offline (sweep.html). The same command goes on with a sweep that was broken off.
@@ -316,11 +320,12 @@ def demo(output, sample, epochs):
     run(output, sample, epochs)
 
 
-def expect_ending(model):
-    """The path of a model, if it has the ending that says so."""
-    if not str(model).endswith(".safetensors"):
-        raise click.UsageError(f"{model} should end in .safetensors.")
-    return model
+def model_path(typed):
+    """The path of a model to be saved; the name of another format is refused."""
+    ending = Path(typed).suffix.lower()
+    if ending in _OTHER_FORMATS:
+        raise click.UsageError(f"{typed} should end in .safetensors, not in {ending}.")
+    return typed
 
 
 def main(arguments=None):

@@ -1,17 +1,22 @@
 """The operations of the command line, on files: each takes a `Run` and fills its outputs."""
 
 import json
+import os
+import shutil
 import tempfile
+from pathlib import Path
 
 import numpy as np
 
 from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.cli.options import read_settings
-from napari_metastructure.cli.run import Run, carry_out, record_path
+from napari_metastructure.cli.run import Run, carry_out
+from napari_metastructure.files.errors import writing
 from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.outputs import check_apart, reserve
 from napari_metastructure.files.pixels import LAZY
-from napari_metastructure.files.write import check_new, in_place_of
+from napari_metastructure.files.results import own_record
 
 __all__ = ["OPERATIONS", "known_noise", "perform", "sweep"]
 
@@ -24,6 +29,7 @@ def corrupt(run):
         seed = np.random.SeedSequence().entropy % 2**32
         run.config = type(run.config).of(run.config, seed=seed)
     labels = run.read("labels", missing="fill")
+    run.check_form(labels)
     noisy = [
         noise.corrupt(array, _other_seed(run.config, i)) for i, array in enumerate(labels.arrays)
     ]
@@ -51,6 +57,7 @@ def segment(run):
 
     images, labels = run.read("images"), run.read("labels", missing="fill")
     strokes = run.read("strokes", missing="fill")
+    run.check_form(images)
     _use_channels(run, images)
     labels = None if labels is None else labels.data
     strokes = None if strokes is None else strokes.data
@@ -79,6 +86,7 @@ def predict(run):
     options = {name: value for name, value in run.options.items() if value is not None}
     options.pop("scheduler", None)
     images = run.read("images")
+    run.check_form(images)
     model = load_model(run.inputs["model"], options.pop("device", "auto"))
     if "threshold" in options:
         model.threshold, model.threshold_source = options.pop("threshold"), "set by hand"
@@ -125,6 +133,9 @@ def _target(run, role, shape, dtype, like):
     if np.prod(shape, dtype=float) * dtype.itemsize <= LAZY:
         return np.zeros(shape, dtype)
     file = tempfile.TemporaryFile(dir=run.outputs[role].parent)  # noqa: SIM115, np.memmap has it
+    if hasattr(os, "posix_fallocate"):  # a disk that is full later would end the process
+        with writing(run.outputs[role]):
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * dtype.itemsize)
     return np.memmap(file, dtype, shape=shape)
 
 
@@ -143,6 +154,7 @@ def density(run):
     from napari_metastructure.labels import density, transition
 
     labels, clean = run.read("labels", missing="fill"), run.read("clean", missing="fill")
+    run.check_form(labels)
     window = run.config.model_dump(exclude={"radius"})
     maps, within = [], []
     pairs = zip(labels.arrays, clean.arrays if clean else [None] * len(labels.arrays))
@@ -174,9 +186,10 @@ def compare(run):
     result = {"scores": found.scores, "classes": found.classes, "matrix": found.matrix.tolist()}
     result |= {"verdict": str(found.verdict), "kept": found.kept, "sentences": found.sentences}
     run.facts["result"] = result
-    if "output" in run.outputs and run.is_main:
-        text = json.dumps(result, indent=1)
-        run.outputs["output"].write_text(text, encoding="utf-8")
+    if "output" in run.results:
+        draft = run.results["output"].draft
+        with writing(draft):
+            draft.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 OPERATIONS = {
@@ -192,6 +205,8 @@ def perform(run):
     ValueError, TypeError, OSError, RuntimeError
         With one sentence for the user.
     """
+    if run.operation not in OPERATIONS:
+        raise ValueError(f"There is no operation {run.operation!r}.")
     return carry_out(run, OPERATIONS[run.operation])
 
 
@@ -199,14 +214,19 @@ def sweep(inputs, folder, config, quiet):
     """A sweep in a folder, where the runs that are done count; returns the `Sweep`."""
     from napari_metastructure.sweep.sweep import sweep
 
-    run = Run("sweep", inputs, {}, config, quiet=quiet)
+    run, folder = Run("sweep", inputs, {}, config, quiet=quiet), Path(folder).expanduser()
+    for source in run.inputs.values():
+        check_apart(folder, source)
     images, labels = run.read_pair()
     validation = _validation(run)
-    job = sweep(images.data, labels.data, config, folder=folder, **validation)
-    found = run.watch(job).value
-    sources = {role: fingerprint(source) for role, source in run.inputs.items()}
-    found.record["inputs"] = sources
-    found.save(folder)
+    reserved = reserve(folder)
+    try:
+        job = sweep(images.data, labels.data, config, folder=folder, **validation)
+        found = run.watch(job).value
+        found.record["inputs"] = {role: fingerprint(s) for role, s in run.inputs.items()}
+        found.save(folder)
+    finally:
+        shutil.rmtree(reserved, ignore_errors=True)
     return found
 
 
@@ -225,7 +245,7 @@ def known_noise(source, labels):
     Parameters
     ----------
     source : path, "none" or None
-        None: look for the record beside the labels.
+        None: look for the record beside the labels; it counts if it is of these.
     labels : path
     """
     from napari_metastructure.labels.noise import NoiseSpec
@@ -233,11 +253,8 @@ def known_noise(source, labels):
     if source == "none":
         return None
     if source is None:
-        beside = record_path(labels)
-        if not beside.is_file():
-            return None
-        record = json.loads(beside.read_text(encoding="utf-8"))
-        if record.get("operation") != "corrupt":
+        record = own_record(labels) if isinstance(labels, (str, os.PathLike)) else None
+        if record is None or record["operation"] != "corrupt":
             return None
         return NoiseSpec(**record["config"]).model_dump(mode="json")
     return NoiseSpec(**read_settings(source)).model_dump(mode="json")
@@ -264,10 +281,12 @@ def _take_model(run, done):
     left_out = ("operation", "started", "seconds", "versions", "noise")
     run.facts |= {name: value for name, value in record.items() if name not in left_out}
     run.facts["loss"] = done.history["loss"]
-    if "model" in run.outputs and run.is_main:
-        path = check_new(run.outputs["model"], overwrite=run.overwrite)
-        with in_place_of(path) as temporary:
-            done.model.save(temporary)
+    if "model" in run.results:
+        if not run.facts.get("steps", 1):
+            raise ValueError(
+                "The training was stopped before its first step, so that there is no model."
+            )
+        done.model.save(run.results["model"].draft)
 
 
 def _like_source(arrays, pixels):

@@ -1,6 +1,5 @@
 """Repeat a run from its record, and say whether the result is the same."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_metastructure.cli.operations import perform
-from napari_metastructure.cli.run import MODEL, Run, result_digest
+from napari_metastructure.cli.run import Run
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.read import read
+from napari_metastructure.files.records import read_record
+from napari_metastructure.files.results import MODEL, result_digest
 
 __all__ = ["Replayed", "replay"]
 
@@ -64,7 +65,13 @@ def replay(path, *, keep=None, quiet=False):
             {**record["options"], "scheduler": None},
             quiet=quiet,
         )
-        again = perform(run)
+        try:
+            again = perform(run)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"[:200]
+            raise ValueError(
+                f"{path} does not tell of a run that can be repeated ({reason})."
+            ) from error
         lines += _other_circumstances(record, again)
         if record["stopped"]:
             lines.append("The recorded run was stopped early, so the whole run may differ.")
@@ -77,13 +84,7 @@ def replay(path, *, keep=None, quiet=False):
 
 
 def _read(path):
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a record ({error}).") from None
-    keys = {"operation", "config", "options", "inputs", "outputs", "versions"}
-    if not isinstance(record, dict) or not keys <= record.keys():
-        raise ValueError(f"{path} is no record of a run of this program.")
+    record = read_record(path)
     if not record["outputs"]:
         raise ValueError(f"{path} tells of a run that wrote nothing to compare with.")
     return record

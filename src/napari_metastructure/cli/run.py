@@ -1,6 +1,5 @@
 """A run of one operation on files: what goes in, what comes out, and the record of it."""
 
-import json
 import os
 import platform
 import sys
@@ -16,16 +15,18 @@ import numpy as np
 
 from napari_metastructure import __version__
 from napari_metastructure.arrays.blocks import is_lazy
-from napari_metastructure.files.fingerprint import digest, fingerprint
-from napari_metastructure.files.names import paths_of
-from napari_metastructure.files.pixels import in_planes
+from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.names import paths_of, stem
+from napari_metastructure.files.outputs import Output, check_apart, image_path, with_ending
+from napari_metastructure.files.pixels import Pixels, in_planes
 from napari_metastructure.files.read import read, read_labels, read_pair
-from napari_metastructure.files.write import check_new, create_zarr, write
+from napari_metastructure.files.results import MODEL, result_digest
+from napari_metastructure.files.write import check_names, create_zarr, save
 
-__all__ = ["MODEL", "Run", "carry_out", "record_path", "result_digest"]
+__all__ = ["Run", "carry_out"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
-MODEL = ".safetensors"
+_SCORES = ".json"
 _LABELS = ("labels", "clean", "reference", "validation_labels")
 
 
@@ -55,6 +56,8 @@ class Run:
         Ended early by the user; not all of the output was made.
     client : distributed.Client, optional
         While the run goes on, of the scheduler in its options.
+    results : dict of {str: Output}
+        While the run goes on, where its outputs are made.
     """
 
     operation: str
@@ -68,10 +71,23 @@ class Run:
     stopped: bool = False
     partial: bool = False
     client: object = None
+    results: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.inputs = {name: value for name, value in self.inputs.items() if value}
-        self.outputs = {name: Path(value) for name, value in self.outputs.items() if value}
+        self.outputs = {
+            role: self._named(role, value) for role, value in self.outputs.items() if value
+        }
+
+    def _named(self, role: str, path) -> Path:
+        """The path of an output, with the ending that is missing; others are refused."""
+        if self.is_image(role):
+            return image_path(path)
+        return with_ending(path, MODEL if role == "model" else _SCORES)
+
+    def is_image(self, role: str) -> bool:
+        """Whether an output is pixels, not a model or scores."""
+        return role != "model" and self.operation != "compare"
 
     @property
     def is_main(self):
@@ -117,14 +133,32 @@ class Run:
         """Whether an output is written block by block, while it is made."""
         return role in self.outputs and self.outputs[role].suffix == ".zarr"
 
+    def check_form(self, like: Pixels) -> None:
+        """Refuse outputs that cannot take what the images give, before the work.
+
+        Raises
+        ------
+        ValueError
+            If arrays of several shapes are to go to one file, or two results to one name.
+        """
+        for role, path in self.outputs.items():
+            if not self.is_image(role):
+                continue
+            if isinstance(like.data, list) and path.suffix:
+                raise ValueError(
+                    f"The images differ in shape, so that they do not fit in one file: give "
+                    f"{path.name} no ending, to be a folder."
+                )
+            if not path.suffix:
+                check_names(like.names)
+
     def create(self, role, shape, dtype, like):
         """A new OME-Zarr image for an output."""
-        path = self.outputs[role].resolve()
-        return create_zarr(path, shape, dtype, like=like, overwrite=self.overwrite)
+        return create_zarr(self.results[role].draft, shape, dtype, like=like)
 
     def write(self, role, data, like=None):
         """Write an output, if it is wanted; lazy data to OME-Zarr block by block."""
-        if role not in self.outputs or not self.is_main:
+        if role not in self.results:
             return
         if is_lazy(data) and self.streams(role):
             from napari_metastructure.jobs.cluster import store
@@ -133,10 +167,13 @@ class Run:
             out = self.create(role, data.shape, dtype, like)
             out.record = self.brief()
             last = self.watch(store(data, out, self.client, activity="writing"))
+            if self.partial:  # what it was made of
+                out.complete = False
+                out.note(out.record)
             self.partial = self.partial or last.stopped
             return
-        record, overwrite = self.brief(), self.overwrite
-        write(self.outputs[role], data, like=like, record=record, overwrite=overwrite)
+        complete, draft = not self.partial, self.results[role].draft
+        save(draft, data, like=like, record=self.brief(), complete=complete)
 
     def brief(self):
         """The record without what is known only at the end, for the inside of a file."""
@@ -163,74 +200,84 @@ def carry_out(run, work):
     ValueError, TypeError, OSError, RuntimeError
         With one sentence for the user.
     """
-    _check_outputs(run)
     inputs = {}
-    if run.is_main:
-        inputs = {role: fingerprint(source) for role, source in run.inputs.items()}
-    started, clock = datetime.now(), time.perf_counter()
-    with _warnings_as_lines(run), _connected(run):
-        work(run)
-    record = {
-        **run.brief(),
-        "options": run.options,
-        "inputs": inputs,
-        "outputs": {},
-        "stopped": run.stopped,
-        "partial": run.partial,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 2),
-        "versions": _versions(),
-    }
-    record.setdefault("device", "cpu")
-    if run.is_main:
-        record["outputs"] = {
-            role: {"path": str(path.resolve()), "digest": result_digest(path)}
-            for role, path in run.outputs.items()
+    with _warnings_as_lines(run), _results(run):
+        if run.is_main:
+            inputs = {role: fingerprint(source) for role, source in run.inputs.items()}
+        started, clock = datetime.now(), time.perf_counter()
+        with _connected(run):
+            work(run)
+        record = {
+            **run.brief(),
+            "options": run.options,
+            "inputs": inputs,
+            "outputs": {},
+            "stopped": run.stopped,
+            "partial": run.partial,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 2),
+            "versions": _versions(),
         }
-        for path in run.outputs.values():
-            _write_record(path, record)
+        record.setdefault("device", "cpu")
+        _give_names(run, record)
     return record
 
 
-def record_path(output):
-    """Where the record of an output lies."""
-    output = Path(output)
-    return output.with_name(f"{output.name}.record.json")
+def _give_names(run, record):
+    """Rename each result, with the record that tells of all of them."""
+    digests = {role: result_digest(result.draft) for role, result in run.results.items()}
+    for role, result in run.results.items():
+        path = result.settle(run.partial)
+        record["outputs"][role] = {"path": os.path.abspath(path), "digest": digests[role]}
+    for role, result in run.results.items():
+        result.commit(record)
+        if result.path != run.outputs[role]:
+            run.say(f"Note: {run.outputs[role]} stays as it is.")
+        run.outputs[role] = result.path
 
 
-def result_digest(path):
-    """SHA-256 of what a result holds, whatever else is in the file: pixels, weights or scores."""
-    path = Path(path)
-    if path.suffix == MODEL:
-        import hashlib
-
-        from safetensors.numpy import load_file
-
-        total = hashlib.sha256()
-        for name, weights in sorted(load_file(path).items()):
-            total.update(f"{name} {weights.shape} {weights.dtype}".encode())
-            total.update(weights.tobytes())
-        return total.hexdigest()
-    if path.suffix == ".json":
-        return fingerprint(path)["sha256"]
-    return digest(read(path, missing="fill"))
-
-
-def _check_outputs(run):
-    """Outputs are new, and none is an input."""
-    sources = set()
-    for source in run.inputs.values():
-        sources.update(path.resolve() for path in paths_of(source))
-    for path in run.outputs.values():
-        if path.resolve() in sources:
-            raise ValueError(f"{path} is what the run reads; give the result another name.")
-        if run.is_main:
-            check_new(path, overwrite=run.overwrite)
+@contextmanager
+def _results(run):
+    """The places of all outputs, checked before the work, and given free after it."""
+    if not run.is_main:
+        yield
+        return
+    _check_plan(run)
+    try:
+        for role, path in run.outputs.items():
+            run.results[role] = Output(path, overwrite=run.overwrite, of_a_run=True)
+        yield
+    except Exception as error:
+        text = str(error)
+        for result in run.results.values():
+            if result.keep_started():
+                run.say(f"What was made so far is kept in {result.path}, marked as partial.")
+                text = text.replace(str(result.draft), str(result.path))
+        if text == str(error):
+            raise
+        raise RuntimeError(text) from error
+    finally:
+        for result in run.results.values():
+            result.discard()
 
 
-def _write_record(output, record):
-    with open(record_path(output), "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1, default=str)
+def _check_plan(run):
+    """Outputs are apart from all that is read, and from each other."""
+    places = {}
+    for role, path in run.outputs.items():
+        for source in run.inputs.values():
+            check_apart(path, source, is_image=run.is_image(role))
+        place = path.parent.resolve() / path.name
+        for other, known in places.items():
+            if place == other or place in other.parents or other in place.parents:
+                raise ValueError(f"{path} and {known} are both results; give each its own name.")
+        places[place] = path
+        if run.is_image(role) and not path.suffix and "images" in run.inputs:
+            check_names([stem(found) for found in paths_of(run.inputs["images"])])
+        if path.suffix == ".zarr":
+            from napari_metastructure.files.ome_zarr import require_zarr
+
+            require_zarr()
 
 
 def _versions():

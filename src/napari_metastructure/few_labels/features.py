@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ _DIFFERENCE = 1  # reach of a central difference, in pixels
 
 
 @dataclass(frozen=True)
-class Features:  # numpydoc ignore=PR02
+class Features:
     """Filters at several scales, for planes or volumes with or without channels.
 
     For each channel and scale: the Gaussian; from 0.7 pixels on also the gradient's magnitude, the
@@ -80,8 +79,7 @@ class Features:  # numpydoc ignore=PR02
             for part, around in zip(box, padded)
         )
         mean, deviation = moments
-        place: Any = (..., *padded)
-        pixels = np.asarray(image[place], dtype=np.float32)
+        pixels = np.asarray(image[(..., *padded)], dtype=np.float32)
         pixels = ((pixels - mean) / deviation).astype(np.float32, copy=False)
         channels = pixels.reshape(-1, *pixels.shape[-self.spatial_dims :])
         size = [part.stop - part.start for part in box]

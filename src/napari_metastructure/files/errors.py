@@ -1,11 +1,13 @@
 """What the file system and the libraries of formats say, as sentences that name the file."""
 
 import errno
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["Unreadable", "reading", "sentence", "writing"]
 
+_DRAFT = re.compile(r"(?:\.([^/\\]+)\.part[/\\])+(?=\1)")  # see `outputs.Output.draft`
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -16,6 +18,8 @@ class Unreadable(ValueError):
 def sentence(error):
     """What an exception says, without the number that the system gives it.
 
+    A result that is being made is called by the name that it is to have.
+
     Parameters
     ----------
     error : Exception
@@ -24,8 +28,15 @@ def sentence(error):
     -------
     str
     """
+    return _DRAFT.sub("", _said(error))
+
+
+def _said(error):
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
+    if error.errno in _FULL and not error.strerror.endswith("."):
+        where = error.filename or "the result"
+        return f"The disk is full: {where} could not be written; make room and try again."
     if error.strerror.endswith("."):
         return error.strerror
     return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
@@ -93,7 +104,7 @@ def writing(path, kept=""):
 def _told(error, path, kept):
     if error.errno is None or str(error.strerror).endswith("."):  # a sentence already
         return error
-    kind = OSError
+    kind, path = OSError, _DRAFT.sub("", str(path))
     if error.errno in _FULL:
         message = f"The disk is full: {path} could not be written; "
         message += f"{kept or 'make room and try again'}."

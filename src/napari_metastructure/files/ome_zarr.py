@@ -11,6 +11,7 @@ that is for the caller to say (`open_image`, ``missing``).
 """
 
 import errno
+import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,21 @@ import numpy as np
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.units import ome_name
 
-__all__ = ["ZarrImage", "create_image", "missing_chunks", "open_image"]
+__all__ = [
+    "ZarrImage",
+    "create_image",
+    "is_own",
+    "missing_chunks",
+    "open_image",
+    "own_mark",
+    "require_zarr",
+]
 
 _RECORD = "napari_metastructure"
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _LARGEST_SIDE = 1024  # of a chunk, in pixels
+_MOST_LEVELS = 8
 _KEPT = "what was written so far is kept, marked as partial"
 
 
@@ -68,22 +78,18 @@ class ZarrImage:
 
     @property
     def shape(self):
-        """Shape of the array."""
         return self.array.shape
 
     @property
     def dtype(self):
-        """Type of the array's numbers."""
         return self.array.dtype
 
     @property
     def ndim(self):
-        """Number of axes."""
         return self.array.ndim
 
     @property
     def chunks(self):
-        """Shape of a chunk."""
         return self.array.chunks
 
     @property
@@ -148,7 +154,7 @@ def create_image(
     name : str, optional
         By default the name of the folder.
     overwrite : bool
-        Delete what is there; otherwise that is an error.
+        Replace an image that this program made; otherwise what is there is an error.
 
     Returns
     -------
@@ -166,15 +172,21 @@ def create_image(
     >>> image[0] = plane  # doctest: +SKIP
     >>> image.finish()  # doctest: +SKIP
     """
-    zarr = _zarr()
+    zarr = require_zarr()
     path, shape = _location(path), tuple(int(side) for side in shape)
     axes = _checked_axes(axes, len(shape))
     scale = _per_axis(scale, 1, shape)
     translation = _per_axis(translation, 0, shape)
     units = tuple(ome_name(unit) for unit in (units or [None] * len(shape)))
     name = name or Path(path).name.removesuffix(".zarr").removesuffix(".ome")
-    if not overwrite and "://" not in path and Path(path).exists():
-        raise FileExistsError(f"{path} already exists; choose another name.")
+    if "://" not in path and Path(path).exists():
+        if not overwrite:
+            raise FileExistsError(f"{path} already exists; choose another name.")
+        if not is_own(path):
+            raise FileExistsError(
+                f"{path} holds what this program did not make; it is not replaced: choose another "
+                "name, or remove it yourself."
+            )
     if chunks is None:
         chunks = [1] * (len(shape) - 2) + [min(side, _LARGEST_SIDE) for side in shape[-2:]]
     with writing(path, _KEPT):
@@ -240,6 +252,34 @@ def open_image(path, level=0, *, missing="error"):
         if reason:
             warnings.warn(reason, stacklevel=2)
     return image
+
+
+def own_mark(path):
+    """Our note on whether an image is complete, and its record; empty if it is not ours.
+
+    Parameters
+    ----------
+    path : path or str
+        Of a folder; it need not be there.
+
+    Returns
+    -------
+    dict
+    """
+    try:
+        described = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
+        mark = described["attributes"][_RECORD]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def is_own(path):
+    """Whether a folder holds an image that this program made, and nothing else."""
+    if not own_mark(path):
+        return False
+    levels = {str(level) for level in range(_MOST_LEVELS)}
+    return {item.name for item in Path(path).iterdir()} <= levels | {"zarr.json"}
 
 
 def missing_chunks(array):
@@ -378,7 +418,8 @@ def _location(path):
     return path if "://" in path else str(Path(path).expanduser())
 
 
-def _zarr():
+def require_zarr():
+    """The package zarr; an `ImportError` that says what to install if it is not there."""
     try:
         import zarr
     except ImportError:
@@ -390,7 +431,7 @@ def _zarr():
 
 def _open(path, mode):
     """The group or array at a path."""
-    zarr = _zarr()
+    zarr = require_zarr()
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"There is no file or folder {path}.")
     try:

@@ -18,6 +18,7 @@ from napari_metastructure.files.errors import Unreadable, reading
 from napari_metastructure.files.label_images import label_images, read_indexed
 from napari_metastructure.files.names import TIFF, is_zarr, pair_of, paths_of, stem
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
+from napari_metastructure.files.records import says_partial
 from napari_metastructure.files.tiff import read_tiff
 
 __all__ = ["read", "read_labels", "read_pair"]
@@ -92,13 +93,21 @@ def _read_all(source, missing, labels=False):
         part, files = _read_one(path, len(found), missing, labels)
         taken.update(files)
         paths.append(path)
-        parts.append(part)
+        parts.append(part if is_zarr(path) else _marked(path, part))
     return paths, parts
 
 
+def _marked(path, pixels):
+    """The pixels as partial, if a mark or the record beside them says so."""
+    return replace(pixels, complete=False) if says_partial(path, pixels) else pixels
+
+
 def _as_one(source, paths, parts):
-    is_one = isinstance(source, (str, os.PathLike)) and Path(source).expanduser() == paths[0]
-    return parts[0] if is_one else _stack(paths, parts)
+    if not isinstance(source, (str, os.PathLike)):
+        return _stack(paths, parts)
+    if Path(source).expanduser() == paths[0]:
+        return parts[0]
+    return _marked(source, _stack(paths, parts))
 
 
 def read_pair(source, labels=None, *, channel_axis=None):

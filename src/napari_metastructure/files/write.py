@@ -1,39 +1,23 @@
 """Arrays as files: OME-TIFF, OME-Zarr, NumPy, or a folder of files."""
 
-import os
-from contextlib import contextmanager
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.names import TIFF
+from napari_metastructure.files.outputs import Output, check_new, image_path
+from napari_metastructure.files.pixels import Pixels
+from napari_metastructure.files.records import FOLDER_MARK
 from napari_metastructure.files.units import symbol
 
-__all__ = ["check_new", "create_zarr", "in_place_of", "write"]
-
-
-def check_new(path, *, overwrite=False):
-    """Whether a result can be written there, before the work begins.
-
-    Raises
-    ------
-    FileExistsError
-        If there is something already; nothing of the user's is overwritten unless asked for.
-    FileNotFoundError, PermissionError
-        If there is no such folder, or nothing may be written to it.
-    """
-    path = Path(path).expanduser()
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; give another name, or --overwrite it.")
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder} may not be written to; choose another folder.")
-    return path
+__all__ = ["check_names", "create_zarr", "save", "write"]
 
 
 def write(
@@ -63,25 +47,53 @@ def write(
     FileExistsError, PermissionError, OSError, ValueError
         With one sentence. Nothing half written is left under the name.
     """
-    path = check_new(path, overwrite=overwrite)
+    path = image_path(path)
+    if isinstance(data, (list, tuple)) and path.suffix:
+        raise ValueError(
+            f"{len(data)} arrays cannot be written to one file; give {path.name} no ending, to be "
+            "a folder of files."
+        )
+    output = Output(path, overwrite=overwrite)
+    try:
+        save(output.draft, data, like=like, axes=axes, scale=scale, units=units, record=record)
+        output.settle()
+        output.commit()
+    finally:
+        output.discard()
+
+
+def save(
+    path: Path,
+    data: Any,
+    *,
+    like: Pixels | None = None,
+    axes: str | None = None,
+    scale: Sequence[float] | None = None,
+    units: Sequence[str] | None = None,
+    record: dict[str, Any] | None = None,
+    complete: bool = True,
+) -> None:
+    """`write` to a path at which there is nothing, such as `outputs.Output.draft`.
+
+    Parameters
+    ----------
+    path, data, like, axes, scale, units, record
+        As for `write`.
+    complete : bool
+        False marks an OME-Zarr image or a folder as partial.
+    """
     if isinstance(data, (list, tuple)) or not path.suffix:
-        _write_folder(path, data, like, overwrite)
+        with writing(path):
+            _write_folder(path, data, like, complete)
         return
     axes, scale, units = _described(data, like, axes, scale, units)
     with writing(path):
         if path.suffix == ".zarr":
-            _write_zarr(path, data, axes, scale, units, record, overwrite)
-            return
-        with in_place_of(path) as temporary:
-            if path.suffix.lower() in TIFF:
-                _write_tiff(temporary, data, axes, scale, units)
-            elif path.suffix.lower() == ".npy":
-                np.save(temporary, np.asarray(data), allow_pickle=False)
-            else:
-                raise ValueError(
-                    f"{path.name} should end in .ome.tif, .ome.zarr or .npy, or have no ending to "
-                    "be a folder."
-                )
+            _write_zarr(path, data, axes, scale, units, record, complete)
+        elif path.suffix.lower() in TIFF:
+            _write_tiff(path, data, axes, scale, units)
+        else:
+            _write_npy(path, data)
 
 
 def create_zarr(path, shape, dtype, *, like=None, overwrite=False):
@@ -173,7 +185,20 @@ def _compact(data):
     return data.astype(kind)
 
 
-def _write_zarr(path, data, axes, scale, units, record, overwrite):
+def _write_npy(path, data):
+    """Plane by plane, so that lazy data is never whole in memory, and a full disk is told."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(data.dtype),
+        "fortran_order": False,
+        "shape": tuple(data.shape),
+    }
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for index in np.ndindex(data.shape[:-2]):
+            file.write(np.ascontiguousarray(np.asarray(data[index], data.dtype)).tobytes())
+
+
+def _write_zarr(path, data, axes, scale, units, record, complete):
     from napari_metastructure.files.ome_zarr import create_image
 
     order = sorted(range(data.ndim), key=lambda i: "tczyx".index(axes[i]))
@@ -182,36 +207,47 @@ def _write_zarr(path, data, axes, scale, units, record, overwrite):
         axes = "".join(axes[i] for i in order)
         scale, units = [scale[i] for i in order], [units[i] for i in order]
     dtype = np.uint8 if data.dtype == bool else data.dtype
-    image = create_image(
-        path, data.shape, dtype, axes=axes, scale=scale, units=units, overwrite=overwrite
-    )
+    image = create_image(path, data.shape, dtype, axes=axes, scale=scale, units=units)
     for index in np.ndindex(data.shape[:-2]):
         image[index] = np.asarray(data[index])
-    image.finish(record)
+    (image.finish if complete else image.note)(record)
 
 
-def _write_folder(path, data, like, overwrite):
-    """One OME-TIFF per plane of a stack, or per array of a list."""
-    arrays = list(data)
-    names = like.names if like and len(like.names) == len(arrays) else ()
+def _write_folder(path, data, like, complete):
+    """One OME-TIFF per plane of a stack, or per array of a list; the mark tells what there is."""
+    is_stack = not isinstance(data, (list, tuple)) and data.ndim > 2
+    arrays = list(data) if is_stack or isinstance(data, (list, tuple)) else [data]
+    known = like.names if like else ()
+    names = list(known[: len(arrays)]) if len(known) >= len(arrays) else []
     names = names or [f"{number:04d}" for number in range(len(arrays))]
-    path.mkdir(exist_ok=True)
+    check_names(names)
+    path.mkdir()
+    files = [f"{name}.tif" for name in names]
+    mark = path / FOLDER_MARK
+    mark.write_text(json.dumps({"complete": False, "names": files}), encoding="utf-8")
     part = None
     if like:
-        drop = 0 if isinstance(like.data, list) else 1
+        drop = int(is_stack)
         part = replace(
             like, axes=like.axes[drop:], scale=like.scale[drop:], units=like.units[drop:]
         )
-    for name, array in zip(names, arrays):
-        write(path / f"{name}.tif", array, like=part, overwrite=overwrite)
+    for name, array in zip(files, arrays):
+        save(path / name, array, like=part)
+    if complete:
+        mark.write_text(json.dumps({"complete": True, "names": files}), encoding="utf-8")
 
 
-@contextmanager
-def in_place_of(path):
-    """A name beside `path` to write to, renamed to it when all went well, else removed."""
-    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def check_names(names: Sequence[str]) -> None:
+    """Refuse files of one name in a folder, also where the file system ignores case.
+
+    Raises
+    ------
+    ValueError
+    """
+    counts = Counter(name.lower() for name in names)
+    twice = [name for name in names if counts[name.lower()] > 1]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} results would be named {twice[0]}; write one file (.ome.tif, .ome.zarr) "
+            "in place of a folder, or give the images different names."
+        )

@@ -53,7 +53,7 @@ class DensityConfig(Parameters):
     )
 
 
-def observed(labels, radius, *, classes=None, **window):  # numpydoc ignore=PR02
+def observed(labels, radius, *, classes=None, **window):
     """Density of each class around each pixel.
 
     Parameters

@@ -9,6 +9,8 @@ import numpy as np
 from napari_metastructure.arrays.axes import channels_first, multiples, without_channels
 from napari_metastructure.arrays.blocks import planes
 from napari_metastructure.arrays.chunks import in_chunks
+from napari_metastructure.files.errors import writing
+from napari_metastructure.files.outputs import in_place_of
 from napari_metastructure.jobs.devices import pick_device
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.jobs.versions import versions
@@ -78,7 +80,6 @@ class SegmentationModel:
 
     @property
     def spatial_dims(self):
-        """2 for planes, 3 for volumes."""
         return self.architecture["spatial_dims"]
 
     @property
@@ -89,12 +90,10 @@ class SegmentationModel:
 
     @property
     def in_channels(self):
-        """Number of channels of an image."""
         return self.architecture["in_channels"]
 
     @property
     def device(self):
-        """The device that the network is on."""
         return next(self.network.parameters()).device
 
     def to(self, device):
@@ -302,13 +301,15 @@ class SegmentationModel:
     def save(self, path):
         """Write the model to one ``.safetensors`` file: weights, and a JSON header.
 
+        A file of that name stays until the new one is whole.
+
         Raises
         ------
         OSError
             If the file cannot be written.
         """
         import torch
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         part = "plane" if self.spatial_dims == 2 else "volume"
         header = {
@@ -326,7 +327,10 @@ class SegmentationModel:
             _ATTACHED + name: torch.from_numpy(np.ascontiguousarray(array))
             for name, array in self.attached.items()
         }
-        save_file(weights, Path(path), metadata={"napari_metastructure": json.dumps(header)})
+        data = save(weights, metadata={"napari_metastructure": json.dumps(header)})
+        path = Path(path).expanduser()
+        with writing(path), in_place_of(path) as temporary:
+            temporary.write_bytes(data)
 
 
 def _weights(network):

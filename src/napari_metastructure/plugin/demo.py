@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 __all__ = ["run"]
 
@@ -23,12 +22,7 @@ _HELD_BACK = 0.25
 _TIME_LIMIT = 3600  # seconds per training
 
 
-def run(
-    output: str | Path = "demo",
-    sample: str = "er",
-    epochs: int = 40,
-    keep_open: bool | None = None,
-) -> Any:
+def run(output="demo", sample="er", epochs=40, keep_open=None):
     """Run the demo; leaves a screenshot, the layers and a table of scores.
 
     Parameters
@@ -73,7 +67,7 @@ def run(
     return rows
 
 
-def has_display() -> bool:
+def has_display():
     """Whether a window can be opened here."""
     if sys.platform in ("win32", "darwin"):
         return True

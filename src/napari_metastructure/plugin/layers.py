@@ -136,7 +136,6 @@ class Source:
 
     @property
     def name(self):
-        """Name of the layer."""
         return self.layer.name
 
     @property

@@ -2,16 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any, Self
 
 import numpy as np
 
 from napari_metastructure.jobs.events import Step
 from napari_metastructure.jobs.generators import run_out
-from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.metrics import Tally
 from napari_metastructure.labels.noise import corrupt
@@ -21,8 +18,6 @@ from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.patches import class_indices
 from napari_metastructure.learning.training import train
-from napari_metastructure.sweep.configs import SweepConfig
-from napari_metastructure.sweep.plan import SweepRun
 from napari_metastructure.sweep.report import SCORES
 
 __all__ = ["SweepData", "train_and_score"]
@@ -46,8 +41,7 @@ class SweepData:
     shares: list
 
     @classmethod
-    def of(cls, job: Job, images: Any, labels: Any, validation: Any, config: SweepConfig) -> Self:
-        """Split the images, and number the classes of their labels."""
+    def of(cls, job, images, labels, validation, config):
         axes = {"spatial_dims": config.spatial_dims, "channel_axis": config.channel_axis}
         training = Items.of(images, labels, **axes)
         if validation is None:
@@ -69,17 +63,17 @@ class SweepData:
         stack = _stacked(numbers[0])
         return cls(training.images, numbers[0], stack, scored.images, numbers[1], classes, shares)
 
-    def planes(self, stack: np.ndarray) -> list[np.ndarray]:
+    def planes(self, stack):
         """The planes of a stack like `stack`, each in the size of its image."""
         return [plane[tuple(map(slice, label.shape))] for plane, label in zip(stack, self.labels)]
 
-    def fingerprint(self) -> str:
+    def fingerprint(self):
         """A hash of all pixels."""
         digest = sha256()
         for part in (self.images, self.labels, self.scored_images, self.scored_labels):
             for array in part:
                 digest.update(f"{array.shape}{array.dtype}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
 
@@ -91,9 +85,7 @@ def _stacked(planes):
     return stack
 
 
-def train_and_score(
-    data: SweepData, run: SweepRun, config: SweepConfig
-) -> Generator[Step, None, tuple[dict[str, Any], list[np.ndarray] | None]]:
+def train_and_score(data, run, config):
     """Train and score one run: generator of `Step`; returns its row and its prediction."""
     begun = time.perf_counter()
     try:

@@ -4,11 +4,9 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Container, Sequence
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,9 +29,6 @@ __all__ = [
     "x_label",
 ]
 
-Table = Sequence[dict[str, Any]]
-Point = tuple[float | None, float, float, int]
-
 SCORES = ("dice", "iou", "auc", "threshold", "best_dice", "rank", "figure_of_merit")
 COLUMNS = ("kind", "amount", "seed", *SCORES, "seconds", "status", "error")
 CLOSE = 0.02
@@ -48,20 +43,20 @@ UNITS = {name: (axis.label, axis.unit) for name, axis in AXES.items()}
 NO_AMOUNT = [name for name in AXES if KINDS[name].amount is None]
 
 
-def shown_amount(kind: str, amount: float | None) -> float:
+def shown_amount(kind, amount):
     """Where an amount stands on the axis: shares in percent, moves in pixels, others by number."""
     if amount is None:
         return NO_AMOUNT.index(kind)
     return 100 * amount if UNITS[kind][1] == "%" else amount
 
 
-def clean_level(table: Table, score: str = "dice") -> tuple[float, float] | None:
+def clean_level(table, score="dice"):
     """Mean and standard deviation of a score over the clean runs; None if there is none."""
     values = _values(table, "clean", None, score)
     return (float(np.mean(values)), float(np.std(values))) if values else None
 
 
-def curves(table: Table, score: str = "dice") -> dict[str, list[Point]]:
+def curves(table, score="dice"):
     """Mean and spread of a score for each kind and amount.
 
     Parameters
@@ -100,7 +95,7 @@ def _values(table, kind, amount, score):
 # --------------------------------------------------------------------------- sentences
 
 
-def summary(table: Table) -> str:
+def summary(table):
     """How good the annotation must be, in plain sentences.
 
     Parameters
@@ -157,7 +152,7 @@ def _loss(loss):
 # --------------------------------------------------------------------------- pictures
 
 
-def figure(table: Table, score: str = "dice") -> Any:
+def figure(table, score="dice"):
     """Curves of a score against the amount of noise, with the clean level as a band.
 
     Parameters
@@ -199,7 +194,7 @@ def figure(table: Table, score: str = "dice") -> Any:
     return drawing
 
 
-def panels(kinds: Container[str]) -> list[list[str]]:
+def panels(kinds):
     """Kinds of noise that share a panel: those of one family, and those without an amount.
 
     Parameters
@@ -219,7 +214,7 @@ def panels(kinds: Container[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def x_label(kinds: Sequence[str]) -> str:
+def x_label(kinds):
     """What the amounts of one panel are, with their unit."""
     text, unit = UNITS[kinds[0]]
     text = AXES[kinds[0]].family if len(kinds) > 1 else text
@@ -260,12 +255,7 @@ def _picture(title, array):
 # --------------------------------------------------------------------------- files
 
 
-def save(
-    folder: str | Path,
-    table: Table,
-    record: dict[str, Any],
-    pictures: dict[str, np.ndarray],
-) -> Path:
+def save(folder, table, record, pictures):
     """Write a sweep as CSV, PNG, SVG, JSON and one HTML page that holds all of it.
 
     Parameters

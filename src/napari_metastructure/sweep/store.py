@@ -1,20 +1,14 @@
 """What a sweep keeps of its finished runs, in memory or in a folder, so that it can be resumed."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_metastructure.learning.configs import TrainingConfig
-from napari_metastructure.sweep.configs import SweepConfig
-from napari_metastructure.sweep.one_run import SweepData
 from napari_metastructure.sweep.plan import SweepRun
 
 __all__ = ["Store"]
-
-Row = dict[str, Any]
 
 
 class Store:
@@ -37,16 +31,28 @@ class Store:
         If the folder holds a sweep of other data or settings, or a damaged line.
     """
 
-    def __init__(self, folder: str | Path | None, config: SweepConfig, fingerprint: str) -> None:
+    def __init__(self, folder, config, fingerprint):
         self.folder = None if folder is None else Path(folder)
         self._rows, self._predictions = {}, {}
         if self.folder is None:
             return
+        self._check_own()
         (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
         self._lines = self.folder / "runs.jsonl"
         self._check({"settings": _settings(config), "data": fingerprint})
         for row in _read_lines(self._lines):
             self._rows[SweepRun(row["kind"], row["amount"], row["seed"])] = row
+
+    def _check_own(self):
+        """Refuse a folder in which there is something, but no sweep."""
+        if not self.folder.exists() or (self.folder / "identity.json").exists():
+            return
+        found = sorted(item.name for item in self.folder.iterdir() if item.name[0] != ".")
+        if found:
+            raise ValueError(
+                f"{self.folder} holds other files, such as {found[0]}, but no sweep; "
+                "choose another folder."
+            )
 
     def _check(self, identity):
         """Refuse a folder with the sweep of other data or settings."""
@@ -68,19 +74,18 @@ class Store:
                 "choose another folder, or the settings of that sweep."
             )
 
-    def is_done(self, run: SweepRun) -> bool:
-        """Whether a run has ended well."""
+    def is_done(self, run):
         return self._rows.get(run, {}).get("status") == "done"
 
-    def count(self, runs: Iterable[SweepRun]) -> int:
+    def count(self, runs):
         """How many of the runs have ended, well or not."""
         return sum(run in self._rows for run in runs)
 
-    def row(self, run: SweepRun) -> Row | None:
+    def row(self, run):
         """The row of a run; None if there is none yet."""
         return self._rows.get(run)
 
-    def add(self, run: SweepRun, row: Row, prediction: list[np.ndarray] | None) -> None:
+    def add(self, run, row, prediction):
         """Keep a finished run: the row comes last, so that it stands for the whole."""
         self._rows[run] = row
         if self.folder is None:
@@ -93,7 +98,7 @@ class Store:
         with open(self._lines, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def prediction(self, run: SweepRun) -> list[np.ndarray] | None:
+    def prediction(self, run):
         """The predicted labels, one array per scored image; None if there are none."""
         if self.folder is None:
             return self._predictions.get(run)
@@ -102,7 +107,7 @@ class Store:
         with np.load(self._path(run)) as file:
             return [file[name] for name in file.files]
 
-    def pictures(self, data: SweepData, runs: list[SweepRun]) -> dict[str, np.ndarray]:
+    def pictures(self, data, runs):
         """A scored plane with objects, and the prediction of each run of the first seed for it.
 
         Parameters

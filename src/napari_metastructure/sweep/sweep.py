@@ -1,12 +1,9 @@
 """How good must an annotation be? One network trained again and again under growing label noise."""
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,16 +25,16 @@ __all__ = ["Sweep", "as_images", "sweep"]
 
 @with_fields_of(SweepConfig)
 def sweep(
-    images: Any,
-    labels: Any,
-    config: SweepConfig | Mapping[str, Any] | None = None,
+    images,
+    labels,
+    config=None,
     *,
-    validation_images: Any = None,
-    validation_labels: Any = None,
-    folder: str | Path | None = None,
-    client: Any = None,
-    **params: Any,
-) -> Job:
+    validation_images=None,
+    validation_labels=None,
+    folder=None,
+    client=None,
+    **params,
+):
     """Train on the labels under growing noise, and score each network on images it never saw.
 
     Parameters
@@ -108,17 +105,17 @@ class Sweep:
         Whether runs are missing.
     """
 
-    table: list[dict[str, Any]]
-    record: dict[str, Any]
-    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    table: list
+    record: dict
+    pictures: dict = field(default_factory=dict)
     stopped: bool = False
 
     @property
-    def summary(self) -> str:
+    def summary(self):
         """What the sweep says of the annotation, in plain sentences."""
         return report.summary(self.table)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder):
         """Write ``sweep.csv``, ``sweep.png``, ``sweep.svg``, ``sweep.json`` and ``sweep.html``.
 
         The HTML page holds all the rest and opens offline. Returns the page's path.
@@ -195,9 +192,7 @@ def _here(job, data, runs, config, _client, deadline):
         yield run, *finished
 
 
-def as_images(
-    prediction: list[np.ndarray], shapes: Sequence[tuple[int, ...]], config: SweepConfig
-) -> list[np.ndarray]:
+def as_images(prediction, shapes, config):
     """A prediction in arrays of the whole images' shapes, 0 where nothing was scored.
 
     Parameters

@@ -98,7 +98,6 @@ class CompareLabels(Dock):
     # ------------------------------------------------------------------ inputs
 
     def reset_choices(self, event=None):
-        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._on_form()
 
@@ -183,7 +182,6 @@ class CompareLabels(Dock):
             )
 
     def closed(self):
-        """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ table

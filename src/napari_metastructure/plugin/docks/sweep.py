@@ -1,13 +1,10 @@
 """Dock widget: train under growing label noise, to see how good the annotation must be."""
 
 from itertools import cycle
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from magicgui.widgets import FileEdit
-from napari import Viewer
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
@@ -50,12 +47,10 @@ class NoiseSweep(Dock):
     napari_viewer : napari.Viewer
     """
 
-    def __init__(self, napari_viewer: Viewer) -> None:
+    def __init__(self, napari_viewer):
         super().__init__(napari_viewer)
-        self._source: Any = None
-        self._config: Any = None
-        self.sweep: Any = None
-        self._scored: dict[Any, Scored] = {}
+        self._source = self._config = self.sweep = None
+        self._scored = {}
         self._build_inputs()
         self._build_run()
         self.reset_choices()
@@ -103,17 +98,16 @@ class NoiseSweep(Dock):
 
     # ------------------------------------------------------------------ inputs
 
-    def config(self) -> SweepConfig:
+    def config(self):
         """The `SweepConfig` that the form shows."""
         read = self.reading.values()
         return SweepConfig(**self.form.values(), **self.advanced.values(), **read)
 
-    def reset_choices(self, event: Any = None) -> None:
-        """Offer the layers that are there now."""
+    def reset_choices(self, event=None):
         super().reset_choices(event)
         self._check()
 
-    def problem(self) -> str | None:
+    def problem(self):
         """Why the sweep cannot start; None if it can."""
         image, labels = self.image.value, self.labels.value
         if image is None or labels is None:
@@ -146,7 +140,7 @@ class NoiseSweep(Dock):
 
     # ------------------------------------------------------------------ run
 
-    def run(self) -> None:
+    def run(self):
         """Sweep in the background."""
         source, config = self.reading.source(), self.config()
         try:
@@ -182,13 +176,12 @@ class NoiseSweep(Dock):
             say(self.summary, f"{self.sweep.summary}{missing} Click a point to see its prediction.")
             self.save_button.setEnabled(bool(self.sweep.table))
 
-    def closed(self) -> None:
-        """End what runs when the dock is closed."""
+    def closed(self):
         self.panel.abandon()
 
     # ------------------------------------------------------------------ results
 
-    def show_prediction(self, key: tuple[str, float | None, int]) -> None:
+    def show_prediction(self, key):
         """Add the prediction of a run (kind, amount, seed) as a labels layer."""
         from napari_metastructure.sweep.sweep import as_images
 
@@ -207,7 +200,7 @@ class NoiseSweep(Dock):
         record |= {"run": scored.row, "applied_to": name}
         self.viewer.add_labels(source.shaped(data), name=title, metadata={RECORD: record}, **placed)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder):
         """Write the report to a folder."""
         try:
             page = self.sweep.save(folder)
@@ -249,14 +242,14 @@ class SweepPlot(pg.GraphicsLayoutWidget):
 
     _COLOURS = ("#4cc9f0", "#f72585", "#ffd166")
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.setBackground(None)
         self._panels, self._table = [], []
         self._timer = QTimer(self, interval=250, singleShot=True)
         self._timer.timeout.connect(self._draw)
 
-    def begin(self, config: SweepConfig) -> None:
+    def begin(self, config):
         """Lay out empty panels for the kinds of noise of a config."""
         self.clear()
         self._panels, self._table = [], []
@@ -301,7 +294,7 @@ class SweepPlot(pg.GraphicsLayoutWidget):
             curves[kind] = line, points
         return band, curves
 
-    def draw(self, table: list[dict[str, Any]]) -> None:
+    def draw(self, table):
         """Show the rows of a sweep, at most four times a second."""
         self._table = table
         if not self._timer.isActive():

@@ -1,11 +1,6 @@
 """What all our dock widgets share: scrolling, layer choices, and cleaning up when closed."""
 
-from collections.abc import Callable
-from typing import Any
-
 from magicgui.widgets import ComboBox
-from napari import Viewer
-from napari.layers import Layer
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -35,7 +30,7 @@ class Dock(QWidget):
     viewer : napari.Viewer
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer):
         super().__init__()
         self.viewer = viewer
         self._choices = []
@@ -52,20 +47,12 @@ class Dock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
 
-    def add(self, widget: Any) -> Any:
+    def add(self, widget):
         """Append a Qt or magicgui widget to the column."""
         self.column.addWidget(getattr(widget, "native", widget))
         return widget
 
-    def choose_layer(
-        self,
-        name: str,
-        label: str,
-        accepts: Callable[[Layer], bool],
-        *,
-        tooltip: str = "",
-        optional: bool = False,
-    ) -> ComboBox:
+    def choose_layer(self, name, label, accepts, *, tooltip="", optional=False):
         """A combo box of the viewer's layers for which ``accepts(layer)`` holds."""
 
         def layers(_box):
@@ -75,22 +62,22 @@ class Dock(QWidget):
         self._choices.append(box)
         return box
 
-    def reset_choices(self, event: Any = None) -> None:
+    def reset_choices(self, event=None):
         """Offer the layers that are there now, and keep what was chosen."""
         for box in self._choices:
             box.reset_choices()
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event):
         """Clean up when the dock's close button takes the widget out of the window."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.closed()
         return super().event(event)
 
-    def closed(self) -> None:
+    def closed(self):
         """Called when the dock was closed; nothing to clean up by default."""
 
 
-def note() -> QLabel:
+def note():
     """A line of text that wraps."""
     label = QLabel()
     label.setWordWrap(True)
@@ -99,13 +86,13 @@ def note() -> QLabel:
     return label
 
 
-def say(label: QLabel, text: str | None) -> None:
+def say(label, text):
     """Show a text in a `note`, or hide the note when there is none."""
     label.setText(text or "")
     label.setVisible(bool(text))
 
 
-def section(title: str, *widgets: Any, expanded: bool = False) -> QCollapsible:
+def section(title, *widgets, expanded=False):
     """A collapsible group of widgets."""
     group = QCollapsible(title)
     group.setDuration(0)

@@ -1,17 +1,15 @@
 """How an image is read: a sentence that says what was understood, and rows that change it."""
 
 from dataclasses import replace
-from typing import Any, Self
 
-import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox
-from napari.layers import Layer, Shapes
+from napari.layers import Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_metastructure.arrays.axes import ALL, MEAN
 from napari_metastructure.plugin.layers import Source, region_mask
-from napari_metastructure.plugin.parts.dock import Dock, note, say
+from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.form import Form
 
 __all__ = ["InputForm"]
@@ -48,11 +46,10 @@ class InputForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, dock: Dock, use: str, *, with_dimensions: bool = True) -> None:
+    def __init__(self, dock, use, *, with_dimensions=True):
         super().__init__()
         self.use, self.with_dimensions = use, with_dimensions
-        self._layer: Any = None
-        self._seen: Any = None
+        self._layer = self._seen = None
         self._filling = False
         self.sentence = note()
 
@@ -78,17 +75,16 @@ class InputForm(QWidget):
         self.show_layer(None)
 
     @property
-    def spatial_dims(self) -> int:
-        """2 for planes, 3 for volumes."""
+    def spatial_dims(self):
         return self.form["spatial_dims"].value
 
     @spatial_dims.setter
-    def spatial_dims(self, dims: int) -> None:
+    def spatial_dims(self, dims):
         self.form["spatial_dims"].value = dims
 
     # ------------------------------------------------------------------ what was understood
 
-    def show_layer(self, layer: Layer | None, labels: Layer | None = None) -> None:
+    def show_layer(self, layer, labels=None):
         """Read this layer; what the user chose for it stays."""
         self._layer = layer
         labels_shape = None if labels is None else labels.data.shape
@@ -98,7 +94,7 @@ class InputForm(QWidget):
         self._seen = seen
         self._say()
 
-    def source(self, layer: Layer | None = None) -> Source:
+    def source(self, layer=None):
         """The `Source` of a layer, by default the one that is shown, read as the rows say."""
         form = self.form
         axis = form["channel_axis"].value
@@ -110,7 +106,7 @@ class InputForm(QWidget):
             channel=form["channel"].value,
         )
 
-    def region(self, source: Source) -> np.ndarray | None:
+    def region(self, source):
         """Pixels of an image that count (`layers.region_mask`); None for all.
 
         Raises
@@ -123,7 +119,7 @@ class InputForm(QWidget):
             return None
         return region_mask(shapes, source, every_plane=self.form["every_plane"].value)
 
-    def values(self) -> dict[str, Any]:
+    def values(self):
         """The fields of a `NetworkConfig` that say how images are read."""
         source = self.source()
         values = {"spatial_dims": source.layout.spatial_dims}
@@ -132,7 +128,7 @@ class InputForm(QWidget):
             values["anisotropy"] = self.form["anisotropy"].value
         return values
 
-    def suit(self, model: Any) -> None:
+    def suit(self, model):
         """Choose all channels or one, as a model needs it."""
         if model is None or self._layer is None:
             return
@@ -141,7 +137,7 @@ class InputForm(QWidget):
         if layout.channel_axis is not None and wants_all != (layout.channel == ALL):
             self.form["channel"].value = ALL if wants_all else MEAN
 
-    def adopt(self, other: Self) -> None:
+    def adopt(self, other):
         """Read the layer as another form does."""
         if other._layer is self._layer:
             for name in ("level", "channel_axis", "channel"):

@@ -1,9 +1,7 @@
 """Run, pause and stop a job in a background thread, and watch it."""
 
 import time
-from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any
 
 import pyqtgraph as pg
 from napari.qt.threading import create_worker
@@ -48,12 +46,10 @@ class RunPanel(QWidget):
     yielded = Signal(object)
     finished = Signal()
 
-    def __init__(self, action: str = "Run") -> None:
+    def __init__(self, action="Run"):
         super().__init__()
-        self.worker: Any = None
-        self.job: Any = None
-        self._bar: Any = None
-        self._problem: str | None = None
+        self.worker = self.job = self._bar = None
+        self._problem = None
         self.run_button = QPushButton(action)
         self.pause_button = QPushButton("Pause")
         self.stop_button = QPushButton("Stop")
@@ -78,16 +74,15 @@ class RunPanel(QWidget):
         self._refresh()
 
     @property
-    def running(self) -> bool:
-        """Whether a job is under way."""
+    def running(self):
         return self.worker is not None
 
-    def set_problem(self, reason: str | None) -> None:
+    def set_problem(self, reason):
         """Disable the start button for this reason; None enables it."""
         self._problem = reason
         self._refresh()
 
-    def start(self, job: Job, description: str) -> None:
+    def start(self, job, description):
         """Run a `Job` in a background thread."""
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self._description, self._memory = description, ""
@@ -102,13 +97,13 @@ class RunPanel(QWidget):
         self._refresh()
         self.worker.start()
 
-    def toggle_pause(self) -> None:
+    def toggle_pause(self):
         """Hold the job before its next step, or let it go on."""
         if self.running:
             self.worker.toggle_pause()
             self.pause_button.setEnabled(False)
 
-    def stop(self) -> None:
+    def stop(self):
         """End the job early with what it has."""
         if self.running:
             self.job.stop()
@@ -116,7 +111,7 @@ class RunPanel(QWidget):
             self.status.setText("stopping …")
             self.stop_button.setEnabled(False)
 
-    def abandon(self) -> None:
+    def abandon(self):
         """End the job without a result, as when the widget is closed."""
         if self.running:
             self.job.stop()
@@ -190,7 +185,7 @@ def _drive(job):
         raise JobError(str(error)) from error
 
 
-def late_job(function: str, **arguments: Any) -> Job:
+def late_job(function, **arguments):
     """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
 
     def work(job):
@@ -225,7 +220,7 @@ class Curves(pg.GraphicsLayoutWidget):
 
     _COLOURS = ("#4cc9f0", "#f72585", "#ffd166", "#06d6a0")
 
-    def __init__(self, panels: Mapping[str, Sequence[str]], x_label: str = "step") -> None:
+    def __init__(self, panels, x_label="step"):
         super().__init__()
         self.setBackground(None)
         self.setFixedHeight(130 * len(panels))
@@ -247,12 +242,12 @@ class Curves(pg.GraphicsLayoutWidget):
         self._timer = QTimer(self, interval=250, singleShot=True)
         self._timer.timeout.connect(self._draw)
 
-    def clear_points(self) -> None:
+    def clear_points(self):
         """Begin anew."""
         self._points = {name: ([], []) for name in self._curves}
         self._draw()
 
-    def add_point(self, name: str, x: float, y: float) -> None:
+    def add_point(self, name, x, y):
         """Append a point to a curve."""
         xs, ys = self._points[name]
         xs.append(x)
@@ -265,6 +260,6 @@ class Curves(pg.GraphicsLayoutWidget):
             self._curves[name].setData(xs, ys)
 
 
-def notify_error(error: Exception | str) -> None:
+def notify_error(error):
     """Show the sentence of an error as a napari notification."""
     show_error(str(error))
