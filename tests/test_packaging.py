@@ -167,11 +167,17 @@ def test_dependencies_leave_the_choice_of_napari_and_qt():
     assert project["requires-python"] == ">=3.11"
 
 
-def test_ruff_has_one_version():
+@pytest.mark.parametrize("tool", ["mypy", "numpydoc", "ruff"])
+def test_each_checker_has_one_version(tool):
     tox = configparser.ConfigParser()
     tox.read(ROOT / "tox.ini")
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    assert tox["testenv:lint"]["deps"] == "ruff==" + re.search(r"rev: v(\S+)", hooks)[1]
+    version = re.search(rf"/\S*{tool}\S*\n    rev: v(\S+)", hooks)[1]
+    assert f"{tool}=={version}" in tox["testenv:lint"]["deps"].split()
+
+
+def test_types_are_told_to_others():
+    assert (PACKAGE / "py.typed").is_file()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ neither torch nor Qt.
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 try:
     from napari_metastructure._version import version as __version__
@@ -43,7 +44,7 @@ __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
 class _Package(ModuleType):
     """Importing the folder `sweep` must not put it in the place of the function `sweep`."""
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _NAMES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
@@ -51,7 +52,7 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"{__name__}.{_MODULES[name]}.{name}")
     if name in _NAMES:
@@ -59,5 +60,5 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

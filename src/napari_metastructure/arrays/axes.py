@@ -195,6 +195,7 @@ class Layout:
 
     @property
     def label_names(self):
+        """Names of the axes that labels have."""
         return tuple(n for axis, n in enumerate(self.names) if axis != self.channel_axis)
 
     @property

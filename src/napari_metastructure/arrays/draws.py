@@ -36,6 +36,7 @@ def _cuts(start, size, whole):
 
 
 def uniform(block_shape, start, shape, entropy):
+    """Uniform random numbers of a block, float32, by its place in the whole."""
     out = np.empty(block_shape, np.float32)
     for where, u in tiles(block_shape, start, shape, entropy):
         out[where] = u

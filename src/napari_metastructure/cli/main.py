@@ -240,7 +240,7 @@ def compare(reference, prediction, output, ignore_label, **common):
 @config_options(SweepConfig)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def sweep(images, labels, output, validation_images, validation_labels, config, quiet):
-    """Train on LABELS under growing noise: how good must the annotation be?
+    """Train on LABELS under growing noise, to see how good they must be.
 
     The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
     page that opens offline (sweep.html). The same command goes on with a sweep that was broken off.

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _DIFFERENCE = 1  # reach of a central difference, in pixels
 
 
 @dataclass(frozen=True)
-class Features:
+class Features:  # numpydoc ignore=PR02
     """Filters at several scales, for planes or volumes with or without channels.
 
     For each channel and scale: the Gaussian; from 0.7 pixels on also the gradient's magnitude, the
@@ -79,7 +80,8 @@ class Features:
             for part, around in zip(box, padded)
         )
         mean, deviation = moments
-        pixels = np.asarray(image[(..., *padded)], dtype=np.float32)
+        place: Any = (..., *padded)
+        pixels = np.asarray(image[place], dtype=np.float32)
         pixels = ((pixels - mean) / deviation).astype(np.float32, copy=False)
         channels = pixels.reshape(-1, *pixels.shape[-self.spatial_dims :])
         size = [part.stop - part.start for part in box]

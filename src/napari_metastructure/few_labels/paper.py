@@ -18,6 +18,7 @@ class Paper(Mode):
     """Iterative ground truth training as published: whole tiles, labels from the last epoch."""
 
     def train(self):
+        """Train as published; generator of events."""
         config = self.config
         tiles = self._tiles()
         labels = [self._first(*tile) for tile in tiles]

@@ -25,6 +25,7 @@ class Robust(Mode):
     has_left = False
 
     def train(self):
+        """Train on the start labels, round by round; generator of events."""
         config = self.config
         labels = self.start_labels = yield from self._start()
         yield self._first_round(labels)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,11 +83,13 @@ class StrokeClassifier:
         self.classes, self.num_classes = [], 0
         self.oob_error = float("nan")
         self.polarity = "bright"
-        self.forest = None
-        self._rows = self._values = None
+        self.forest: Any = None
+        self._rows: Any = None
+        self._values: Any = None
 
     @property
     def spatial_dims(self) -> int:
+        """2 for planes, 3 for volumes."""
         return self.features.spatial_dims
 
     @property

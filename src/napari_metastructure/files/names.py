@@ -103,6 +103,7 @@ def _is_image(path):
 
 
 def is_zarr(path):
+    """Whether a path is a Zarr image."""
     return path.is_dir() and (
         path.suffix == ".zarr" or any((path / n).exists() for n in ("zarr.json", ".zattrs"))
     )

@@ -78,18 +78,22 @@ class ZarrImage:
 
     @property
     def shape(self):
+        """Shape of the array."""
         return self.array.shape
 
     @property
     def dtype(self):
+        """Type of the array's numbers."""
         return self.array.dtype
 
     @property
     def ndim(self):
+        """Number of axes."""
         return self.array.ndim
 
     @property
     def chunks(self):
+        """Shape of a chunk."""
         return self.array.chunks
 
     @property

@@ -427,8 +427,11 @@ class Output:
         self.draft = self._folder.resolve() / self.path.name
 
     def settle(self, partial: bool = False) -> Path:
-        """Choose the name: another one if a result that is whole would be lost to a partial one,
-        or something has come to lie there."""
+        """Choose the name.
+
+        It is another one if a whole result would be lost to a partial one, or if something has
+        come to lie there.
+        """
         if _is_there(self.path) and (partial or not self.overwrite):
             self.path = free_name(self.path, "partial" if partial else "")
         return self.path

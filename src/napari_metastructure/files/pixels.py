@@ -44,6 +44,7 @@ class Pixels:
 
     @property
     def arrays(self):
+        """The pixels as a list of arrays."""
         return as_list(self.data)
 
     @property
@@ -74,4 +75,5 @@ def in_planes(data):
 
 
 def plain(data, axes, scale=None, units=None):
+    """Pixels without a known scale or units, unless given."""
     return Pixels(data, axes, scale or (1.0,) * data.ndim, units or ("pixel",) * data.ndim)

@@ -108,6 +108,7 @@ class Memory:
 
     @property
     def text(self):
+        """The peak in words, such as ``1.50 GiB on cpu``."""
         return f"{self.peak / 2**30:.2f} GiB on {self.device}"
 
 

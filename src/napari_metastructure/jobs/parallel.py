@@ -194,6 +194,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         pass
 
     def forward(self, input):
+        """Normalise a batch by the moments of the global batch."""
         if not self.training or size() == 1:
             return super().forward(input)
         axes = [0, *range(2, input.ndim)]

@@ -36,6 +36,7 @@ class Fixed:
         self.classes = None if classes is None else check_classes(classes)
 
     def __call__(self, labels):
+        """Where they are in a block, as an array of bool; None if there are none."""
         fixed = [labels == value for value in self.ignored if fits(value, labels.dtype)]
         if self.classes is not None:
             fixed.append(~np.isin(labels, self.classes))
@@ -43,6 +44,7 @@ class Fixed:
 
 
 def restore(out, labels, fixed):
+    """Put the labels back where they must not change; in place."""
     if fixed is not None:
         np.copyto(out, labels, where=fixed)
     return out

@@ -53,7 +53,7 @@ class DensityConfig(Parameters):
     )
 
 
-def observed(labels, radius, *, classes=None, **window):
+def observed(labels, radius, *, classes=None, **window):  # numpydoc ignore=PR02
     """Density of each class around each pixel.
 
     Parameters

@@ -73,7 +73,7 @@ RADIUS = Field(1, ge=0, title="Radius", description="How far borders or pixels m
 CLASSES = Field(
     None, title="Only classes", description="Only pixels of these classes change; none: all."
 )
-SPATIAL_DIMS = Field(
+SPATIAL_DIMS: Any = Field(
     2, title="Dimensions", description="2: each plane by itself; 3: whole volumes."
 )
 IGNORE_LABEL = Field(

@@ -12,7 +12,7 @@ and give back a new array of the same kind and type. Label 0 is background. Pixe
 of `ignore_label`, are left as they are. The same seed gives the same answer whatever the chunking.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import create_model, model_validator
@@ -45,7 +45,7 @@ PARAMETERS = {name: tuple(kind.model_fields) for name, kind in KINDS.items()}
 """Which fields of `NoiseSpec` belong to which kind, in the order of a form."""
 
 _KIND = Field(title="Kind", description=kinds.effects())
-_Fields: Any = create_model(
+_Fields: Any = create_model(  # type: ignore[call-overload]
     "_Fields",
     __base__=Parameters,
     kind=(Literal[tuple(KINDS)], _KIND),
@@ -59,6 +59,11 @@ class NoiseSpec(_Fields):
     The fields that do not belong to the kind (see `PARAMETERS`) are ignored. Survives JSON:
     ``NoiseSpec(**json.loads(spec.model_dump_json()))`` equals ``spec``.
     """
+
+    if TYPE_CHECKING:  # its fields are made above
+
+        def __init__(self, **values: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
     @model_validator(mode="after")
     def _consistent(self):

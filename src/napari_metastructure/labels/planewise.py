@@ -126,6 +126,7 @@ class Between(NamedTuple):
     source: str
 
     def row(self, value):
+        """The row of the matrix that belongs to a class."""
         return min(value, 1) if self.binary else value
 
 

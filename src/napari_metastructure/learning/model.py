@@ -80,6 +80,7 @@ class SegmentationModel:
 
     @property
     def spatial_dims(self):
+        """2 for planes, 3 for volumes."""
         return self.architecture["spatial_dims"]
 
     @property
@@ -90,10 +91,12 @@ class SegmentationModel:
 
     @property
     def in_channels(self):
+        """Number of channels of an image."""
         return self.architecture["in_channels"]
 
     @property
     def device(self):
+        """The device that the network is on."""
         return next(self.network.parameters()).device
 
     def to(self, device):

@@ -129,15 +129,15 @@ def predict_tiles(
     budget : MemoryBudget, optional
         What is known of the device's memory from the planes before.
 
-    Yields
-    ------
-    tuple of int
-        (tiles done, tiles in all).
-
     Returns
     -------
     array of float32, (classes, [z,] y, x)
         Probabilities: of the object for one channel, of each class for more. None with `write`.
+
+    Yields
+    ------
+    tuple of int
+        (tiles done, tiles in all).
     """
     device = next(network.parameters()).device
     dims = np.size(multiple) if np.ndim(multiple) else len(image.shape)

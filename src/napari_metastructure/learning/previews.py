@@ -18,6 +18,7 @@ class Previews:
         self._next = time.perf_counter()
 
     def if_due(self, epoch):
+        """Predict the job's preview image if it is time; generator of `Preview`."""
         started, image = time.perf_counter(), self.job.preview
         if image is None or started < self._next:
             return

@@ -43,6 +43,7 @@ class RegionWriter:
         self._zeros(self.box[0].start)
 
     def write(self, start, block):
+        """Write the next block, 0 outside the region; `start` is known from the order."""
         count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
         rows = np.zeros((*self.classes, count, *rest), np.float32)
         rows[(..., slice(None), *self.box[1:])] = block

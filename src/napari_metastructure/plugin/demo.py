@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 __all__ = ["run"]
 
@@ -22,7 +23,12 @@ _HELD_BACK = 0.25
 _TIME_LIMIT = 3600  # seconds per training
 
 
-def run(output="demo", sample="er", epochs=40, keep_open=None):
+def run(
+    output: str | Path = "demo",
+    sample: str = "er",
+    epochs: int = 40,
+    keep_open: bool | None = None,
+) -> Any:
     """Run the demo; leaves a screenshot, the layers and a table of scores.
 
     Parameters
@@ -67,7 +73,7 @@ def run(output="demo", sample="er", epochs=40, keep_open=None):
     return rows
 
 
-def has_display():
+def has_display() -> bool:
     """Whether a window can be opened here."""
     if sys.platform in ("win32", "darwin"):
         return True

@@ -136,6 +136,7 @@ class Source:
 
     @property
     def name(self):
+        """Name of the layer."""
         return self.layer.name
 
     @property

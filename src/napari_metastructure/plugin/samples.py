@@ -6,7 +6,8 @@ the light of the cytosol and an uneven background, and counts photons: shot nois
 read noise, uint16. The mask is the geometry itself, before any blur.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,11 @@ __all__ = [
     "simulate_mitochondria",
     "simulate_nuclei",
 ]
+
+Shape = Sequence[int]
+Seed = int | np.random.Generator
+ImageAndMask = tuple[np.ndarray, np.ndarray]
+LayerData = tuple[np.ndarray, dict[str, Any], str]
 
 
 class _Optics(NamedTuple):
@@ -53,7 +59,7 @@ _MITOCHONDRIA = _Optics(0.06, 0.18, 2.0, 5.0, photons=60, gain=7, offset=220, re
 _NUCLEI = _Optics(0.4, 1.0, 1.0, 4.0, photons=400, gain=4, offset=100, read_noise=8)
 
 
-def simulate_er(shape=(256, 256), *, seed=0):
+def simulate_er(shape: Shape = (256, 256), *, seed: Seed = 0) -> ImageAndMask:
     """Endoplasmic reticulum: a polygonal network of tubules, with sheets near the nucleus.
 
     Parameters
@@ -84,7 +90,7 @@ def simulate_er(shape=(256, 256), *, seed=0):
     return _acquire(signal, _haze(body, 0.04, rng), _ER, rng), mask
 
 
-def simulate_mitochondria(shape=(256, 256), *, seed=0):
+def simulate_mitochondria(shape: Shape = (256, 256), *, seed: Seed = 0) -> ImageAndMask:
     """Mitochondria: curved and branched worms, rings, and some out of focus.
 
     Parameters
@@ -120,7 +126,7 @@ def simulate_mitochondria(shape=(256, 256), *, seed=0):
     return _acquire(signal, haze, _MITOCHONDRIA, rng), mask
 
 
-def simulate_nuclei(shape=(256, 256), *, seed=0):
+def simulate_nuclei(shape: Shape = (256, 256), *, seed: Seed = 0) -> ImageAndMask:
     """Nuclei: smooth deformed ellipsoids with chromatin and nucleoli, some touching.
 
     Parameters
@@ -151,7 +157,13 @@ def simulate_nuclei(shape=(256, 256), *, seed=0):
     return _acquire(signal, uneven, _NUCLEI, rng), mask
 
 
-def simulate_fields(simulate, count=24, shape=(256, 256), *, seed=0):
+def simulate_fields(
+    simulate: Callable[..., ImageAndMask],
+    count: int = 24,
+    shape: Shape = (256, 256),
+    *,
+    seed: int = 0,
+) -> ImageAndMask:
     """Many independent fields of one simulator, for training.
 
     Parameters
@@ -182,38 +194,38 @@ def simulate_fields(simulate, count=24, shape=(256, 256), *, seed=0):
     return images, masks
 
 
-def er():
-    """napari sample: 24 simulated fields of endoplasmic reticulum and their masks."""
+def er() -> list[LayerData]:
+    """Open 24 simulated fields of endoplasmic reticulum and their masks."""
     return _fields("ER", simulate_er, _ER)
 
 
-def mitochondria():
-    """napari sample: 24 simulated fields of mitochondria and their masks."""
+def mitochondria() -> list[LayerData]:
+    """Open 24 simulated fields of mitochondria and their masks."""
     return _fields("mitochondria", simulate_mitochondria, _MITOCHONDRIA)
 
 
-def nuclei():
-    """napari sample: 24 simulated fields of nuclei and their masks."""
+def nuclei() -> list[LayerData]:
+    """Open 24 simulated fields of nuclei and their masks."""
     return _fields("nuclei", simulate_nuclei, _NUCLEI)
 
 
-def er_stack():
-    """napari sample: a simulated z-stack of endoplasmic reticulum and its mask."""
+def er_stack() -> list[LayerData]:
+    """Open a simulated z-stack of endoplasmic reticulum and its mask."""
     return _stack("ER stack", simulate_er, _ER, seed=0)
 
 
-def mitochondria_stack():
-    """napari sample: a simulated z-stack of mitochondria and its mask."""
+def mitochondria_stack() -> list[LayerData]:
+    """Open a simulated z-stack of mitochondria and its mask."""
     return _stack("mitochondria stack", simulate_mitochondria, _MITOCHONDRIA, seed=0)
 
 
-def nuclei_stack():
-    """napari sample: a simulated z-stack of nuclei and its mask."""
+def nuclei_stack() -> list[LayerData]:
+    """Open a simulated z-stack of nuclei and its mask."""
     return _stack("nuclei stack", simulate_nuclei, _NUCLEI, seed=5)
 
 
-def cell():
-    """napari sample: a real cell by quantitative phase imaging, no mask (scikit-image, CC0)."""
+def cell() -> list[LayerData]:
+    """Open a real cell by quantitative phase imaging, no mask (scikit-image, CC0)."""
     from skimage.data import cell as load
 
     source = "skimage.data.cell, CC0, Mueller et al., Optics Express 26 (2018) 10729"

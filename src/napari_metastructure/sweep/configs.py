@@ -1,6 +1,6 @@
 """Parameters of a noise sweep. No torch here, so that forms open at once."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
@@ -10,11 +10,18 @@ from napari_metastructure.parameters import Field
 
 __all__ = ["SweepConfig"]
 
-_Noises: Any = create_model("_Noises", __base__=TrainingConfig, **sweep_fields())
+_Noises: Any = create_model(  # type: ignore[call-overload]
+    "_Noises", __base__=TrainingConfig, **sweep_fields()
+)
 
 
 class SweepConfig(_Noises):
     """Parameters of `sweep`: kinds and amounts of noise, and the training that all runs share."""
+
+    if TYPE_CHECKING:  # its fields are made above
+
+        def __init__(self, **values: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
     seeds: int = Field(
         3, ge=1, le=100, title="Seeds", description="How often each noise is drawn and trained on."

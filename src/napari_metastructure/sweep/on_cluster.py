@@ -2,20 +2,37 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
+
+import numpy as np
 
 from napari_metastructure.jobs.cluster import ONE_AT_A_TIME
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import run_out
-from napari_metastructure.sweep.one_run import train_and_score
+from napari_metastructure.jobs.job import Job
+from napari_metastructure.sweep.configs import SweepConfig
+from napari_metastructure.sweep.one_run import SweepData, train_and_score
+from napari_metastructure.sweep.plan import SweepRun
 from napari_metastructure.sweep.report import SCORES
 
 __all__ = ["on_cluster"]
 
+Outcome = tuple[SweepRun | None, Any, list[np.ndarray] | None]
+"""A run, its row and its prediction; None, a `Progress` and None while nothing is finished."""
+
 _TRIES = 3  # of a run whose worker died
 
 
-def on_cluster(job, data, runs, config, client, deadline):
+def on_cluster(
+    job: Job,
+    data: SweepData,
+    runs: list[SweepRun],
+    config: SweepConfig,
+    client: Any,
+    deadline: float,
+) -> Iterator[Outcome]:
     """All runs at once on the workers of a cluster; yields as `_here` does."""
     total, tries = len(runs), Counter()
     shared = client.scatter(data, broadcast=True, hash=False)

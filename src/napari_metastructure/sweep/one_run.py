@@ -2,13 +2,16 @@
 
 import time
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from typing import Any, Self
 
 import numpy as np
 
 from napari_metastructure.jobs.events import Step
 from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.metrics import Tally
 from napari_metastructure.labels.noise import corrupt
@@ -18,6 +21,8 @@ from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.patches import class_indices
 from napari_metastructure.learning.training import train
+from napari_metastructure.sweep.configs import SweepConfig
+from napari_metastructure.sweep.plan import SweepRun
 from napari_metastructure.sweep.report import SCORES
 
 __all__ = ["SweepData", "train_and_score"]
@@ -41,7 +46,8 @@ class SweepData:
     shares: list
 
     @classmethod
-    def of(cls, job, images, labels, validation, config):
+    def of(cls, job: Job, images: Any, labels: Any, validation: Any, config: SweepConfig) -> Self:
+        """Split the images, and number the classes of their labels."""
         axes = {"spatial_dims": config.spatial_dims, "channel_axis": config.channel_axis}
         training = Items.of(images, labels, **axes)
         if validation is None:
@@ -63,17 +69,17 @@ class SweepData:
         stack = _stacked(numbers[0])
         return cls(training.images, numbers[0], stack, scored.images, numbers[1], classes, shares)
 
-    def planes(self, stack):
+    def planes(self, stack: np.ndarray) -> list[np.ndarray]:
         """The planes of a stack like `stack`, each in the size of its image."""
         return [plane[tuple(map(slice, label.shape))] for plane, label in zip(stack, self.labels)]
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A hash of all pixels."""
         digest = sha256()
         for part in (self.images, self.labels, self.scored_images, self.scored_labels):
             for array in part:
                 digest.update(f"{array.shape}{array.dtype}".encode())
-                digest.update(np.ascontiguousarray(array))
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -85,7 +91,9 @@ def _stacked(planes):
     return stack
 
 
-def train_and_score(data, run, config):
+def train_and_score(
+    data: SweepData, run: SweepRun, config: SweepConfig
+) -> Generator[Step, None, tuple[dict[str, Any], list[np.ndarray] | None]]:
     """Train and score one run: generator of `Step`; returns its row and its prediction."""
     begun = time.perf_counter()
     try:

@@ -1,9 +1,12 @@
 """The runs of a noise sweep: which noise, how much of it, and which seed. No torch here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from napari_metastructure.labels.kinds import KINDS
 from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec
+from napari_metastructure.sweep.configs import SweepConfig
 
 __all__ = ["AMOUNTS", "SweepRun", "plan"]
 
@@ -30,27 +33,34 @@ class SweepRun:
     seed: int
 
     @property
-    def name(self):
+    def name(self) -> str:
         """A name that can be a file's, such as ``flip-0.45-seed-1``."""
         amount = "" if self.amount is None else f"-{self.amount:g}"
         return f"{self.kind}{amount}-seed-{self.seed}"
 
     @property
-    def title(self):
+    def title(self) -> str:
         """A short text, such as ``flip 45 %``."""
-        return "clean" if self.kind == "clean" else self.spec().summary().split(" (")[0]
+        spec = self.spec()
+        return "clean" if spec is None else spec.summary().split(" (")[0]
 
-    def spec(self, shares=None, spatial_dims=2):
+    def spec(
+        self, shares: Sequence[float] | None = None, spatial_dims: int = 2
+    ) -> NoiseSpec | None:
         """The `NoiseSpec` of the run for classes of these shares; None if it is clean."""
         if self.kind == "clean":
             return None
-        values = {AMOUNTS[self.kind]: self.amount} if self.kind in AMOUNTS else {}
-        known = {} if shares is None else {"num_classes": len(shares), "fractions": tuple(shares)}
+        values: dict[str, Any] = {}
+        if self.kind in AMOUNTS:
+            values = {AMOUNTS[self.kind]: self.amount}
+        known: dict[str, Any] = {}
+        if shares is not None:
+            known = {"num_classes": len(shares), "fractions": tuple(shares)}
         values |= {name: known[name] for name in PARAMETERS[self.kind] if name in known}
         return NoiseSpec(kind=self.kind, seed=self.seed, spatial_dims=spatial_dims, **values)
 
 
-def plan(config):
+def plan(config: SweepConfig) -> list[SweepRun]:
     """The runs of a sweep in order: every noise with the first seed, then with the next.
 
     Amounts without any effect stand for the clean run, which each seed has once.
@@ -67,7 +77,8 @@ def plan(config):
     for seed in range(config.seed, config.seed + config.seeds):
         runs.append(SweepRun("clean", None, seed))
         for kind in AMOUNTS:
-            without = KINDS[kind].axis.without
+            axis = KINDS[kind].axis
+            without = None if axis is None else axis.without
             amounts = dict.fromkeys(getattr(config, kind))
             runs += [SweepRun(kind, float(value), seed) for value in amounts if value != without]
         runs += [

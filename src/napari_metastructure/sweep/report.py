@@ -4,9 +4,11 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Container, Sequence
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,9 @@ __all__ = [
     "x_label",
 ]
 
+Table = Sequence[dict[str, Any]]
+Point = tuple[float | None, float, float, int]
+
 SCORES = ("dice", "iou", "auc", "threshold", "best_dice", "rank", "figure_of_merit")
 COLUMNS = ("kind", "amount", "seed", *SCORES, "seconds", "status", "error")
 CLOSE = 0.02
@@ -43,20 +48,20 @@ UNITS = {name: (axis.label, axis.unit) for name, axis in AXES.items()}
 NO_AMOUNT = [name for name in AXES if KINDS[name].amount is None]
 
 
-def shown_amount(kind, amount):
+def shown_amount(kind: str, amount: float | None) -> float:
     """Where an amount stands on the axis: shares in percent, moves in pixels, others by number."""
     if amount is None:
         return NO_AMOUNT.index(kind)
     return 100 * amount if UNITS[kind][1] == "%" else amount
 
 
-def clean_level(table, score="dice"):
+def clean_level(table: Table, score: str = "dice") -> tuple[float, float] | None:
     """Mean and standard deviation of a score over the clean runs; None if there is none."""
     values = _values(table, "clean", None, score)
     return (float(np.mean(values)), float(np.std(values))) if values else None
 
 
-def curves(table, score="dice"):
+def curves(table: Table, score: str = "dice") -> dict[str, list[Point]]:
     """Mean and spread of a score for each kind and amount.
 
     Parameters
@@ -95,7 +100,7 @@ def _values(table, kind, amount, score):
 # --------------------------------------------------------------------------- sentences
 
 
-def summary(table):
+def summary(table: Table) -> str:
     """How good the annotation must be, in plain sentences.
 
     Parameters
@@ -152,7 +157,7 @@ def _loss(loss):
 # --------------------------------------------------------------------------- pictures
 
 
-def figure(table, score="dice"):
+def figure(table: Table, score: str = "dice") -> Any:
     """Curves of a score against the amount of noise, with the clean level as a band.
 
     Parameters
@@ -194,7 +199,7 @@ def figure(table, score="dice"):
     return drawing
 
 
-def panels(kinds):
+def panels(kinds: Container[str]) -> list[list[str]]:
     """Kinds of noise that share a panel: those of one family, and those without an amount.
 
     Parameters
@@ -214,7 +219,7 @@ def panels(kinds):
     return list(groups.values())
 
 
-def x_label(kinds):
+def x_label(kinds: Sequence[str]) -> str:
     """What the amounts of one panel are, with their unit."""
     text, unit = UNITS[kinds[0]]
     text = AXES[kinds[0]].family if len(kinds) > 1 else text
@@ -255,7 +260,12 @@ def _picture(title, array):
 # --------------------------------------------------------------------------- files
 
 
-def save(folder, table, record, pictures):
+def save(
+    folder: str | Path,
+    table: Table,
+    record: dict[str, Any],
+    pictures: dict[str, np.ndarray],
+) -> Path:
     """Write a sweep as CSV, PNG, SVG, JSON and one HTML page that holds all of it.
 
     Parameters

@@ -1,14 +1,20 @@
 """What a sweep keeps of its finished runs, in memory or in a folder, so that it can be resumed."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.sweep.configs import SweepConfig
+from napari_metastructure.sweep.one_run import SweepData
 from napari_metastructure.sweep.plan import SweepRun
 
 __all__ = ["Store"]
+
+Row = dict[str, Any]
 
 
 class Store:
@@ -31,7 +37,7 @@ class Store:
         If the folder holds a sweep of other data or settings, or a damaged line.
     """
 
-    def __init__(self, folder, config, fingerprint):
+    def __init__(self, folder: str | Path | None, config: SweepConfig, fingerprint: str) -> None:
         self.folder = None if folder is None else Path(folder)
         self._rows, self._predictions = {}, {}
         if self.folder is None:
@@ -74,18 +80,19 @@ class Store:
                 "choose another folder, or the settings of that sweep."
             )
 
-    def is_done(self, run):
+    def is_done(self, run: SweepRun) -> bool:
+        """Whether a run has ended well."""
         return self._rows.get(run, {}).get("status") == "done"
 
-    def count(self, runs):
+    def count(self, runs: Iterable[SweepRun]) -> int:
         """How many of the runs have ended, well or not."""
         return sum(run in self._rows for run in runs)
 
-    def row(self, run):
+    def row(self, run: SweepRun) -> Row | None:
         """The row of a run; None if there is none yet."""
         return self._rows.get(run)
 
-    def add(self, run, row, prediction):
+    def add(self, run: SweepRun, row: Row, prediction: list[np.ndarray] | None) -> None:
         """Keep a finished run: the row comes last, so that it stands for the whole."""
         self._rows[run] = row
         if self.folder is None:
@@ -98,7 +105,7 @@ class Store:
         with open(self._lines, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def prediction(self, run):
+    def prediction(self, run: SweepRun) -> list[np.ndarray] | None:
         """The predicted labels, one array per scored image; None if there are none."""
         if self.folder is None:
             return self._predictions.get(run)
@@ -107,7 +114,7 @@ class Store:
         with np.load(self._path(run)) as file:
             return [file[name] for name in file.files]
 
-    def pictures(self, data, runs):
+    def pictures(self, data: SweepData, runs: list[SweepRun]) -> dict[str, np.ndarray]:
         """A scored plane with objects, and the prediction of each run of the first seed for it.
 
         Parameters

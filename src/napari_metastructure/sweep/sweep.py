@@ -1,9 +1,12 @@
 """How good must an annotation be? One network trained again and again under growing label noise."""
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +28,16 @@ __all__ = ["Sweep", "as_images", "sweep"]
 
 @with_fields_of(SweepConfig)
 def sweep(
-    images,
-    labels,
-    config=None,
+    images: Any,
+    labels: Any,
+    config: SweepConfig | Mapping[str, Any] | None = None,
     *,
-    validation_images=None,
-    validation_labels=None,
-    folder=None,
-    client=None,
-    **params,
-):
+    validation_images: Any = None,
+    validation_labels: Any = None,
+    folder: str | Path | None = None,
+    client: Any = None,
+    **params: Any,
+) -> Job:
     """Train on the labels under growing noise, and score each network on images it never saw.
 
     Parameters
@@ -105,17 +108,17 @@ class Sweep:
         Whether runs are missing.
     """
 
-    table: list
-    record: dict
-    pictures: dict = field(default_factory=dict)
+    table: list[dict[str, Any]]
+    record: dict[str, Any]
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
     stopped: bool = False
 
     @property
-    def summary(self):
+    def summary(self) -> str:
         """What the sweep says of the annotation, in plain sentences."""
         return report.summary(self.table)
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> Path:
         """Write ``sweep.csv``, ``sweep.png``, ``sweep.svg``, ``sweep.json`` and ``sweep.html``.
 
         The HTML page holds all the rest and opens offline. Returns the page's path.
@@ -192,7 +195,9 @@ def _here(job, data, runs, config, _client, deadline):
         yield run, *finished
 
 
-def as_images(prediction, shapes, config):
+def as_images(
+    prediction: list[np.ndarray], shapes: Sequence[tuple[int, ...]], config: SweepConfig
+) -> list[np.ndarray]:
     """A prediction in arrays of the whole images' shapes, 0 where nothing was scored.
 
     Parameters

@@ -98,6 +98,7 @@ class CompareLabels(Dock):
     # ------------------------------------------------------------------ inputs
 
     def reset_choices(self, event=None):
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._on_form()
 
@@ -182,6 +183,7 @@ class CompareLabels(Dock):
             )
 
     def closed(self):
+        """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ table

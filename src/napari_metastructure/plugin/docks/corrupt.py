@@ -97,6 +97,7 @@ class CorruptLabels(Dock):
         return NoiseSpec(**values)
 
     def reset_choices(self, event=None):
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
 
@@ -211,10 +212,12 @@ class CorruptLabels(Dock):
         self._hidden = None
 
     def hideEvent(self, event):
+        """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
         self._remove_preview()
 
     def closed(self):
+        """End what runs when the dock is closed."""
         self.panel.abandon()
         self._remove_preview()
 

@@ -102,6 +102,7 @@ class DensityDistributions(Dock):
         return isinstance(layer, Labels) and not layer.multiscale
 
     def reset_choices(self, event=None):
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         if self.labels.value is not self._layer:
             self._on_layer()
@@ -238,10 +239,12 @@ class DensityDistributions(Dock):
         self._preview.remove()
 
     def hideEvent(self, event):
+        """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
         self._remove_preview()
 
     def closed(self):
+        """End what runs when the dock is closed."""
         self.panel.abandon()
         self._computing = None
         self._remove_preview()

@@ -123,6 +123,7 @@ class UnsupervisedSegmentation(Dock):
         return [box.value for box in self.images if box.value is not None]
 
     def reset_choices(self, event=None):
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
         self.models.read_target()
@@ -259,6 +260,7 @@ class UnsupervisedSegmentation(Dock):
             self.models.show_result(source.name, source.place(), p, mask)
 
     def closed(self):
+        """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ filters

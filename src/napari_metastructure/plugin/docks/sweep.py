@@ -1,16 +1,20 @@
 """Dock widget: train under growing label noise, to see how good the annotation must be."""
 
 from itertools import cycle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from magicgui.widgets import FileEdit
+from napari import Viewer
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_metastructure.jobs.events import Result, Scored
 from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.colours import COLOURS, FAINT
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
@@ -47,10 +51,12 @@ class NoiseSweep(Dock):
     napari_viewer : napari.Viewer
     """
 
-    def __init__(self, napari_viewer):
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self._source = self._config = self.sweep = None
-        self._scored = {}
+        self._source: Any = None
+        self._config: Any = None
+        self.sweep: Any = None
+        self._scored: dict[Any, Scored] = {}
         self._build_inputs()
         self._build_run()
         self.reset_choices()
@@ -98,16 +104,17 @@ class NoiseSweep(Dock):
 
     # ------------------------------------------------------------------ inputs
 
-    def config(self):
+    def config(self) -> SweepConfig:
         """The `SweepConfig` that the form shows."""
         read = self.reading.values()
         return SweepConfig(**self.form.values(), **self.advanced.values(), **read)
 
-    def reset_choices(self, event=None):
+    def reset_choices(self, event: Any = None) -> None:
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
 
-    def problem(self):
+    def problem(self) -> str | None:
         """Why the sweep cannot start; None if it can."""
         image, labels = self.image.value, self.labels.value
         if image is None or labels is None:
@@ -140,7 +147,7 @@ class NoiseSweep(Dock):
 
     # ------------------------------------------------------------------ run
 
-    def run(self):
+    def run(self) -> None:
         """Sweep in the background."""
         source, config = self.reading.source(), self.config()
         try:
@@ -176,12 +183,13 @@ class NoiseSweep(Dock):
             say(self.summary, f"{self.sweep.summary}{missing} Click a point to see its prediction.")
             self.save_button.setEnabled(bool(self.sweep.table))
 
-    def closed(self):
+    def closed(self) -> None:
+        """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ results
 
-    def show_prediction(self, key):
+    def show_prediction(self, key: tuple[str, float | None, int]) -> None:
         """Add the prediction of a run (kind, amount, seed) as a labels layer."""
         from napari_metastructure.sweep.sweep import as_images
 
@@ -200,7 +208,7 @@ class NoiseSweep(Dock):
         record |= {"run": scored.row, "applied_to": name}
         self.viewer.add_labels(source.shaped(data), name=title, metadata={RECORD: record}, **placed)
 
-    def save(self, folder):
+    def save(self, folder: str | Path) -> None:
         """Write the report to a folder."""
         try:
             page = self.sweep.save(folder)
@@ -240,16 +248,14 @@ class SweepPlot(pg.GraphicsLayoutWidget):
 
     clicked = Signal(object)
 
-    _COLOURS = ("#4cc9f0", "#f72585", "#ffd166")
-
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.setBackground(None)
         self._panels, self._table = [], []
         self._timer = QTimer(self, interval=250, singleShot=True)
         self._timer.timeout.connect(self._draw)
 
-    def begin(self, config):
+    def begin(self, config: SweepConfig) -> None:
         """Lay out empty panels for the kinds of noise of a config."""
         self.clear()
         self._panels, self._table = [], []
@@ -268,7 +274,7 @@ class SweepPlot(pg.GraphicsLayoutWidget):
         plot.setMouseEnabled(False, False)
         plot.showGrid(y=True, alpha=0.2)
         plot.setLabel("left", "Dice")
-        plot.setLabel("bottom", _x_label(kinds, self._COLOURS))
+        plot.setLabel("bottom", _x_label(kinds, COLOURS))
         plot.getAxis("left").enableAutoSIPrefix(False)
         if kinds[0] in report.NO_AMOUNT:
             ticks = [(number, "") for number in range(len(report.NO_AMOUNT))]
@@ -279,12 +285,12 @@ class SweepPlot(pg.GraphicsLayoutWidget):
         margin = 0.1 * (ticks[-1][0] - ticks[0][0]) or 1
         plot.setXRange(ticks[0][0] - margin, ticks[-1][0] + margin)
         band = pg.LinearRegionItem(
-            orientation="horizontal", movable=False, brush=(255, 255, 255, 40), pen=pg.mkPen(None)
+            orientation="horizontal", movable=False, brush=FAINT, pen=pg.mkPen(None)
         )
         band.hide()
         plot.addItem(band)
         curves = {}
-        for kind, colour in zip(kinds, cycle(self._COLOURS)):
+        for kind, colour in zip(kinds, cycle(COLOURS)):
             line = plot.plot(pen=pg.mkPen(colour, width=2), name=kind)
             points = pg.ScatterPlotItem(
                 size=9, brush=colour, pen=None, hoverable=True, hoverSize=13, tip=_tip
@@ -294,7 +300,7 @@ class SweepPlot(pg.GraphicsLayoutWidget):
             curves[kind] = line, points
         return band, curves
 
-    def draw(self, table):
+    def draw(self, table: list[dict[str, Any]]) -> None:
         """Show the rows of a sweep, at most four times a second."""
         self._table = table
         if not self._timer.isActive():

@@ -130,6 +130,7 @@ class TrainSegmentation(Dock):
         return [pair for pair in pairs if pair != (None, None)]
 
     def reset_choices(self, event=None):
+        """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
         self.models.read_target()
@@ -236,6 +237,7 @@ class TrainSegmentation(Dock):
             self.result.value = probability if len(self.models.model.classes) == 2 else mask
 
     def closed(self):
+        """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ score

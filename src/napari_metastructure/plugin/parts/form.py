@@ -2,13 +2,14 @@
 
 import shutil
 import sys
-from typing import get_origin
+from collections.abc import Collection, Container, Mapping
+from typing import Any, Self, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSlider, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
-from napari_metastructure.parameters import kind_of
+from napari_metastructure.parameters import Parameters, kind_of
 
 __all__ = ["Form", "device_choices"]
 
@@ -29,17 +30,17 @@ class Form(QWidget):
 
     changed = Signal()
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._rows, self._fields = {}, set()
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         return self._rows[name]
 
-    def add(self, *widgets):
+    def add(self, *widgets: Any) -> Self:
         """Append rows; each widget has a name, a label and a tooltip."""
         for widget in widgets:
             self._rows[widget.name] = widget
@@ -49,12 +50,12 @@ class Form(QWidget):
             widget.changed.connect(self._emit)
         return self
 
-    def add_fields(self, model, names):
+    def add_fields(self, model: type[Parameters], names: Collection[str]) -> Self:
         """Append a row for each of these fields of a parameter model."""
         self._fields.update(names)
         return self.add(*(_field_widget(model, name) for name in names))
 
-    def values(self):
+    def values(self) -> dict[str, Any]:
         """The fields that are shown, and their values."""
         return {
             name: _value(widget)
@@ -62,19 +63,19 @@ class Form(QWidget):
             if name in self._fields and self.is_shown(name)
         }
 
-    def set_values(self, values):
+    def set_values(self, values: Mapping[str, Any]) -> None:
         """Fill in fields by name."""
         for name, value in values.items():
             widget = self._rows[name]
             widget.value = _as_text(value) if _is_text(widget) else value
 
-    def show_only(self, names):
+    def show_only(self, names: Container[str]) -> None:
         """Show these rows and hide the rest."""
         for name, widget in self._rows.items():
             for part in (widget.native, self._label(widget)):
                 part.setVisible(name in names)
 
-    def is_shown(self, name):
+    def is_shown(self, name: str) -> bool:
         """Whether a row was left visible by `show_only`."""
         return not self._rows[name].native.isHidden()
 
@@ -85,7 +86,7 @@ class Form(QWidget):
         self.changed.emit()
 
 
-def device_choices():
+def device_choices() -> list[str]:
     """Devices this machine is likely to have, told without importing torch."""
     choices = ["auto", "cpu"]
     if shutil.which("nvidia-smi"):

@@ -1,15 +1,17 @@
 """How an image is read: a sentence that says what was understood, and rows that change it."""
 
 from dataclasses import replace
+from typing import Any, Self
 
+import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox
-from napari.layers import Shapes
+from napari.layers import Layer, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_metastructure.arrays.axes import ALL, MEAN
 from napari_metastructure.plugin.layers import Source, region_mask
-from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 
 __all__ = ["InputForm"]
@@ -46,10 +48,11 @@ class InputForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, dock, use, *, with_dimensions=True):
+    def __init__(self, dock: Dock, use: str, *, with_dimensions: bool = True) -> None:
         super().__init__()
         self.use, self.with_dimensions = use, with_dimensions
-        self._layer = self._seen = None
+        self._layer: Any = None
+        self._seen: Any = None
         self._filling = False
         self.sentence = note()
 
@@ -75,16 +78,17 @@ class InputForm(QWidget):
         self.show_layer(None)
 
     @property
-    def spatial_dims(self):
+    def spatial_dims(self) -> int:
+        """2 for planes, 3 for volumes."""
         return self.form["spatial_dims"].value
 
     @spatial_dims.setter
-    def spatial_dims(self, dims):
+    def spatial_dims(self, dims: int) -> None:
         self.form["spatial_dims"].value = dims
 
     # ------------------------------------------------------------------ what was understood
 
-    def show_layer(self, layer, labels=None):
+    def show_layer(self, layer: Layer | None, labels: Layer | None = None) -> None:
         """Read this layer; what the user chose for it stays."""
         self._layer = layer
         labels_shape = None if labels is None else labels.data.shape
@@ -94,7 +98,7 @@ class InputForm(QWidget):
         self._seen = seen
         self._say()
 
-    def source(self, layer=None):
+    def source(self, layer: Layer | None = None) -> Source:
         """The `Source` of a layer, by default the one that is shown, read as the rows say."""
         form = self.form
         axis = form["channel_axis"].value
@@ -106,7 +110,7 @@ class InputForm(QWidget):
             channel=form["channel"].value,
         )
 
-    def region(self, source):
+    def region(self, source: Source) -> np.ndarray | None:
         """Pixels of an image that count (`layers.region_mask`); None for all.
 
         Raises
@@ -119,7 +123,7 @@ class InputForm(QWidget):
             return None
         return region_mask(shapes, source, every_plane=self.form["every_plane"].value)
 
-    def values(self):
+    def values(self) -> dict[str, Any]:
         """The fields of a `NetworkConfig` that say how images are read."""
         source = self.source()
         values = {"spatial_dims": source.layout.spatial_dims}
@@ -128,7 +132,7 @@ class InputForm(QWidget):
             values["anisotropy"] = self.form["anisotropy"].value
         return values
 
-    def suit(self, model):
+    def suit(self, model: Any) -> None:
         """Choose all channels or one, as a model needs it."""
         if model is None or self._layer is None:
             return
@@ -137,7 +141,7 @@ class InputForm(QWidget):
         if layout.channel_axis is not None and wants_all != (layout.channel == ALL):
             self.form["channel"].value = ALL if wants_all else MEAN
 
-    def adopt(self, other):
+    def adopt(self, other: Self) -> None:
         """Read the layer as another form does."""
         if other._layer is self._layer:
             for name in ("level", "channel_axis", "channel"):

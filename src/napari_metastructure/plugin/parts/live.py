@@ -25,6 +25,7 @@ class LiveLayer:
 
     @property
     def shown(self):
+        """Whether the layer is there."""
         return self.layer is not None and self.layer in self.viewer.layers
 
     def draw(self, plane, place):

@@ -1,11 +1,12 @@
 """A trained model in the window: save it, load it, apply it, move its threshold."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -20,11 +21,11 @@ from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.plugin.layers import RECORD, Source
-from napari_metastructure.plugin.parts.dock import note, say, section
+from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY
-from napari_metastructure.plugin.parts.run_panel import notify_error
+from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
 
 __all__ = ["ModelPanel", "is_grey", "is_image", "is_labels"]
@@ -46,10 +47,11 @@ class ModelPanel(QWidget):
         Offer to predict when a training is done.
     """
 
-    def __init__(self, dock, panel, *, predict_after=True):
+    def __init__(self, dock: Dock, panel: RunPanel, *, predict_after: bool = True) -> None:
         super().__init__()
         self.viewer, self.panel = dock.viewer, panel
-        self.model = self.name = None
+        self.model: Any = None
+        self.name: str | None = None
         self.results = None  # (probability layer, labels layer) last made
         self.streamed = None  # the prediction that is being written to a file
         self.note = note()
@@ -107,13 +109,13 @@ class ModelPanel(QWidget):
 
     # ------------------------------------------------------------------ the model
 
-    def take(self, model, name):
+    def take(self, model: Any, name: str) -> None:
         """Hold a model under a name."""
         self.model, self.name, self.results = model, name, None
         self.read_target()
         self.refresh()
 
-    def read_target(self):
+    def read_target(self) -> None:
         """Read the image to predict on in the way of the model."""
         if self.model is not None:
             self.reading.spatial_dims = self.model.spatial_dims
@@ -134,7 +136,7 @@ class ModelPanel(QWidget):
             self.streamed = None
         self.refresh()
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Say what there is, and enable what can be done."""
         model = self.model
         self.save_button.setEnabled(model is not None)
@@ -150,7 +152,7 @@ class ModelPanel(QWidget):
             text += " Its output is inverted." if model.inverted else ""
         say(self.note, text)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the model to a file."""
         if not self.model.record.get("steps", 1):
             notify_error("The training was stopped before its first step; there is no model.")
@@ -160,7 +162,7 @@ class ModelPanel(QWidget):
         except OSError as error:
             notify_error(f"The model could not be saved: {error}")
 
-    def load(self, path):
+    def load(self, path: str | Path) -> None:
         """Take a model from a file in place of the present one."""
         from napari_metastructure.learning.model import load_model
 
@@ -185,7 +187,7 @@ class ModelPanel(QWidget):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, image=None):
+    def predict(self, image: Layer | None = None) -> None:
         """Apply the model to a layer in the background; gives a map and a mask as new layers."""
         from napari_metastructure.learning.prediction import predict
 
@@ -312,16 +314,16 @@ def _may_replace(parent, path):
     return answer == QMessageBox.StandardButton.Yes
 
 
-def is_grey(layer):
+def is_grey(layer: Layer) -> bool:
     """Whether a layer is an image with one value per pixel."""
     return isinstance(layer, Image) and not layer.rgb and not layer.multiscale
 
 
-def is_image(layer):
+def is_image(layer: Layer) -> bool:
     """Whether a layer can be an input: an image of grey values or colours."""
     return isinstance(layer, Image)
 
 
-def is_labels(layer):
+def is_labels(layer: Layer) -> bool:
     """Whether a layer can hold annotations."""
     return isinstance(layer, Labels) and not layer.multiscale

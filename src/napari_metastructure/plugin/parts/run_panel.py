@@ -1,7 +1,9 @@
 """Run, pause and stop a job in a background thread, and watch it."""
 
 import time
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 import pyqtgraph as pg
 from napari.qt.threading import create_worker
@@ -12,6 +14,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_metastructure.jobs.events import Memory, Note, Progress, Step
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import note, say
 
 __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
@@ -46,10 +49,12 @@ class RunPanel(QWidget):
     yielded = Signal(object)
     finished = Signal()
 
-    def __init__(self, action="Run"):
+    def __init__(self, action: str = "Run") -> None:
         super().__init__()
-        self.worker = self.job = self._bar = None
-        self._problem = None
+        self.worker: Any = None
+        self.job: Any = None
+        self._bar: Any = None
+        self._problem: str | None = None
         self.run_button = QPushButton(action)
         self.pause_button = QPushButton("Pause")
         self.stop_button = QPushButton("Stop")
@@ -74,15 +79,16 @@ class RunPanel(QWidget):
         self._refresh()
 
     @property
-    def running(self):
+    def running(self) -> bool:
+        """Whether a job is under way."""
         return self.worker is not None
 
-    def set_problem(self, reason):
+    def set_problem(self, reason: str | None) -> None:
         """Disable the start button for this reason; None enables it."""
         self._problem = reason
         self._refresh()
 
-    def start(self, job, description):
+    def start(self, job: Job, description: str) -> None:
         """Run a `Job` in a background thread."""
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self._description, self._memory = description, ""
@@ -97,13 +103,13 @@ class RunPanel(QWidget):
         self._refresh()
         self.worker.start()
 
-    def toggle_pause(self):
+    def toggle_pause(self) -> None:
         """Hold the job before its next step, or let it go on."""
         if self.running:
             self.worker.toggle_pause()
             self.pause_button.setEnabled(False)
 
-    def stop(self):
+    def stop(self) -> None:
         """End the job early with what it has."""
         if self.running:
             self.job.stop()
@@ -111,7 +117,7 @@ class RunPanel(QWidget):
             self.status.setText("stopping …")
             self.stop_button.setEnabled(False)
 
-    def abandon(self):
+    def abandon(self) -> None:
         """End the job without a result, as when the widget is closed."""
         if self.running:
             self.job.stop()
@@ -185,7 +191,7 @@ def _drive(job):
         raise JobError(str(error)) from error
 
 
-def late_job(function, **arguments):
+def late_job(function: str, **arguments: Any) -> Job:
     """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
 
     def work(job):
@@ -218,9 +224,7 @@ class Curves(pg.GraphicsLayoutWidget):
         Of the last panel.
     """
 
-    _COLOURS = ("#4cc9f0", "#f72585", "#ffd166", "#06d6a0")
-
-    def __init__(self, panels, x_label="step"):
+    def __init__(self, panels: Mapping[str, Sequence[str]], x_label: str = "step") -> None:
         super().__init__()
         self.setBackground(None)
         self.setFixedHeight(130 * len(panels))
@@ -235,19 +239,19 @@ class Curves(pg.GraphicsLayoutWidget):
                 plot.setLabel("bottom", x_label)
             if len(names) > 1:
                 plot.addLegend(offset=(-5, 5), labelTextSize="8pt")
-            for name, colour in zip(names, self._COLOURS):
+            for name, colour in zip(names, COLOURS):
                 symbol = {"symbol": "o", "symbolSize": 4, "symbolBrush": colour} if row else {}
                 self._curves[name] = plot.plot(pen=pg.mkPen(colour, width=2), name=name, **symbol)
         self.clear_points()
         self._timer = QTimer(self, interval=250, singleShot=True)
         self._timer.timeout.connect(self._draw)
 
-    def clear_points(self):
+    def clear_points(self) -> None:
         """Begin anew."""
         self._points = {name: ([], []) for name in self._curves}
         self._draw()
 
-    def add_point(self, name, x, y):
+    def add_point(self, name: str, x: float, y: float) -> None:
         """Append a point to a curve."""
         xs, ys = self._points[name]
         xs.append(x)
@@ -260,6 +264,6 @@ class Curves(pg.GraphicsLayoutWidget):
             self._curves[name].setData(xs, ys)
 
 
-def notify_error(error):
+def notify_error(error: Exception | str) -> None:
     """Show the sentence of an error as a napari notification."""
     show_error(str(error))

@@ -3,12 +3,15 @@
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from napari import Viewer
 
 from napari_metastructure.jobs.events import Done, Progress, Result
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, Source
 from napari_metastructure.plugin.parts.live import PROBABILITY
 
 __all__ = ["Decided", "Streamed", "is_large"]
@@ -18,7 +21,7 @@ _SECONDS_BETWEEN_REFRESHES = 1.0
 _PARTIAL = ", partial"
 
 
-def is_large(data, shape, classes):
+def is_large(data: Any, shape: Sequence[int], classes: int) -> bool:
     """Whether a result is better written to a file: the image is lazy, or memory is short."""
     import psutil
 
@@ -38,16 +41,16 @@ class Decided:
     threshold : float
     """
 
-    def __init__(self, model, probabilities, threshold):
+    def __init__(self, model: Any, probabilities: Any, threshold: float) -> None:
         self.model, self.probabilities, self.threshold = model, probabilities, threshold
         self.shape, self.ndim = probabilities.shape, probabilities.ndim
         self.size, self.chunks = int(np.prod(self.shape)), probabilities.chunks
         self.dtype = model.decide(np.zeros(1)).dtype
 
-    def __getitem__(self, where):
+    def __getitem__(self, where: Any) -> np.ndarray:
         return self.model.decide(np.asarray(self.probabilities[where]), self.threshold)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[...].astype(dtype or self.dtype, copy=False)
 
 
@@ -74,7 +77,17 @@ class Streamed:
         Where the image is made; by default in a temporary folder.
     """
 
-    def __init__(self, viewer, title, source, dtype, *, model=None, record=None, folder=None):
+    def __init__(
+        self,
+        viewer: Viewer,
+        title: str,
+        source: Source,
+        dtype: Any,
+        *,
+        model: Any = None,
+        record: dict[str, Any] | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
         from napari_metastructure.files.ome_zarr import create_image
 
         kind, placed = "segmentation" if model is None else "probability", source.place()
@@ -102,7 +115,7 @@ class Streamed:
         name = f"{source.name} segmentation ({title}){_PARTIAL}"
         self.layers.append(viewer.add_labels(data, name=name, **options))
 
-    def on_event(self, event):
+    def on_event(self, event: Any) -> bool:
         """Show what has come; returns whether all of it has."""
         if isinstance(event, Progress) and time.monotonic() >= self._next:
             for layer in self.layers:
