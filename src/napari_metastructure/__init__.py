@@ -19,6 +19,7 @@ _MODULES = {
     "extraction": "labels",
     "metrics": "labels",
     "noise": "labels",
+    "objects": "labels",
     "samples": "plugin",
     "transition": "labels",
 }
