@@ -1,4 +1,4 @@
-"""Does `density.kept` foretell what a network learns? Trained on 14 corruptions of one data set.
+"""Does `density.kept` predict what a network learns? Trained on 14 corruptions of one data set.
 
 Run: python benchmarks/figure_of_merit.py FOLDER [--epochs 8] [--channels 8] [--seeds 1] [--quick]
 

@@ -1,12 +1,12 @@
-"""A long training on noisy labels: first the structure is learnt, then the noise by heart.
+"""A long training on noisy labels: first the structure is learnt, then the noise is memorised.
 
 Run: python benchmarks/learning_curves.py FOLDER [--flip 0.4] [--crops 16] [--side 64]
      [--channels 16] [--steps 1000] [--out learning_curves]
 
 FOLDER holds ``images/`` and ``masks/`` with TIFF files of the same names. A U-Net is trained on a
-few crops, few enough to be learnt by heart, with a share of their pixels flipped; every few epochs
+few crops, few enough to be memorised, with a share of their pixels flipped; every few epochs
 it is scored against the clean masks of other images. Prints what early stopping would have kept,
-by the rule of `train` (the loss falls below the entropy of the noise) and by the held-back noisy
+by the rule of `train` (the loss falls below the entropy of the noise) and by the noisy validation
 labels, and writes the curves as CSV and PNG.
 """
 

@@ -33,12 +33,12 @@ def names(spec):
 
 
 def regions(shape=(4, 60, 70), classes=4, seed=0):
-    """Labels 0 to classes - 1 in blocks of a few pixels, with single pixels strewn in."""
+    """Labels 0 to classes - 1 in blocks of a few pixels, with single pixels scattered in."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, classes, (*shape[:-2], shape[-2] // 6 + 1, shape[-1] // 6 + 1))
     labels = coarse.repeat(6, -2).repeat(6, -1)[..., : shape[-2], : shape[-1]]
-    strewn = rng.random(shape) < 0.02
-    return np.where(strewn, rng.integers(0, classes, shape), labels)
+    scattered = rng.random(shape) < 0.02
+    return np.where(scattered, rng.integers(0, classes, shape), labels)
 
 
 @pytest.fixture
@@ -235,8 +235,8 @@ def test_random_labels_take_the_shares_of_the_labels(mask):
 @pytest.mark.parametrize("radius", [0, 1, 1.5, 2, 3, 7.3])
 def test_dilate_is_expand_labels(mask, radius):
     np.testing.assert_array_equal(noise.dilate(mask, radius), expand_labels(mask, radius))
-    strewn = regions((80, 90)) * (np.random.default_rng(1).random((80, 90)) < 0.05)
-    np.testing.assert_array_equal(noise.dilate(strewn, radius), expand_labels(strewn, radius))
+    scattered = regions((80, 90)) * (np.random.default_rng(1).random((80, 90)) < 0.05)
+    np.testing.assert_array_equal(noise.dilate(scattered, radius), expand_labels(scattered, radius))
     volume = regions((9, 30, 30), 2) * (np.random.default_rng(1).random((9, 30, 30)) < 0.02)
     np.testing.assert_array_equal(
         noise.dilate(volume, radius, spatial_dims=3), expand_labels(volume, radius)

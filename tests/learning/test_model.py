@@ -118,7 +118,7 @@ def test_no_such_file(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04K\x01.", bytes(1000), b"\xff" * 1000])
 def test_not_a_model_file(saved, content):
     saved.write_bytes(content)
-    assert "is damaged or no safetensors file" in refused(saved)
+    assert "safetensors file" in refused(saved)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.999])

@@ -92,7 +92,9 @@ def corrupt(labels, output, config, scheduler, **common):
 @click.argument("images")
 @click.argument("labels", required=False)
 @output_option("The model: a .safetensors file.", "model")
-@click.option("--validation-images", help="Images to validate on, in place of a held-back part.")
+@click.option(
+    "--validation-images", help="Images to validate on, in place of a part of the images."
+)
 @click.option("--validation-labels", help="Clean labels of these, or of IMAGES.")
 @click.option(
     "--noise",
@@ -243,7 +245,7 @@ def sweep(images, labels, output, validation_images, validation_labels, config, 
     """Train on LABELS under growing noise, to see how good they must be.
 
     The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
-    page that opens offline (sweep.html). The same command goes on with a sweep that was broken off.
+    page that opens offline (sweep.html). The same command resumes an interrupted sweep.
 
     \b
     napari-metastructure sweep cells -o cells_sweep --sample 0.5,0.1 --flip 0.4 --seeds 2

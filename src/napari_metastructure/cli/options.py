@@ -69,7 +69,7 @@ def read_settings(path):
         try:
             settings = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}).") from None
+            raise ValueError(f"{path} is not JSON ({error}).") from None
     else:
         import yaml
 
@@ -77,7 +77,7 @@ def read_settings(path):
             settings = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is no YAML ({reason}).") from None
+            raise ValueError(f"{path} is not YAML ({reason}).") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path} should hold names and values, such as 'epochs: 20'.")
     if "operation" in settings and isinstance(settings.get("config"), dict):

@@ -67,7 +67,7 @@ def _weights_digest(path: Path) -> str:
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > min(path.stat().st_size, _LARGEST_HEADER):
-            raise ValueError(f"{path} is damaged or no safetensors file.")
+            raise ValueError(f"{path} is damaged or not a safetensors file.")
         try:
             header = json.loads(file.read(size))
             header.pop("__metadata__", None)
@@ -80,5 +80,5 @@ def _weights_digest(path: Path) -> str:
                 file.seek(8 + size + begin)
                 total.update(file.read(end - begin))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(f"{path} is damaged or no safetensors file.") from None
+            raise ValueError(f"{path} is damaged or not a safetensors file.") from None
     return total.hexdigest()

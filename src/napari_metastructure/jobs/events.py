@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Validated:
-    """Scores on the held-back pixels; `best` if these weights are the best so far."""
+    """Scores on the validation pixels; `best` if these weights are the best so far."""
 
     epoch: int
     step: int

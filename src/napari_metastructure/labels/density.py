@@ -205,16 +205,16 @@ def kept(clean, noisy, *, spatial_dims=2, ignore_label=None):
 
     Notes
     -----
-    By Lemma 1 the noisy label hangs on the surroundings of a pixel only through its true class. The
-    figure is the variance of the noisy label that the true class explains, divided by the variance
-    that the true class and its clean densities around the pixel explain (in windows of radius 1, 2,
-    4 and 8). Both are freed of the bias of small samples, and an excess within three standard
-    errors counts for nothing.
+    By Lemma 1 the noisy label depends on the surroundings of a pixel only through its true class.
+    The figure is the variance of the noisy label that the true class explains, divided by the
+    variance that the true class and its clean densities around the pixel explain (in windows of
+    radius 1, 2, 4 and 8). Both are freed of the bias of small samples, and an excess within three
+    standard errors counts for nothing.
 
     Its limits: it does not see which classes are merged (see `transition.rank`), how faint they
-    are, nor changes that no window of radius 8 shows, such as objects left out by whim. In a single
-    small plane, strong noise hides what else there may be. Where structures are as thin as lines,
-    their skeleton is nearly a sample of them and scores accordingly.
+    are, nor changes that no window of radius 8 shows, such as objects left out arbitrarily. In a
+    single small plane, strong noise hides what else there may be. Where structures are as thin as
+    lines, their skeleton is nearly a sample of them and scores accordingly.
     """
     counts = transition.count(clean, noisy, ignore_label=ignore_label)
     size = len(counts)

@@ -26,7 +26,7 @@ def extract(mask, *, shift=1, fraction=0.1, spatial_dims=2, seed=None):
         Probability of each moved pixel to stay.
     spatial_dims : {2, 3}, optional
         2: each (y, x) plane by itself; 3: the last three axes together. Dask arrays are joined
-        along these axes, for a skeleton hangs on the whole plane or volume.
+        along these axes, for a skeleton depends on the whole plane or volume.
     seed : int, sequence of int or numpy.random.Generator, optional
         The same seed gives the same pixels, whatever the chunking.
 

@@ -20,7 +20,7 @@ KINDS: dict[str, type["Kind"]] = {}
 
 REDRAWN = "each pixel redrawn by itself"
 MOVED = "borders move"
-BLIND = "blind to the labels"
+BLIND = "independent of the labels"
 
 
 @dataclass(frozen=True)

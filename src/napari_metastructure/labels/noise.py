@@ -5,7 +5,7 @@ Three families (Luo et al., AAAI 2022, arXiv 2103.11594, "Noisy labels"):
 * randomised clean labels (`sample`, `flip`, `transition`): every pixel is redrawn by itself, given
   its true class. Their meta-structure is kept as long as the transition matrix has full rank.
 * perturbed clean labels (`dilate`, `erode`, `skeletonize`, and `shift`): borders move.
-* random labels (`random_labels`): blind to the image.
+* random labels (`random_labels`): independent of the image.
 
 All functions take numpy or dask arrays of any integer type or bool, planes or stacks (..., y, x),
 and give back a new array of the same kind and type. Label 0 is background. Pixels of label -1, and

@@ -170,7 +170,7 @@ def skeletonize(labels, *, spatial_dims=2, classes=None, ignore_label=None):
     labels : (..., y, x) array of int or bool
     spatial_dims : {2, 3}, optional
         2: each (y, x) plane by itself (Zhang); 3: the last three axes together (Lee). Dask arrays
-        are joined along these axes, for a skeleton hangs on the whole plane or volume.
+        are joined along these axes, for a skeleton depends on the whole plane or volume.
     classes : sequence of int, optional
         The classes to thin; by default all.
     ignore_label : int, optional

@@ -148,7 +148,7 @@ def transition(labels, matrix, *, classes=None, ignore_label=None, seed=None):
 
 
 def random_labels(shape, fractions, *, seed=None):
-    """Labels drawn at random, blind to any image.
+    """Labels drawn at random, independent of any image.
 
     Parameters
     ----------

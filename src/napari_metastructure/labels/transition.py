@@ -325,7 +325,7 @@ def _full_rank(rows, known):
     if (np.sort(winner) == order).all():
         pairs = [f"{known[w]} as {known[i]}" for i, w in enumerate(winner) if i != w]
         return "exchanged", f"Kept, but classes exchanged: {', '.join(pairs)}."
-    return "kept", "Kept, but mixed: classes must be told apart with the matrix."
+    return "kept", "Kept, but mixed: the classes can be separated with the matrix."
 
 
 def _kept_text(rows):
@@ -395,7 +395,7 @@ def judge(clean, noisy, num_classes=None, *, ignore_label=None, spatial_dims=2):
     """
     counts = count(clean, noisy, num_classes, ignore_label=ignore_label)
     moved = 0
-    if _hang_together(clean, noisy, ignore_label):
+    if _are_connected(clean, noisy, ignore_label):
         moved = displacement(clean, noisy, ignore_label=ignore_label, spatial_dims=spatial_dims)
     return verdict(normalised(counts), counts, displacement=moved)
 
@@ -486,7 +486,7 @@ def both_known(clean, noisy, ignore_label):
     return known
 
 
-def _hang_together(clean, noisy, ignore_label):
+def _are_connected(clean, noisy, ignore_label):
     """Whether changes of neighbours go together beyond what their classes and chance explain."""
 
     def on_block(clean, noisy):

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from napari_metastructure.arrays.axes import multiples
-from napari_metastructure.parameters import Field, Parameters
+from napari_metastructure.parameters import Field, Parameters, words
 
 __all__ = ["NetworkConfig", "TrainingConfig"]
 
@@ -16,7 +16,12 @@ class NetworkConfig(Parameters):
     """What every job that trains a network shares."""
 
     network: Literal["unet", "attention_unet", "segresnet"] = Field(
-        "unet", title="Network", description="Architecture; U-Net is the quickest."
+        "unet",
+        title="Network",
+        description="Architecture; U-Net is the quickest.",
+        json_schema_extra=words(
+            {"unet": "U-Net", "attention_unet": "Attention U-Net", "segresnet": "SegResNet"}
+        ),
     )
     channels: int = Field(
         16, ge=2, le=256, title="Channels", description="Width of the first level of the network."
@@ -27,6 +32,7 @@ class NetworkConfig(Parameters):
     spatial_dims: Literal[2, 3] = Field(
         2,
         title="Dimensions",
+        json_schema_extra=words({2: "2-D", 3: "3-D"}),
         description="2: every plane of a stack by itself. 3: whole volumes.",
     )
     channel_axis: int | None = Field(
@@ -39,7 +45,7 @@ class NetworkConfig(Parameters):
         1.0,
         ge=0.1,
         le=100,
-        title="Voxel depth",
+        title="Z anisotropy",
         description="3-D: size of a voxel along z over its size along y and x. Patches follow "
         "it, and so does the U-Net; other networks take voxels for cubes.",
     )
@@ -50,7 +56,7 @@ class NetworkConfig(Parameters):
         100,
         ge=1,
         le=100_000,
-        title="Fewest steps",
+        title="Minimum steps",
         description="A few small images make short epochs; they are lengthened to reach this "
         "many steps.",
     )
@@ -138,14 +144,22 @@ class TrainingConfig(NetworkConfig):
     loss: Literal["bce", "dice", "iou", "bce+dice"] = Field(
         "bce",
         title="Loss",
-        description="bce: cross entropy, the robust choice for noisy labels; dice and iou: "
+        description="bce: binary cross-entropy, the robust choice for noisy labels; dice and iou: "
         "overlap, for rare structures with clean labels.",
+        json_schema_extra=words(
+            {
+                "bce": "binary cross-entropy",
+                "dice": "Dice",
+                "iou": "IoU",
+                "bce+dice": "binary cross-entropy + Dice",
+            }
+        ),
     )
     validation_fraction: float = Field(
         0.2,
         ge=0,
         le=0.9,
-        title="Held back",
+        title="Validation fraction",
         description="Share of the images, the last ones, kept from training for validation.",
     )
     as_mask: bool = Field(
@@ -162,5 +176,5 @@ class TrainingConfig(NetworkConfig):
         True,
         title="Stop early",
         description="End when known label noise is fitted better than the true labels would fit "
-        "it: from there on the network learns the noise by heart.",
+        "it: from there on the network memorises the noise.",
     )

@@ -109,7 +109,7 @@ def _corrupt(viewer, clean):
 
 
 def _train_and_score(viewer, image, labels, clean, epochs):
-    """Train on one labels layer with the training dock, and score the held-back images."""
+    """Train on one labels layer with the training dock, and score the validation images."""
     window, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "Train segmentation", tabify=True)
     window.show()
     window.raise_()
@@ -134,7 +134,7 @@ def _train_and_score(viewer, image, labels, clean, epochs):
         "by": dock.models.model.threshold_source,
     }
     row |= {"seconds": round(seconds)}
-    _say(f"  Dice {row['dice']} on the held-back images, AUC {row['auc']}, {row['seconds']} s")
+    _say(f"  Dice {row['dice']} on the validation images, AUC {row['auc']}, {row['seconds']} s")
     return row
 
 

@@ -48,7 +48,7 @@ class SweepConfig(_Noises):
     time_limit: float | None = Field(
         None,
         gt=0,
-        title="Time limit",
+        title="Time limit [s]",
         description="Seconds; runs that have not begun by then are left out. Empty: no limit.",
     )
     scheduler: str | None = Field(

@@ -75,7 +75,7 @@ class NoiseSweep(Dock):
             nullable=True,
             value=None,
             tooltip="Optional: where each run is kept as soon as it is done. The same folder "
-            "again goes on with a sweep that was broken off.",
+            "again resumes an interrupted sweep.",
         )
         self.inputs = self.add(Form().add(self.image, self.labels))
         self.reading = self.add(InputForm(self, "trained"))

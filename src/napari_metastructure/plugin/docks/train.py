@@ -68,7 +68,7 @@ class TrainSegmentation(Dock):
             is_labels,
             optional=True,
             tooltip="Optional: trusted labels of the same image, for validation only; "
-            "only the held-back part is looked at.",
+            "only the validation part is looked at.",
         )
         self.inputs = self.add(Form().add(self.image, self.labels, self.clean_labels))
         self.reading = self.add(InputForm(self, "trained"))
@@ -85,7 +85,7 @@ class TrainSegmentation(Dock):
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Train"))
-        self.curves = self.add(Curves({"loss": ["training"], "held-back part": ["Dice", "AUC"]}))
+        self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
         self.curves.hide()
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)

@@ -61,7 +61,7 @@ class InputForm(QWidget):
 
         self.form = Form().add(
             row(ComboBox, "spatial_dims", "Dimensions", choices=[("2-D", 2), ("3-D", 3)]),
-            row(FloatSpinBox, "anisotropy", "Voxel depth", min=0.1, max=100, step=0.1, value=1),
+            row(FloatSpinBox, "anisotropy", "Z anisotropy", min=0.1, max=100, step=0.1, value=1),
             row(ComboBox, "level", "Level", choices=[0]),
             row(ComboBox, "channel_axis", "Channel axis", choices=[("none", _NONE)]),
             row(ComboBox, "channel", "Channels", choices=[ALL]),

@@ -132,7 +132,7 @@ class ModelPanel(QWidget):
 
     def _on_finished(self):
         if self.streamed is not None:
-            say(self.written, f"Not finished; what there is lies in {self.streamed.path}")
+            say(self.written, f"Not finished; the partial result is in {self.streamed.path}")
             self.streamed = None
         self.refresh()
 
