@@ -1,88 +1,214 @@
-"""Masks that need no training: classical filters and thresholds, as start labels."""
+"""Masks that need no training: views of an image, each cut by a threshold, as start labels.
+
+The bank holds every combination of eight views (raw, smoothed, flattened, locally normalised ...)
+and four thresholds, ridges of several widths, local thresholds and three votes of such masks.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.intensity import unit_range
 
-__all__ = ["FILTERS", "INTENSITY", "filter_mask", "vote_filters"]
+__all__ = [
+    "BANK",
+    "GROUPS",
+    "Views",
+    "describe",
+    "filter_mask",
+    "locally_normalised",
+    "otsu_classes",
+]
+
+_MOST_PIXELS = 2**18  # that a threshold is found on; larger images give evenly spread ones
 
 
-def _by(threshold, view=None, **options):
-    """A filter: a threshold of scikit-image, by name, on a view of the image."""
+class Views:
+    """Views of one image, structures bright, and the masks of the bank, each made once.
 
-    def mask(image):
-        from skimage import filters
+    Parameters
+    ----------
+    image : array of float, [0, 1]
+        Plane (y, x) or volume (z, y, x), structures bright.
+    """
 
-        image = view(image) if view else image
-        low = float(image.min())
-        if low == float(image.max()):
-            return np.zeros(image.shape, bool)
-        return image - low > np.max(
-            getattr(filters, f"threshold_{threshold}")(image - low, **options)
-        )
+    def __init__(self, image: NDArray):
+        self.image = image
+        self._made: dict[Any, NDArray] = {}
 
-    return mask
+    def view(self, name: str) -> NDArray:
+        """A view of `VIEWS`, by name."""
+        return self._once(name, lambda: _VIEWS[name][0](self))
+
+    def mask(self, name: str) -> NDArray:
+        """A mask of `BANK`, by name: bool."""
+        return self._once(("mask", name), lambda: _MASKS[name](self).astype(bool))
+
+    def smooth(self, sigma: float) -> NDArray:
+        """The image after a Gaussian of so many pixels."""
+        return self._once(("smooth", sigma), lambda: _smooth(self.image, sigma))
+
+    def ridges(self, sigma: float, even: bool = False) -> NDArray:
+        """Sato's filter of one width, of the image or (`even`) of its square root."""
+
+        def make() -> NDArray:
+            from skimage.filters import sato
+
+            image = np.sqrt(self.image) if even else self.image
+            return sato(image, sigmas=[sigma], black_ridges=False)
+
+        return self._once(("ridges", sigma, even), make)
+
+    def _once(self, key: Any, make: Callable[[], NDArray]) -> NDArray:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
 
-def _smooth(image, sigma=2):
+def _smooth(image: NDArray, sigma: float) -> NDArray:
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(image, sigma)
+    return gaussian_filter(
+        image, sigma, truncate=4 if sigma < 20 else 2.5
+    )
 
 
-def _flat(image, width=20):
-    """What stands out from its surroundings."""
-    return image - _smooth(image, width)
+def locally_normalised(image: NDArray, sigma: float = 20) -> NDArray:
+    """The image minus its local mean, over its local deviation (Gaussians of `sigma` pixels)."""
+    difference = image - _smooth(image, sigma)
+    deviation = np.sqrt(np.maximum(_smooth(difference * difference, sigma), 0))
+    return difference / (deviation + 0.1 * deviation.mean() + 1e-6)
 
 
-def _ridges(image, sigmas=(1, 2, 3)):
-    from skimage.filters import sato
-
-    return sato(image, sigmas=sigmas, black_ridges=False)
-
-
-def _broad_ridges(image):
-    return _ridges(image, (3, 4, 5))
-
-
-def _even_ridges(image):
-    """Ridges of dim and bright structures alike."""
-    return _ridges(np.sqrt(image))
-
-
-def _even_detail(image):
+def _detail(views: Views) -> NDArray:
     """What stands out, dim or bright, from its neighbourhood."""
-    image = np.sqrt(image)
+    image = np.sqrt(views.image)
     return _smooth(image, 1) - _smooth(image, 8)
 
 
-def _local(image):
+_VIEWS: dict[str, tuple[Callable[[Views], NDArray], str]] = {
+    "raw": (lambda v: v.image, "the image"),
+    "smooth": (lambda v: v.smooth(2), "the smoothed image"),
+    "flat": (lambda v: v.image - v.smooth(20), "the image minus its background (20 px)"),
+    "flat60": (lambda v: v.image - v.smooth(60), "the image minus its background (60 px)"),
+    "even": (lambda v: locally_normalised(v.image), "the locally normalised image"),
+    "smooth_even": (
+        lambda v: locally_normalised(v.smooth(2)),
+        "the smoothed, locally normalised image",
+    ),
+    "detail": (_detail, "what stands out from 8 px around it"),
+    "spots": (lambda v: v.smooth(1) - v.smooth(3), "what stands out from 3 px around it"),
+}
+_THRESHOLDS = {
+    "otsu": "Otsu's threshold",
+    "li": "Li's threshold",
+    "triangle": "triangle threshold",
+    "top": "highest of three classes",
+}
+# A little above 1, as scikit-image takes a hundred deviations of the Gaussian at 1 and below.
+_RIDGES = {
+    "sato": ((1.01, 2, 3), False),
+    "sato_2_4": ((2, 3, 4), False),
+    "sato_3_5": ((3, 4, 5), False),
+    "sato_5_8": ((5, 6.5, 8), False),
+    "sato_even": ((1.01, 2, 3), True),
+}
+
+
+def _cut(image: NDArray, threshold: str) -> NDArray:
+    """What lies above a threshold of scikit-image, by name."""
+    from skimage import filters
+
+    low = float(image.min())
+    if low == float(image.max()):
+        return np.zeros(image.shape, bool)
+    image = image - low
+    pixels = image.ravel()[:: -(-image.size // _MOST_PIXELS)]
+    try:
+        if threshold == "top":
+            return image > filters.threshold_multiotsu(pixels, nbins=128)[-1]
+        return image > getattr(filters, f"threshold_{threshold}")(pixels)
+    except ValueError:  # fewer values than classes
+        return image > filters.threshold_otsu(pixels)
+
+
+def _of_view(views: Views, view: str, threshold: str) -> NDArray:
+    return _cut(views.view(view), threshold)
+
+
+def _of_ridges(views: Views, sigmas: tuple[float, ...], even: bool, threshold: str) -> NDArray:
+    return _cut(np.max([views.ridges(sigma, even) for sigma in sigmas], axis=0), threshold)
+
+
+def _local(views: Views, block: int) -> NDArray:
+    """Brighter than the mean of a block of pixels, by half a deviation."""
     from skimage.filters import threshold_local
 
-    block = min(51, min(image.shape) // 2 * 2 + 1)
-    image = _smooth(image, 1)
+    block = min(block, min(views.image.shape) // 2 * 2 + 1)
+    image = views.smooth(1)
     return image > threshold_local(image, block) + 0.5 * image.std()
 
 
-FILTERS = {
-    "otsu": _by("otsu"),
-    "li": _by("li"),
-    "triangle": _by("triangle"),
-    "local": _local,
-    "sato": _by("otsu", _ridges),
-    "flat_li": _by("li", _flat),
-    "even_sato": _by("otsu", _even_ridges),
-    "even_detail": _by("li", _even_detail),
-    "top": _by("multiotsu", _smooth, nbins=128),
-    "broad_sato": _by("otsu", _broad_ridges),
+def _vote(views: Views, names: tuple[str, ...]) -> NDArray:
+    """What more than half of the masks hold."""
+    return 2 * sum(views.mask(name).astype(np.uint8) for name in names) > len(names)
+
+
+_VOTES = {
+    "vote_clear": ("otsu", "li", "flat_li"),
+    "vote_ridges": ("li", "sato_even", "detail_li"),
+    "vote_membranes": ("smooth_top", "sato_3_5"),
 }
-INTENSITY = ("otsu", "li", "flat_li")
-_BRIGHT_RIDGES = ("li", "even_sato", "even_detail")
-_SMOOTH_BRIGHT_RIDGES = ("top", "broad_sato")
-_CLEAR = 0.78
 
 
-def filter_mask(image, name, polarity="bright"):
+def _recipes() -> Iterator[tuple[str, Callable[[Views], NDArray], str]]:
+    """Every mask: its name, how it is made of the views, and what it is in words."""
+    for view, (_, words) in _VIEWS.items():
+        for threshold, title in _THRESHOLDS.items():
+            name = threshold if view == "raw" else f"{view}_{threshold}"
+            make = partial(_of_view, view=view, threshold=threshold)
+            yield name, make, f"{title} of {words}"
+    for kind, (sigmas, even) in _RIDGES.items():
+        for threshold, suffix in (("otsu", ""), ("li", "_li")):
+            make = partial(_of_ridges, sigmas=sigmas, even=even, threshold=threshold)
+            words = f"{_THRESHOLDS[threshold]} of ridges of {sigmas[0]:.0f} to {sigmas[-1]} px"
+            yield f"{kind}{suffix}", make, words + (", dim and bright alike" if even else "")
+    for name, block in (("local", 51), ("local_15", 15)):
+        yield name, partial(_local, block=block), f"brighter than the mean of {block} px around it"
+    for name, names in _VOTES.items():
+        words = ("both of " if len(names) == 2 else "two of ") + ", ".join(names)
+        yield name, partial(_vote, names=names), words
+
+
+_MASKS = {name: make for name, make, _ in _recipes()}
+_DESCRIPTIONS = {name: words for name, _, words in _recipes()}
+BANK = tuple(_MASKS)
+"""Names of all masks."""
+_SLOWER = ("flat", "even", "smooth_even", "local")
+_SLOWEST = ("sato", "vote")
+GROUPS = (
+    tuple(name for name in BANK if not name.startswith(_SLOWER + _SLOWEST)),
+    tuple(name for name in BANK if name.startswith(_SLOWER)),
+    tuple(name for name in BANK if name.startswith(_SLOWEST)),
+)
+"""The same names, the quickest ones first."""
+
+
+def describe(name: str) -> str:
+    """What a mask of the bank is, in a few words.
+
+    Examples
+    --------
+    >>> describe("flat_li")
+    "Li's threshold of the image minus its background (20 px)"
+    """
+    return _DESCRIPTIONS[name]
+
+
+def filter_mask(image: ArrayLike, name: str, polarity: str = "bright") -> NDArray[np.uint8]:
     """Mask of one plane (or volume) by a classical filter, as a start or for comparison.
 
     Parameters
@@ -90,14 +216,15 @@ def filter_mask(image, name, polarity="bright"):
     image : array, (y, x) or (z, y, x)
         Any real type.
     name : str
-        Threshold of the image: "otsu", "li" (minimum cross entropy), "triangle", "local" (mean of
-        51 pixels and half a deviation). "sato": Otsu of the Sato ridge filter of 1 to 3 pixels.
-        "flat_li": Li of the image minus its Gaussian of 20 pixels. Of the square root of the
-        range, for dim structures beside bright ones, "even_sato": Otsu of the ridges;
-        "even_detail": Li of the difference of Gaussians of 1 and 8 pixels.
-        For noisy images with no clear gap between object and background, "top": the brightest of
-        three classes (multi-Otsu) after a Gaussian of 2 pixels; "broad_sato": Otsu of ridges of
-        3 to 5 pixels.
+        One of `BANK`. Thresholds "otsu", "li" (minimum cross entropy), "triangle" and "top" (the
+        highest of three classes, multi-Otsu) of the image, or with a view in front:
+        "smooth_otsu" (Gaussian of 2 pixels), "flat_otsu" and "flat60_otsu" (minus a Gaussian of
+        20 or 60), "even_otsu" (locally normalised), "smooth_even_otsu", "detail_otsu" (difference
+        of Gaussians of 1 and 8), "spots_otsu" (of 1 and 3). Ridges (Sato), cut by Otsu or Li:
+        "sato" (widths of 1 to 3 pixels), "sato_2_4", "sato_3_5", "sato_5_8", "sato_even" (of the
+        square root, for dim ridges beside bright ones), "sato_li" ... "local" and "local_15":
+        above the mean of 51 or 15 pixels by half a deviation. "vote_clear", "vote_ridges",
+        "vote_membranes": what most of two or three of these hold.
     polarity : {"bright", "dark"}
         Whether the structures are brighter or darker than their surroundings.
 
@@ -111,45 +238,26 @@ def filter_mask(image, name, polarity="bright"):
     ValueError
         If there is no such filter, or the image holds NaN or infinity.
     """
-    if name not in FILTERS:
-        raise ValueError(f"There is no filter {name!r}; there are: {', '.join(FILTERS)}.")
-    values = unit_range(image, polarity)
-    if values is None:
+    if name not in _MASKS:
+        raise ValueError(f"There is no filter {name!r}; there are: {', '.join(BANK)}.")
+    scaled = unit_range(image, polarity)
+    if scaled is None:
         return np.zeros(np.shape(image), np.uint8)
-    return FILTERS[name](values).astype(np.uint8)
+    return Views(scaled).mask(name).astype(np.uint8)
 
 
-def vote_filters(images, polarity="bright"):
-    """Filters whose majority makes the start label for an image set.
+def otsu_classes(image: NDArray) -> tuple[float, float]:
+    """Share of the pixels above Otsu's threshold, and of the variance that both classes explain.
 
-    What decides is how clear the gap between object and background is: the share of the
-    variance that Otsu's two classes explain (Otsu 1979; 0.64 for a single Gaussian, 1 for two
-    values), its median over the images. Above 0.78, as with nuclei: the majority of Otsu's and
-    Li's threshold and Li's threshold after the surroundings are taken off. Below, where intensity
-    alone does not tell: what is two of bright, a ridge, and brighter than its neighbourhood. Where
-    Otsu's object takes more than a third of the pixels, too, as in electron microscopy: what is
-    both bright and a ridge after smoothing.
+    A single Gaussian has 0.64 of its variance explained, two values all of it (Otsu 1979).
 
     Parameters
     ----------
-    images : sequence of arrays
-    polarity : {"bright", "dark"}
-
-    Returns
-    -------
-    tuple of str
-        Names for `filter_mask`.
+    image : array of float
     """
-    shares, clarity = [], []
-    for image in images:
-        image = unit_range(image, polarity)
-        if image is None:
-            continue
-        mask = FILTERS["otsu"](image)
-        share = mask.mean()
-        between = share * (1 - share) * (image[mask].mean() - image[~mask].mean()) ** 2
-        shares.append(share)
-        clarity.append(between / image.var())
-    if not shares or np.median(clarity) > _CLEAR:
-        return INTENSITY
-    return _SMOOTH_BRIGHT_RIDGES if np.median(shares) > 1 / 3 else _BRIGHT_RIDGES
+    mask = _cut(image, "otsu")
+    share = float(mask.mean())
+    if not 0 < share < 1:
+        return share, 0.0
+    between = share * (1 - share) * float(image[mask].mean() - image[~mask].mean()) ** 2
+    return share, between / float(image.var())

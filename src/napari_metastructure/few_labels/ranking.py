@@ -1,0 +1,303 @@
+"""Which start mask fits an image set, told by the images alone.
+
+A mask is judged by three things that need no label: how steep the image is along its outline, how
+long that outline is, and how far other masks of the bank agree with it. Polarity counts too: what
+is rarely the longer tail of the locally normalised intensities ranks lower.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_metastructure.arrays.intensity import unit_range
+from napari_metastructure.few_labels.filters import BANK, GROUPS, Views, otsu_classes
+from napari_metastructure.few_labels.polarity import CLEAR, local_skewness
+
+__all__ = ["Confidence", "Judge", "Start", "evenly_spread"]
+
+POLARITIES = ("bright", "dark")
+DIFFERENT = 0.9  # pairwise Dice below which two masks differ
+
+_MOST_PARTS, _SIDE = 12, 512
+_SAMPLED = 2**18  # pixels in all on which masks are compared
+_AREAS = (0.004, 0.6)  # shares of the image that a mask may take
+_NEIGHBOURS = 15  # masks whose agreement counts
+_LENGTH_POWER, _AGREEMENT_POWER = 0.15, 0.75
+_VOTE_BONUS = 1.1
+_CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
+_DENSE = 0.38  # share of the pixels
+_AGREE = 0.5  # mean Dice of the best start with the next ones that differ
+
+
+@dataclass(frozen=True)
+class Start:
+    """A mask of the bank with its polarity, and what speaks for it.
+
+    `score` is only good for comparison within an image set; `agreement` is the mean Dice with the
+    15 masks of the bank most like it.
+    """
+
+    name: str
+    polarity: str
+    score: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How much a start may be trusted: "high" or "low", and why.
+
+    `agreement` is the mean Dice of the best start with the next five that differ from it,
+    `polarity` the size of the local skewness.
+    """
+
+    level: str
+    agreement: float
+    polarity: float
+    reasons: list[str] = field(default_factory=list)
+
+
+def evenly_spread(images: Sequence[ArrayLike]) -> list[tuple[int, tuple]]:
+    """At most a dozen places, each (index, slices) of a plane of at most 512 x 512 pixels.
+
+    Volumes give sections. Large planes give their middle, so that a set is judged in seconds.
+
+    Parameters
+    ----------
+    images : sequence of arrays, (y, x) or (z, y, x)
+    """
+    places = []
+    for index in np.unique(np.linspace(0, len(images) - 1, _MOST_PARTS).round().astype(int)):
+        *depth, height, width = np.shape(images[index])
+        middle = tuple(
+            slice((side - min(side, _SIDE)) // 2, (side + min(side, _SIDE)) // 2)
+            for side in (height, width)
+        )
+        sections = [()]
+        if depth:
+            count = max(1, _MOST_PARTS // len(images))
+            at = np.linspace(0, depth[0] - 1, count + 2)[1:-1] if depth[0] > 2 else [depth[0] // 2]
+            sections = [(z,) for z in np.unique(np.round(at).astype(int)).tolist()]
+        places += [(int(index), (*section, *middle)) for section in sections]
+    return places
+
+
+class Judge:
+    """Ranks the masks of the bank on an image set, and judges any other mask in the same way.
+
+    Parameters
+    ----------
+    parts : sequence of arrays, (y, x)
+        Planes, of any real type, on which masks are judged; constant ones do not count.
+    polarity : {"auto", "bright", "dark"}
+        "auto": both are ranked, and the less likely one ranks lower, the more so the clearer the
+        polarity is.
+    keep : bool
+        Keep all masks (packed), so that `mask` gives them.
+    """
+
+    def __init__(self, parts: Sequence[ArrayLike], polarity: str = "auto", keep: bool = False):
+        bright = [unit_range(part, "bright") for part in parts]
+        self.numbers = [number for number, part in enumerate(bright) if part is not None]
+        self.parts = [part for part in bright if part is not None]
+        self.skewness = local_skewness(self.parts)
+        self.given = polarity != "auto"
+        likely = "dark" if self.skewness < 0 else "bright"
+        self.polarity = polarity if self.given else likely
+        others = () if self.given else tuple(p for p in POLARITIES if p != self.polarity)
+        self.polarities = (self.polarity, *others)
+        self.keep = keep
+        self._masks: dict[tuple[str, str, int], NDArray] = {}
+        self._sums: dict[tuple[str, str], list[NDArray]] = {}
+        self._sampled: dict[tuple[str, str], list[NDArray]] = {}
+        self._gradients = [_gradients(part) for part in self.parts]
+        self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
+        self._vote = None
+
+    @property
+    def clear_gap(self) -> bool:
+        """Whether intensity alone tells objects from background."""
+        return bool(np.median([otsu_classes(part)[1] for part in self.parts] or [1]) > _CLEAR_GAP)
+
+    def work(self) -> Iterator[tuple[int, int]]:
+        """Make and measure all masks; yields (done, total) after each group of them."""
+        total, done = len(self.polarities) * len(self.parts) * len(GROUPS), 0
+        for polarity in self.polarities:
+            for number, part in enumerate(self.parts):
+                views = Views(part if polarity == "bright" else 1 - part)
+                for group in GROUPS:
+                    for name in group:
+                        self._take(name, polarity, number, views.mask(name))
+                    done += 1
+                    yield done, total
+
+    def _take(self, name: str, polarity: str, number: int, mask: NDArray) -> None:
+        key = (name, polarity)
+        self._sums.setdefault(key, []).append(_measure(mask, self._gradients[number]))
+        self._sampled.setdefault(key, []).append(mask.ravel()[:: self._step])
+        if self.keep:
+            self._masks[(*key, number)] = np.packbits(mask)
+
+    def mask(self, start: Start, number: int = 0) -> NDArray:
+        """A mask of the bank on one of the parts: bool."""
+        shape = self.parts[number].shape
+        packed = self._masks[(start.name, start.polarity, number)]
+        return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+    def ranking(self, strokes: Sequence[NDArray] | None = None) -> list[Start]:
+        """The starts made so far, best first.
+
+        Parameters
+        ----------
+        strokes : sequence of arrays of int, one per part, optional
+            0 not annotated, 1 background, 2 and above object. Then those come first that agree
+            with most of both; the images' own judgement decides between equals.
+        """
+        starts = []
+        for polarity in self.polarities:
+            names = [name for name in BANK if self._complete(name, polarity)]
+            if not names:
+                continue
+            weight = 1.0
+            if not self.given and polarity != self.polarity:
+                weight = max(0.0, 1 - abs(self.skewness))
+            table = self._sampled_table(names, polarity)
+            for name, scored in zip(names, self._scores(names, polarity, table)):
+                starts.append(Start(name, polarity, weight * scored[0], scored[1]))
+        starts = [start for start in starts if start.score > 0]
+        starts.sort(key=lambda start: -start.score)
+        if strokes is not None and any((part > 0).any() for part in strokes):
+            best = max((start.score for start in starts), default=1)
+            starts.sort(key=lambda s: -self._hits(s, strokes) - 0.05 * s.score / best)
+        return starts
+
+    def different(self, starts: Sequence[Start], count: int) -> list[Start]:
+        """The first starts of a ranking that differ: pairwise Dice below 0.9."""
+        chosen: list[Start] = []
+        for start in starts:
+            if len(chosen) == count:
+                break
+            if all(self.dice(start, other) < DIFFERENT for other in chosen):
+                chosen.append(start)
+        return chosen
+
+    def dice(self, one: Start, other: Start) -> float:
+        """Overlap of two masks of the bank on the parts."""
+        a, b = (np.concatenate(self._sampled[(s.name, s.polarity)]) for s in (one, other))
+        return 2 * float(np.count_nonzero(a & b)) / max(1, int(a.sum()) + int(b.sum()))
+
+    def confidence(self, ranking: Sequence[Start]) -> Confidence:
+        """How far the best start may be trusted."""
+        same = [start for start in ranking if start.polarity == ranking[0].polarity]
+        best, *others = self.different(same, 6)
+        agreement = float(np.mean([self.dice(best, other) for other in others] or [1]))
+        reasons = []
+        if not self.given and abs(self.skewness) < CLEAR:
+            reasons.append(
+                "the images do not tell whether structures are bright or dark "
+                f"(local skewness {self.skewness:.2f})"
+            )
+        if agreement < _AGREE:
+            reasons.append(f"the best starts overlap little (mean Dice {agreement:.2f})")
+        level = "low" if reasons else "high"
+        return Confidence(level, round(agreement, 3), round(abs(self.skewness), 3), reasons)
+
+    def score(self, masks: Sequence[NDArray], polarity: str) -> float:
+        """Judgement of any masks, one per part, next to the scores of the bank."""
+        masks = [np.asarray(masks[number]) > 0 for number in self.numbers]
+        names = [name for name in BANK if self._complete(name, polarity)]
+        sums = sum(_measure(m, g) for m, g in zip(masks, self._gradients))
+        sampled = np.concatenate([mask.ravel()[:: self._step] for mask in masks])
+        table = np.vstack([self._sampled_table(names, polarity), sampled[None]])
+        return _outline_score(sums) * _agreement(table)[-1] ** _AGREEMENT_POWER
+
+    def _complete(self, name: str, polarity: str) -> bool:
+        return len(self._sums.get((name, polarity), ())) == len(self.parts) > 0
+
+    def _sampled_table(self, names: Sequence[str], polarity: str) -> NDArray:
+        return np.stack([np.concatenate(self._sampled[(name, polarity)]) for name in names])
+
+    def _scores(self, names: Sequence[str], polarity: str, table: NDArray) -> list[tuple]:
+        """(score, agreement) of each mask; 0 for areas that hold nothing or nearly all."""
+        scores = []
+        for name, agreement in zip(names, _agreement(table).tolist()):
+            sums = sum(self._sums[(name, polarity)])
+            score = _outline_score(sums) * agreement**_AGREEMENT_POWER
+            bonus = _VOTE_BONUS if name == self._likely_vote(polarity) else 1
+            scores.append((bonus * score, agreement))
+        return scores
+
+    def _likely_vote(self, polarity: str) -> str:
+        """The vote that suits the classes of the intensities."""
+        if self._vote is None:
+            self._vote = {
+                each: float(np.median([_flat_share(part, each) for part in self.parts]))
+                for each in self.polarities
+            }
+        if self.clear_gap:
+            return "vote_clear"
+        return "vote_membranes" if self._vote[polarity] > _DENSE else "vote_ridges"
+
+    def _hits(self, start: Start, strokes: Sequence[NDArray]) -> float:
+        """Mean of the shares of object and background strokes that a mask gets right."""
+        found = np.zeros((2, 2))
+        for number in range(len(self.parts)):
+            marks = np.asarray(strokes[self.numbers[number]])
+            mask = self.mask(start, number)
+            for row, marked in enumerate((marks == 1, marks > 1)):
+                found[row] += np.count_nonzero(mask[marked] == row), np.count_nonzero(marked)
+        present = found[found[:, 1] > 0]
+        return float((present[:, 0] / present[:, 1]).mean())
+
+
+def _flat_share(part: NDArray, polarity: str) -> float:
+    """Share of the pixels above Otsu's threshold of the flattened part."""
+    views = Views(part if polarity == "bright" else 1 - part)
+    return otsu_classes(views.view("flat"))[0]
+
+
+def _gradients(part: NDArray) -> tuple[NDArray, NDArray]:
+    """Gradient of the square root, which evens out photon noise, at 1 and at 2 pixels."""
+    from scipy.ndimage import gaussian_gradient_magnitude
+
+    root = np.sqrt(part)
+    return tuple(gaussian_gradient_magnitude(root, sigma).ravel() for sigma in (1, 2))
+
+
+def _measure(mask: NDArray, gradients: Sequence[NDArray]) -> NDArray:
+    """Pixels, area, outline, and the sums of both gradients along the outline."""
+    outline = np.flatnonzero(_outline(mask))
+    along = [gradient[outline].sum(dtype=float) for gradient in gradients]
+    return np.array([mask.size, np.count_nonzero(mask), outline.size, *along])
+
+
+def _outline(mask: NDArray) -> NDArray:
+    """Pixels on both sides of the border: those with a neighbour of the other kind."""
+    outline = np.zeros(mask.shape, bool)
+    for axis in range(mask.ndim):
+        ahead = [slice(None)] * mask.ndim
+        behind = list(ahead)
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        differs = mask[tuple(ahead)] != mask[tuple(behind)]
+        outline[tuple(ahead)] |= differs
+        outline[tuple(behind)] |= differs
+    return outline
+
+
+def _outline_score(sums: NDArray) -> float:
+    """Steepness of the outline times a power of its length per pixel."""
+    pixels, area, length, fine, coarse = sums
+    if length == 0 or not _AREAS[0] < area / pixels < _AREAS[1]:
+        return 0.0
+    return float(np.sqrt(fine * coarse) / length * (length / pixels) ** _LENGTH_POWER)
+
+
+def _agreement(table: NDArray) -> NDArray:
+    """Mean Dice of each row of masks with the rows most like it, itself counted."""
+    table = table.astype(np.float32)
+    overlap = table @ table.T
+    area = np.diag(overlap)
+    dice = 2 * overlap / np.maximum(area[:, None] + area[None], 1)
+    return np.sort(dice, axis=1)[:, -_NEIGHBOURS:].mean(axis=1)
