@@ -16,7 +16,7 @@ def with_masks(batch):
     """The largest determinant of [P; 1 - P] [S; 1 - S]^T / N over K masks S, written plainly."""
     chosen = []
     for p in batch.flatten(1):
-        thresholds = torch.linspace(float(p.min()), float(p.max()), THRESHOLDS + 2)[1:-1]
+        thresholds = torch.linspace(float(p.min()), float(p.max()), THRESHOLDS)[1:-1]
         determinants = []
         for threshold in thresholds:
             s = (p > threshold).float()

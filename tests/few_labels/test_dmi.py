@@ -11,7 +11,7 @@ def _brute(probability, num_thresholds):
         thresholds = np.unique(probability)
     else:
         low, high = probability.min(), probability.max()
-        thresholds = np.linspace(low, high, num_thresholds + 2)[1:-1]
+        thresholds = np.linspace(low, high, num_thresholds)[1:-1]
     p, scores = probability.ravel(), []
     for threshold in thresholds:
         s = (p > threshold).astype(float)
@@ -20,7 +20,7 @@ def _brute(probability, num_thresholds):
     return max(scores), thresholds
 
 
-@pytest.mark.parametrize("num_thresholds", [1, 2, 3, 30, None])
+@pytest.mark.parametrize("num_thresholds", [3, 4, 5, 30, None])
 def test_choice_equals_the_search_over_all_masks(num_thresholds):
     rng = np.random.default_rng(0)
     for power in (0.1, 0.5, 1, 3, 9):
@@ -57,5 +57,5 @@ def test_probabilities_that_cannot_be_cut_are_named(bad):
 
 
 def test_number_of_thresholds_is_checked():
-    with pytest.raises(ValueError, match="num_thresholds must be 1 or more"):
-        best_threshold(np.arange(3.0), 0)
+    with pytest.raises(ValueError, match="num_thresholds must be 3 or more"):
+        best_threshold(np.arange(3.0), 2)

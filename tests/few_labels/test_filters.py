@@ -5,16 +5,6 @@ from napari_metastructure.few_labels import filters
 from tests.few_labels.conftest import discs
 
 
-def test_start_filters_fit_the_images():
-    image, _ = discs()
-    assert filters.vote_filters([image]) == filters.INTENSITY
-    noise = np.random.default_rng(0).normal(size=(64, 64))
-    assert filters.vote_filters([noise]) == ("top", "broad_sato")
-    faint = np.random.default_rng(0).gamma(1, size=(64, 64))
-    assert filters.vote_filters([faint]) == ("li", "even_sato", "even_detail")
-    assert filters.vote_filters([np.zeros((9, 9))]) == filters.INTENSITY
-
-
 @pytest.mark.parametrize("name", ["otsu", "li", "triangle", "local"])
 @pytest.mark.parametrize("polarity", ["bright", "dark"])
 def test_filters_find_discs_of_either_polarity(name, polarity):
@@ -34,10 +24,12 @@ def test_filters_agree_with_scikit_image():
         assert np.array_equal(filters.filter_mask(image, name), expected)
     ridges = skimage_filters.sato(scaled, sigmas=(1, 2, 3), black_ridges=False)
     expected = ridges > skimage_filters.threshold_otsu(ridges)
-    assert np.mean(filters.filter_mask(image, "sato") == expected) > 0.999
+    assert (
+        np.mean(filters.filter_mask(image, "sato") == expected) > 0.99
+    )  # a width of 1.01 in place of 1
 
 
-@pytest.mark.parametrize("name", sorted(filters.FILTERS))
+@pytest.mark.parametrize("name", sorted(filters.BANK))
 @pytest.mark.parametrize(
     "image",
     [np.zeros((9, 9), np.uint8), np.full((9, 9), 65535, np.uint16), np.eye(3), np.ones((1, 1))],
@@ -55,3 +47,15 @@ def test_filters_name_what_is_wrong():
         filters.filter_mask(np.array([[0, np.nan]]), "otsu")
     with pytest.raises(ValueError, match="no filter 'ostu'"):
         filters.filter_mask(np.eye(4), "ostu")
+
+
+def test_masks_are_described_in_words():
+    assert filters.describe("otsu") == "Otsu's threshold of the image"
+    assert all(filters.describe(name) for name in filters.BANK)
+
+
+def test_otsu_classes_tell_a_clear_gap():
+    rng = np.random.default_rng(0)
+    assert filters.otsu_classes(np.repeat([0.0, 1.0], (75, 25)))[0] == 0.25
+    assert filters.otsu_classes(np.repeat([0.0, 1.0], (75, 25)))[1] == pytest.approx(1)
+    assert filters.otsu_classes(rng.normal(size=10_000))[1] == pytest.approx(0.64, abs=0.02)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
-from napari_metastructure.jobs.events import Done, Progress, Round, Step
+from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
 
 QUICK = {
     "channels": 4,
@@ -110,13 +110,18 @@ def test_stop_gives_a_result_at_once():
     assert event.masks[0].shape == stack.shape
 
 
-def test_time_limit_shortens_the_schedule():
+@pytest.mark.parametrize("mode", ["robust", "paper"])
+def test_the_time_limit_ends_a_run_and_says_so_but_changes_none_of_its_steps(mode):
     stack, _ = _stack()
-    events = list(nms.segment(stack, seed=0, time_limit=1.5, **{**QUICK, "epochs": 10_000}))
-    steps = [event for event in events if isinstance(event, Step)]
-    assert len(steps) < steps[0].total
-    assert steps[-1].step > 0.5 * steps[-1].total
-    assert isinstance(events[-1], Done)
+    params = {**QUICK, "epochs": 10_000, "mode": mode, "start": "otsu", "patch_size": 64}
+    events = list(nms.segment(stack, seed=0, time_limit=1.5, **params))
+    losses = [event.loss for event in events if isinstance(event, Step)]
+    assert 0 < len(losses) < 10_000
+    assert any("time limit of 1.5 s ended the training" in n for n in events[-1].record["notes"])
+    assert any(isinstance(event, Note) and "time limit" in event.text for event in events)
+    unlimited = nms.segment(stack, seed=0, time_limit=None, **params)
+    steps = (event.loss for event in unlimited if isinstance(event, Step))
+    assert losses == [next(steps) for _ in losses]
 
 
 def test_paper_mode_has_the_published_defaults():
@@ -155,7 +160,7 @@ def test_a_users_labels_start_the_run():
     assert _dice(done.masks[0] > 0, truth) > 0.9
 
 
-@pytest.mark.parametrize("start", ["otsu", "li", "triangle", "local", "sato"])
+@pytest.mark.parametrize("start", ["otsu", "local", "sato", "vote_membranes"])
 def test_every_filter_can_start_the_run(start):
     stack, _ = _stack(planes=1)
     assert _end(stack, start=start, seed=0).record["start"] == [start]
@@ -208,6 +213,63 @@ def test_planes_without_contrast_stay_empty():
 def test_what_is_wrong_is_named(images, params, message):
     with pytest.raises(ValueError, match=message):
         _end(images, **params)
+
+
+def test_auto_start_is_recorded_with_its_confidence():
+    stack, _ = _stack()
+    record = _end(stack, seed=0).record
+    assert record["start"] == [record["ranking"][0]["name"]]
+    assert record["confidence"]["level"] == "high"
+    assert record["confidence"]["reasons"] == []
+    assert record["confidence"]["polarity"] > 0.3
+    assert record["confidence"]["agreement"] > 0.5
+
+
+def test_unclear_polarity_is_said():
+    rng = np.random.default_rng(0)
+    stack = np.where(rng.random((3, 8, 8)) < 0.5, 900, 1000).repeat(8, 1).repeat(8, 2)
+    stack = stack + rng.normal(0, 10, stack.shape)
+    events = list(nms.segment(stack, seed=0, **QUICK))
+    assert events[-1].record["confidence"]["level"] == "low"
+    assert "bright or dark" in events[-1].record["confidence"]["reasons"][0]
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("These starts disagree; pick one below, or paint a few strokes" in n for n in notes)
+    given = _end(stack, seed=0, polarity="bright").record
+    assert not any("bright or dark" in reason for reason in given["confidence"]["reasons"])
+
+
+@pytest.mark.parametrize("activity", ["comparing start masks", "start labels", "predicting"])
+def test_stopping_ends_the_work_at_hand(activity, monkeypatch):
+    monkeypatch.setattr("napari_metastructure.few_labels.mode._SECONDS_AFTER_STOP", 0)
+    stack, _ = _stack(planes=20)
+    job, seen = nms.segment(stack, seed=0, **{**QUICK, "min_steps": 5}), []
+    for event in job:
+        if job.stopping:
+            seen.append(event)
+        elif isinstance(event, Progress) and event.activity == activity and event.done == 2:
+            job.stop()
+    assert sum(isinstance(event, Progress) for event in seen) == 0
+    assert seen[-1].stopped
+    assert "Stopped" in seen[-1].record["notes"][-1]
+    assert seen[-1].masks[0].shape == stack.shape
+    assert seen[-1].masks[0][0].any() == (activity != "comparing start masks")
+
+
+def test_extraction_of_meta_structure_changes_a_single_round():
+    stack, truth = _stack()
+    plain, sketched = (_end(stack, seed=0, ems=ems) for ems in (False, True))
+    assert plain.history["loss"] != sketched.history["loss"]
+    assert "DMI" in sketched.record["threshold_source"]
+    assert _dice(sketched.masks[0] > 0, truth) > 0.5
+
+
+def test_network_that_leaves_its_start_is_kept_where_it_fits_the_images_better():
+    stack, _ = _stack()
+    wrong = np.zeros(stack.shape, np.uint8)
+    wrong[:, ::7, ::7] = 1  # no structure of the image
+    done = _end(stack, labels=wrong, start="labels", seed=0, polarity="bright")
+    judged = done.record.get("note", "")
+    assert "fits the images better" in judged or _dice(done.masks[0], wrong) > 0.5
 
 
 def test_without_time_to_learn_the_start_is_the_result():

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from napari_metastructure.few_labels.filters import BANK
 from napari_metastructure.learning.configs import VOLUMES, NetworkConfig
 from napari_metastructure.parameters import Field
 
@@ -33,20 +34,11 @@ class SegmentConfig(NetworkConfig):
         description="robust: a start from the image, then a network that learns it. "
         "paper: iterative ground truth training as published (100 epochs, 64 channels).",
     )
-    start: Literal[
-        "auto",
-        "black",
-        "otsu",
-        "li",
-        "triangle",
-        "local",
-        "sato",
-        "labels",
-    ] = Field(
+    start: Literal[("auto", "black", "labels", *BANK)] = Field(  # type: ignore[valid-type]
         "auto",
         title="Start",
-        description="First labels. auto: a vote of filters that fit the images; "
-        "black: none, as published; labels: yours. Not used with strokes.",
+        description="First labels. auto: the mask of the bank that fits the images best; "
+        "black: none, as published; labels: yours; or a mask by its name. Not used with strokes.",
     )
     start_channel: int | None = Field(
         None,
@@ -77,29 +69,38 @@ class SegmentConfig(NetworkConfig):
         0.5,
         ge=0,
         le=2,
-        title="Disturbance",
+        title="Augmentation strength",
         description="Random noise, contrast and brightness of the training patches, in deviations "
         "of the image; not used where intensity tells objects clearly.",
     )
     num_thresholds: int | None = Field(
-        30, ge=1, title="Thresholds", description="Candidates per image; empty: every value."
+        30,
+        ge=3,
+        title="Thresholds",
+        description="Candidates per image, from its smallest to its largest probability, both "
+        "counted but not chosen; empty: every value.",
     )
     ems: bool = Field(
         False,
         title="Extract meta-structure",
-        description="Train on jittered points of the skeleton instead of the whole mask.",
+        description="Train on jittered points of the skeleton instead of the whole mask; the "
+        "threshold is then the candidate of largest DMI.",
     )
     shift: int = Field(
         1, ge=0, le=100, title="Shift", description="Jitter of the skeleton's points, in pixels."
     )
     fraction: float = Field(
-        0.1, gt=0, le=1, title="Kept", description="Share of the skeleton's points that stay."
+        0.1,
+        gt=0,
+        le=1,
+        title="Fraction kept",
+        description="Share of the skeleton's points that stay.",
     )
     time_limit: float | None = Field(
         900,
         gt=0,
         title="Time limit",
-        description="Seconds of training; the schedule is shortened to fit. Empty: no limit.",
+        description="Seconds of training, after which it ends early and says so. Empty: no limit.",
     )
     channels: int = Field(
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."

@@ -21,9 +21,9 @@ def best_threshold(probability, num_thresholds=30):
     probability : array of float, or torch.Tensor
         An array of any shape is one image. The first axis of a tensor counts images, and the work
         stays on the tensor's device.
-    num_thresholds : int >= 1 or None
-        How many thresholds, evenly spaced between the smallest and the largest value of each
-        image (both left out), to choose from; None: every distinct value.
+    num_thresholds : int >= 3 or None
+        How many thresholds, evenly spaced from the smallest to the largest value of each image;
+        these two count but are not chosen, as published. None: every distinct value.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def best_threshold(probability, num_thresholds=30):
     Raises
     ------
     ValueError
-        If there are no pixels, there is NaN or infinity, or `num_thresholds` is below 1.
+        If there are no pixels, there is NaN or infinity, or `num_thresholds` is below 3.
 
     See Also
     --------
@@ -49,8 +49,8 @@ def best_threshold(probability, num_thresholds=30):
     >>> best_threshold(np.array([0.1, 0.1, 0.2, 0.9]), num_thresholds=None)
     0.2
     """
-    if num_thresholds is not None and num_thresholds < 1:
-        raise ValueError(f"num_thresholds must be 1 or more, or None, not {num_thresholds}.")
+    if num_thresholds is not None and num_thresholds < 3:
+        raise ValueError(f"num_thresholds must be 3 or more, or None, not {num_thresholds}.")
     if isinstance(probability, torch.Tensor):
         return _thresholds(probability.detach().flatten(1), num_thresholds)
     pixels = np.asarray(probability)
@@ -73,6 +73,7 @@ def _thresholds(pixels, num):
     if num is None:  # the largest value that does not exceed the mean
         below = torch.where(pixels <= mean[:, None].clamp(min=low[:, None]), pixels, low[:, None])
         return below.amax(1)
+    num -= 2  # both ends are counted, not looked at
     step = (high - low) / (num + 1)
     last_below = ((mean - low) / step).nan_to_num(0).floor().clamp(1, max(num - 1, 1))
     left = low + last_below * step

@@ -71,9 +71,7 @@ class Views:
 def _smooth(image: NDArray, sigma: float) -> NDArray:
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(
-        image, sigma, truncate=4 if sigma < 20 else 2.5
-    )
+    return gaussian_filter(image, sigma, truncate=4 if sigma < 20 else 2.5)
 
 
 def locally_normalised(image: NDArray, sigma: float = 20) -> NDArray:

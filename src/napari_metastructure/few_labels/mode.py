@@ -8,12 +8,15 @@ import numpy as np
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels import filters
 from napari_metastructure.few_labels.polarity import polarity
+from napari_metastructure.few_labels.ranking import evenly_spread
 from napari_metastructure.jobs.events import Note, Progress
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.previews import Previews
 
 __all__ = ["Mode", "varies"]
+
+_SECONDS_AFTER_STOP = 0.6  # for predictions
 
 
 class Mode:
@@ -34,27 +37,64 @@ class Mode:
         self.pictures = items.pictures(config.start_channel)
         self.polarity = config.polarity
         if self.polarity == "auto":
-            self.polarity = polarity(self.pictures)
+            self.polarity = polarity(self.parts(self.pictures))
         self.facts["polarity"] = self.polarity
         self.varied = {number for number, image in enumerate(items.images) if varies(image)}
         self.previews = Previews(job, self.model)
         self.clock = time.perf_counter()
+        self.unpredicted = set()  # planes that a stopped job did not come to
+
+    @staticmethod
+    def parts(planes):
+        """Evenly spread parts of planes (or volumes), to judge the image set on: 2-D arrays."""
+        return [np.asarray(planes[number][where]) for number, where in evenly_spread(planes)]
 
     def predict(self, activity):
-        """Probability of every plane; generator of `Progress`."""
-        probabilities = []
+        """Probability of every plane; generator of `Progress`.
+
+        A job that is stopped goes on for less than a second; planes that it does not come to get
+        what `unlearnt` says.
+        """
+        probabilities, end = [], np.inf
+        self.unpredicted.clear()
         for number, image in enumerate(self.items.images):
             if number not in self.varied:
                 probabilities.append(np.zeros(self.pictures[number].shape, np.float32))
                 continue
             prediction = self.model.predicting_plane(image)
             while len(probabilities) == number:
+                if self.job.stopping:
+                    end = min(end, time.perf_counter() + _SECONDS_AFTER_STOP)
+                if time.perf_counter() > end:
+                    prediction.close()
+                    self.unpredicted.add(number)
+                    probabilities.append(self.unlearnt(number))
+                    break
                 try:
                     next(prediction)
                     yield Progress(activity, number, len(self.items))
-                except StopIteration as end:
-                    probabilities.append(end.value)
+                except StopIteration as finished:
+                    probabilities.append(finished.value)
+        if self.unpredicted:
+            missing = f"{len(self.unpredicted)} of {len(self.items)}"
+            yield self.note(f"Stopped before {missing} planes were predicted.")
         return probabilities
+
+    def unlearnt(self, number):
+        """What stands for the probability of a plane that was not predicted."""
+        return np.zeros(self.pictures[number].shape, np.float32)
+
+    def note(self, text):
+        """Put a sentence in the record; returns its event."""
+        self.facts.setdefault("notes", []).append(text)
+        return Note(text)
+
+    def cut_short(self, step, total):
+        """The event that says that the time limit ended the training."""
+        return self.note(
+            f"The time limit of {self.config.time_limit:g} s ended the training at step {step} of "
+            f"{total}; with more time the result would be another."
+        )
 
     def pending_events(self, trainer):
         """What the trainer has to say, noted for the record too."""

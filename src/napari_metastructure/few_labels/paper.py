@@ -36,7 +36,10 @@ class Paper(Mode):
             new, losses = {}, []
             order = self.rng.permutation(len(tiles))
             for start in range(0, len(tiles), config.batch_size):
-                if self.job.stopping or self.spent() >= 1:
+                if self.job.stopping:
+                    return
+                if self.spent() >= 1:
+                    yield self.cut_short(len(self.history["loss"]), config.epochs * batches)
                     return
                 batch = order[start : start + config.batch_size]
                 inputs = np.stack([self._cut(*tiles[index]) for index in batch])

@@ -17,7 +17,6 @@ from napari_metastructure.few_labels.polarity import CLEAR, local_skewness
 
 __all__ = ["Confidence", "Judge", "Start", "evenly_spread"]
 
-POLARITIES = ("bright", "dark")
 DIFFERENT = 0.9  # pairwise Dice below which two masks differ
 
 _MOST_PARTS, _SIDE = 12, 512
@@ -28,7 +27,8 @@ _LENGTH_POWER, _AGREEMENT_POWER = 0.15, 0.75
 _VOTE_BONUS = 1.1
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
 _DENSE = 0.38  # share of the pixels
-_AGREE = 0.5  # mean Dice of the best start with the next ones that differ
+_COMPARED = 6  # starts that differ
+_AGREE = 0.5  # mean Dice of the best one with the others
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ class Judge:
         self.given = polarity != "auto"
         likely = "dark" if self.skewness < 0 else "bright"
         self.polarity = polarity if self.given else likely
-        others = () if self.given else tuple(p for p in POLARITIES if p != self.polarity)
-        self.polarities = (self.polarity, *others)
+        self.weight = max(0.0, 1 - abs(self.skewness))  # of the other polarity
+        other = "bright" if self.polarity == "dark" else "dark"
+        self.polarities = (self.polarity,) if self.given or not self.weight else (likely, other)
         self.keep = keep
         self._masks: dict[tuple[str, str, int], NDArray] = {}
         self._sums: dict[tuple[str, str], list[NDArray]] = {}
@@ -160,9 +161,7 @@ class Judge:
             names = [name for name in BANK if self._complete(name, polarity)]
             if not names:
                 continue
-            weight = 1.0
-            if not self.given and polarity != self.polarity:
-                weight = max(0.0, 1 - abs(self.skewness))
+            weight = 1.0 if polarity == self.polarity else self.weight
             table = self._sampled_table(names, polarity)
             for name, scored in zip(names, self._scores(names, polarity, table)):
                 starts.append(Start(name, polarity, weight * scored[0], scored[1]))
@@ -189,10 +188,10 @@ class Judge:
         return 2 * float(np.count_nonzero(a & b)) / max(1, int(a.sum()) + int(b.sum()))
 
     def confidence(self, ranking: Sequence[Start]) -> Confidence:
-        """How far the best start may be trusted."""
+        """How far the best start may be trusted; without a ranking only the polarity is judged."""
         same = [start for start in ranking if start.polarity == ranking[0].polarity]
-        best, *others = self.different(same, 6)
-        agreement = float(np.mean([self.dice(best, other) for other in others] or [1]))
+        best = self.different(same, _COMPARED)
+        agreement = float(np.mean([self.dice(best[0], other) for other in best[1:]] or [1]))
         reasons = []
         if not self.given and abs(self.skewness) < CLEAR:
             reasons.append(

@@ -1,9 +1,14 @@
 """The robust mode of `segment`: a network learns start labels drawn from the images."""
 
+import time
+from dataclasses import asdict
+
 import numpy as np
 
-from napari_metastructure.few_labels import filters
+from napari_metastructure.few_labels.dmi import best_threshold
+from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.jobs.events import Progress, Round, Step
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.learning.items import Items
@@ -14,25 +19,31 @@ from napari_metastructure.learning.trainer import Trainer
 
 __all__ = ["Robust"]
 
-_LEAST_AGREEMENT = 0.5  # Dice of the result and its start
+_CLOSE = 0.5  # Dice of the result and its start, above which they are not compared further
 _SETTLED = 0.002  # share of pixels
+_SHOWN = 6  # starts in the record
 
 
 class Robust(Mode):
     """A network learns start labels drawn from the images; later rounds, its own refined ones."""
 
     start_labels = ()
-    has_left = False
+    result_is_start = False
 
     def train(self):
         """Train on the start labels, round by round; generator of events."""
         config = self.config
-        labels = self.start_labels = yield from self._start()
-        yield self._first_round(labels)
-        if not any((label > 0).any() for label in labels):
+        yield from self._choose_start()
+        yield from self._make_start_labels()
+        if self.job.stopping:
+            return
+        yield self._first_round(self.start_labels)
+        if not any((label > 0).any() for label in self.start_labels):
             self.model.threshold = 1.0
             self.model.threshold_source = "no structure in the start labels"
             return
+        self.clock = time.perf_counter()  # the limit is for the training
+        labels = [self.sketch(label) for label in self.start_labels]
         for number in range(1, config.rounds + 1):
             yield from self._round(number, labels)
             if self.job.stopping or self.spent() >= 1:
@@ -49,6 +60,52 @@ class Robust(Mode):
             labels = refined
             if self.history["rounds"][-1]["label_change"] < _SETTLED:
                 return
+
+    # ------------------------------------------------------------------ start
+
+    def _choose_start(self):
+        """Name and polarity of the start; generator of `Progress` and, in doubt, a `Note`."""
+        config, name, clear, ranking = self.config, self.config.start, False, []
+        self.judge = Judge(self.parts(self.pictures), config.polarity)
+        if name == "auto":
+            for done, total in self.judge.work():
+                yield Progress("comparing start masks", done, total)
+                if self.job.stopping:
+                    break
+            ranking, clear = self.judge.ranking(), self.judge.clear_gap
+            name = ranking[0].name if ranking else "otsu"
+            self.facts["start_description"] = describe(name)
+            self.facts["ranking"] = [
+                asdict(start) for start in self.judge.different(ranking, _SHOWN)
+            ]
+        self.polarity = ranking[0].polarity if ranking else self.judge.polarity
+        self.facts.update(start=[name], polarity=self.polarity)
+        # undisturbed, a network soon learns the start's errors where intensity does not tell
+        self.augmentation = 0 if clear else config.augmentation
+        self.epochs = config.epochs / 2 if clear else config.epochs
+        if self.job.stopping or config.start in ("labels", "black"):
+            return
+        confidence = self.judge.confidence(ranking)
+        self.facts["confidence"] = asdict(confidence)
+        if confidence.level == "low":
+            yield self.note(
+                f"Low confidence: {'; '.join(confidence.reasons)}. "
+                "These starts disagree; pick one below, or paint a few strokes."
+            )
+
+    def _make_start_labels(self):
+        """The start label of every plane; generator of `Progress`."""
+        self.start_labels = [np.zeros(picture.shape, np.uint8) for picture in self.pictures]
+        for number in range(len(self.items)):
+            if self.job.stopping:
+                done = f"{number} of {len(self.items)}"
+                yield self.note(f"Stopped after {done} start labels; nothing was trained.")
+                return
+            yield Progress("start labels", number, len(self.items))
+            if not self.job.stopping:
+                self.start_labels[number] = self.start_label(self.facts["start"][0], number)
+
+    # ------------------------------------------------------------------ rounds
 
     def _first_round(self, labels):
         """The start labels as round 0, with what the untrained network makes of the plane."""
@@ -69,27 +126,6 @@ class Robust(Mode):
         chosen = (p > self.model.threshold).astype(np.uint8)
         yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
 
-    def _start(self):
-        """Majority of the start's filters for every plane; generator of `Progress`."""
-        config, items = self.config, self.items
-        names = (config.start,)
-        if config.start == "auto":
-            names = filters.vote_filters(self.pictures, self.polarity)
-        self.facts["start"] = list(names)
-        clear = names == filters.INTENSITY  # undisturbed, a network soon learns the start's errors
-        self.augmentation = 0 if clear else config.augmentation
-        self.epochs = config.epochs / 2 if clear else config.epochs
-        labels = []
-        for number in range(len(items)):
-            yield Progress("start labels", number, len(items))
-            labels.append(self._vote(number))
-        return labels
-
-    def _vote(self, number):
-        names = self.facts["start"]
-        votes = sum(self.start_label(name, number) for name in names)
-        return (2 * votes > len(names)).astype(np.uint8)
-
     def _round(self, number, labels):
         config = self.config
         sampler = PatchSampler(
@@ -109,23 +145,22 @@ class Robust(Mode):
             learning_rate=config.learning_rate,
             device=self.device,
         )
-        total = steps * config.rounds
-        at = first = (number - 1) * steps
-        while at < first + steps and not self.job.stopping and self.spent() < 1:
+        first, total = (number - 1) * steps, steps * config.rounds
+        for step in range(first + 1, first + steps + 1):
+            if self.job.stopping:
+                return
+            if self.spent() >= 1:
+                yield self.cut_short(step - 1, total)
+                return
             patches, targets = sampler.batch()
-            loss = trainer.step(self._disturb(patches), targets)
+            loss = trainer.step(self._augment(patches), targets)
             self.history["loss"].append(loss)
-            at += 1
-            behind = min(int(self.spent() * total), first + steps) - at
-            for _ in range(behind):  # the schedule ends in time
-                trainer.schedule.step()
-            at += max(behind, 0)
-            epoch = (at - 1) // sampler.batches_per_epoch + 1
-            yield Step(at, total, epoch, loss)
+            epoch = (step - 1) // sampler.batches_per_epoch + 1
+            yield Step(step, total, epoch, loss)
             yield from self.pending_events(trainer)
             yield from self.previews.if_due(epoch)
 
-    def _disturb(self, patches):
+    def _augment(self, patches):
         """Contrast, brightness and noise at random, so that intensity alone is not learnt."""
         if not self.augmentation:
             return patches
@@ -136,34 +171,78 @@ class Robust(Mode):
         noise *= self.rng.uniform(0, self.augmentation, per_patch)
         return (patches * contrast + brightness + noise).astype(np.float32)
 
+    # ------------------------------------------------------------------ result
+
+    def predict(self, activity):
+        """Probability of every plane; without a step of training that is the start label."""
+        if not self.history["loss"]:
+            return [self.unlearnt(number) for number in range(len(self.items))]
+        return (yield from super().predict(activity))
+
+    def unlearnt(self, number):
+        """The start label, for a plane that was not predicted."""
+        if not self.start_labels:
+            return super().unlearnt(number)
+        return self.start_labels[number].astype(np.float32)
+
     def cut(self, probabilities):
-        """Threshold of the best probable overlap and outline."""
-        return outline_threshold(probabilities, self.pictures, self.polarity)
+        """Threshold of the best probable overlap and outline; of the largest DMI after EMS."""
+        numbers = [n for n in range(len(probabilities)) if n not in self.unpredicted]
+        numbers = numbers or list(range(len(probabilities)))
+        predicted = [probabilities[number] for number in numbers]
+        if self.config.ems:  # the few points that stay make all probabilities small
+            thresholds = [best_threshold(p, self.config.num_thresholds) for p in predicted]
+            return float(np.median(thresholds))
+        pictures = [self.pictures[number] for number in numbers]
+        return outline_threshold(predicted, pictures, self.polarity)
 
     def masks(self, probabilities):
-        """What lies above the threshold of the best probable overlap and outline."""
-        if self.history["loss"]:
-            self.model.threshold = self.cut(probabilities)
-            self.model.threshold_source = "largest expected Dice times gradient along the outline"
-        masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
-        start = self.start_labels
-        overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
-        area = sum(mask.sum() + label.sum() for mask, label in zip(masks, start))
-        if 2 * overlap >= _LEAST_AGREEMENT * area:
-            return masks
-        self.facts["note"] = (
-            "the network has left its start labels, or had too little time to learn them: "
-            "the result is the start"
+        """What lies above the threshold, or the start where that fits the images better."""
+        start = [(self.unlearnt(number) > 0).astype(np.uint8) for number in range(len(self.items))]
+        if not self.history["loss"]:
+            if any(label.any() for label in start) and not self.job.stopping:
+                self.result_is_start = True
+                self.facts["note"] = "there was too little time to learn: the result is the start"
+            return start
+        self.model.threshold = self.cut(probabilities)
+        self.model.threshold_source = (
+            "median of the planes' thresholds of largest DMI"
+            if self.config.ems
+            else "largest expected Dice times gradient along the outline"
         )
-        self.has_left = True
+        masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
+        if self._network_is_better(masks):
+            return masks
+        self.result_is_start = True
         probabilities[:] = [label.astype(np.float32) for label in start]
         return start
 
+    def _network_is_better(self, masks):
+        """Whether masks that differ much from their start fit the images at least as well."""
+        start = self.start_labels
+        overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
+        area = sum(int(mask.sum()) + int(label.sum()) for mask, label in zip(masks, start))
+        dice = 2 * overlap / max(area, 1)
+        if dice >= _CLOSE or self.job.stopping:
+            return True
+        if not self.judge.ranking():  # the start was given, so the bank is not made yet
+            run_out(self.judge.work())
+        network, before = (
+            self.judge.score(self.parts(labels), self.polarity) for labels in (masks, start)
+        )
+        better = network >= before
+        self.facts["note"] = f"the network differs from its start (Dice {dice:.2f}) and fits " + (
+            "the images better: its masks are the result"
+            if better
+            else "the images less well: the result is the start"
+        )
+        return better
+
     def predict_mask(self, item, write):
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
-        if self.has_left:
+        if self.result_is_start:
             self.items, self.pictures = item, item.pictures(self.config.start_channel)
-            write(0, self._vote(0))
+            write(0, self.start_label(self.facts["start"][0], 0))
             yield
             return
         threshold = self.model.threshold
