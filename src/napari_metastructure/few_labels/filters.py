@@ -152,7 +152,7 @@ def _local(views: Views, block: int) -> NDArray:
 
 def _vote(views: Views, names: tuple[str, ...]) -> NDArray:
     """What more than half of the masks hold."""
-    return 2 * sum(views.mask(name).astype(np.uint8) for name in names) > len(names)
+    return 2 * np.sum([views.mask(name) for name in names], axis=0) > len(names)
 
 
 _VOTES = {

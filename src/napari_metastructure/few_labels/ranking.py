@@ -75,7 +75,7 @@ def evenly_spread(images: Sequence[ArrayLike]) -> list[tuple[int, tuple]]:
             slice((side - min(side, _SIDE)) // 2, (side + min(side, _SIDE)) // 2)
             for side in (height, width)
         )
-        sections = [()]
+        sections: list[tuple] = [()]
         if depth:
             count = max(1, _MOST_PARTS // len(images))
             at = np.linspace(0, depth[0] - 1, count + 2)[1:-1] if depth[0] > 2 else [depth[0] // 2]
@@ -115,7 +115,7 @@ class Judge:
         self._sampled: dict[tuple[str, str], list[NDArray]] = {}
         self._gradients = [_gradients(part) for part in self.parts]
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
-        self._vote = None
+        self._flat_shares: dict[str, float] = {}
 
     @property
     def clear_gap(self) -> bool:
@@ -207,7 +207,7 @@ class Judge:
         """Judgement of any masks, one per part, next to the scores of the bank."""
         masks = [np.asarray(masks[number]) > 0 for number in self.numbers]
         names = [name for name in BANK if self._complete(name, polarity)]
-        sums = sum(_measure(m, g) for m, g in zip(masks, self._gradients))
+        sums = np.sum([_measure(m, g) for m, g in zip(masks, self._gradients)], axis=0)
         sampled = np.concatenate([mask.ravel()[:: self._step] for mask in masks])
         table = np.vstack([self._sampled_table(names, polarity), sampled[None]])
         return _outline_score(sums) * _agreement(table)[-1] ** _AGREEMENT_POWER
@@ -222,7 +222,7 @@ class Judge:
         """(score, agreement) of each mask; 0 for areas that hold nothing or nearly all."""
         scores = []
         for name, agreement in zip(names, _agreement(table).tolist()):
-            sums = sum(self._sums[(name, polarity)])
+            sums = np.sum(self._sums[(name, polarity)], axis=0)
             score = _outline_score(sums) * agreement**_AGREEMENT_POWER
             bonus = _VOTE_BONUS if name == self._likely_vote(polarity) else 1
             scores.append((bonus * score, agreement))
@@ -230,14 +230,14 @@ class Judge:
 
     def _likely_vote(self, polarity: str) -> str:
         """The vote that suits the classes of the intensities."""
-        if self._vote is None:
-            self._vote = {
+        if not self._flat_shares:
+            self._flat_shares = {
                 each: float(np.median([_flat_share(part, each) for part in self.parts]))
                 for each in self.polarities
             }
         if self.clear_gap:
             return "vote_clear"
-        return "vote_membranes" if self._vote[polarity] > _DENSE else "vote_ridges"
+        return "vote_membranes" if self._flat_shares[polarity] > _DENSE else "vote_ridges"
 
     def _hits(self, start: Start, strokes: Sequence[NDArray]) -> float:
         """Mean of the shares of object and background strokes that a mask gets right."""
