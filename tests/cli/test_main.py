@@ -1,3 +1,4 @@
+import csv
 import json
 import signal
 
@@ -11,7 +12,7 @@ from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.files.read import read
-from napari_metastructure.labels import noise
+from napari_metastructure.labels import noise, objects
 from napari_metastructure.learning.configs import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -366,3 +367,26 @@ def test_segment_images_larger_than_memory(folder, name):
     assert 0 < np.asarray(found.data).mean() < 1
     text = run("segment", "stack.ome.zarr", "-o", "a.tif", "--probabilities", "p.tif", code=1)
     assert "masks only" in text
+
+
+def test_measure_counts_the_objects_of_all_images(folder):
+    masks = read("masks").data
+    expected = objects.measure(objects.split(masks, min_size=5), scale=1)
+    more = ["--summary", "s.csv", "--objects", "o.ome.tif", "--images", "images", "--skeleton"]
+    text = run("measure", "masks", "-o", "t", "--min-size", 5, *more)
+    assert f"{len(expected)} objects; lengths in pixel" in text
+    with open(folder / "t.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(expected)
+    assert [float(row["area"]) for row in rows] == expected["area"].tolist()
+    assert {row["image"] for row in rows} <= set("012345")
+    assert {"intensity_mean", "skeleton_length", "branch_points"} <= rows[0].keys()
+    np.testing.assert_array_equal(read("o.ome.tif").data, objects.split(masks, min_size=5))
+    with open(folder / "s.csv", newline="") as file:
+        counts = [int(row["count"]) for row in csv.DictReader(file)]
+    assert sum(counts) == len(rows)
+    assert "the same, bit by bit" in run("replay", "t.csv.record.json", "--quiet")
+    run("measure", "o.ome.tif", "-o", "again.csv", "--numbered", "--scale", 0.5, "--spatial-dims", 2)
+    with open(folder / "again.csv", newline="") as file:
+        areas = [4 * float(row["area"]) for row in csv.DictReader(file)]
+    assert areas == expected["area"].tolist()

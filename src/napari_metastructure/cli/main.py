@@ -12,6 +12,7 @@ from napari_metastructure.files.errors import sentence
 from napari_metastructure.files.names import pair_of
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.sweep.configs import SweepConfig
 
@@ -231,6 +232,32 @@ def compare(reference, prediction, output, ignore_label, **common):
         elif value == value:  # nan where it has no meaning
             click.echo(f"{name:<10}{value:.4f}")
     click.echo("\n".join(result["sentences"]))
+
+
+@commands.command()
+@click.argument("masks")
+@output_option("The table, a row for each object: a .csv file.")
+@click.option("--images", help="Images of the same pixels, to take intensities from.")
+@click.option("--summary", help="Where to write count and coverage of each image: a .csv file.")
+@click.option("--objects", help="Where to write the objects, numbered one by one.")
+@click.option("--numbered", is_flag=True, help="MASKS number their objects already.")
+@click.option("--skeleton", is_flag=True, help="Measure length and branch points of skeletons.")
+@config_options(ObjectsConfig)
+@common_options
+def measure(masks, output, images, summary, objects, numbered, skeleton, config, **common):
+    """Count and measure the objects in MASKS, labels or probabilities.
+
+    Lengths and sizes are in the units of the files, or those of --scale.
+
+    \b
+    napari-metastructure measure masks.ome.tif -o objects.csv --min-size 20 --fill-holes
+    napari-metastructure measure cells/masks -o cells.csv --images cells/images --method watershed
+    """
+    inputs = {"labels": masks, "images": images}
+    outputs = {"output": output, "summary": summary, "objects": objects}
+    options = {"numbered": numbered, "skeleton": skeleton}
+    record = perform("measure", inputs, outputs, config, options, **common)
+    click.echo(f"{record['objects']} objects; lengths in {', '.join(record['units'])}.")
 
 
 @commands.command()

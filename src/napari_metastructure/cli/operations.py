@@ -192,8 +192,56 @@ def compare(run):
             draft.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
+def measure(run):
+    """Objects of masks, told apart and measured, in one table for all images."""
+    import pandas as pd
+
+    from napari_metastructure.labels import objects
+
+    masks, images = run.read("labels", missing="fill"), run.read("images", missing="fill")
+    run.check_form(masks)
+    config, units = _with_pixel_size(run.config, masks)
+    tables, summaries, found = [], [], []
+    for number, mask in enumerate(masks.arrays):
+        image = None if images is None else images.arrays[number]
+        labels = mask if run.options["numbered"] else objects.split(mask, config)
+        size = {"scale": config.scale, "spatial_dims": config.spatial_dims}
+        table = objects.measure(labels, image, skeleton=run.options["skeleton"], **size)
+        tables.append(_named_rows(table, masks, number))
+        summaries.append(_named_rows(objects.summary(labels, **size), masks, number))
+        found.append(labels)
+    run.config = config
+    run.facts |= {"units": units, "objects": int(sum(map(len, tables)))}
+    for role, rows in (("output", tables), ("summary", summaries)):
+        if role in run.results:
+            draft = run.results[role].draft
+            with writing(draft):
+                pd.concat(rows, ignore_index=True).to_csv(draft, index=False)
+    run.write("objects", _like_source(found, masks), masks)
+
+
+def _with_pixel_size(config, pixels):
+    """The config in the units of a file, where it does not say, and these units."""
+    dims = config.spatial_dims or (3 if pixels.axes.endswith("zyx") else 2)
+    scale = config.scale if "scale" in config.model_fields_set else tuple(pixels.scale[-dims:])
+    return type(config).of(config, scale=scale, spatial_dims=dims), list(pixels.units[-dims:])
+
+
+def _named_rows(table, pixels, number):
+    """A table with the name of the image, or of the plane along the first axis."""
+    if isinstance(pixels.data, list):
+        names = [pixels.names[number] if pixels.names else str(number)] * len(table)
+    elif pixels.names and "axis_0" in table:
+        names = [pixels.names[int(plane)] for plane in table["axis_0"]]
+    else:
+        return table
+    table.insert(0, "image", names)
+    return table
+
+
 OPERATIONS = {
-    function.__name__: function for function in (corrupt, train, segment, predict, density, compare)
+    function.__name__: function
+    for function in (corrupt, train, segment, predict, density, compare, measure)
 }
 
 

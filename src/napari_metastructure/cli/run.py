@@ -27,6 +27,7 @@ __all__ = ["Run", "carry_out"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
 _SCORES = ".json"
+_TABLE = ".csv"
 _LABELS = ("labels", "clean", "reference", "validation_labels")
 
 
@@ -83,10 +84,14 @@ class Run:
         """The path of an output, with the ending that is missing; others are refused."""
         if self.is_image(role):
             return image_path(path)
+        if self.operation == "measure":
+            return with_ending(path, _TABLE)
         return with_ending(path, MODEL if role == "model" else _SCORES)
 
     def is_image(self, role: str) -> bool:
-        """Whether an output is pixels, not a model or scores."""
+        """Whether an output is pixels, not a model, scores or a table."""
+        if self.operation == "measure":
+            return role == "objects"
         return role != "model" and self.operation != "compare"
 
     @property

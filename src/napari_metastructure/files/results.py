@@ -57,7 +57,7 @@ def result_digest(path: str | os.PathLike) -> str:
     path = Path(path)
     if path.suffix == MODEL:
         return _weights_digest(path)
-    if path.suffix == ".json":
+    if path.suffix in (".json", ".csv"):
         return fingerprint(path)["sha256"]
     return digest(read(path, missing="fill"))
 
