@@ -386,7 +386,9 @@ def test_measure_counts_the_objects_of_all_images(folder):
         counts = [int(row["count"]) for row in csv.DictReader(file)]
     assert sum(counts) == len(rows)
     assert "the same, bit by bit" in run("replay", "t.csv.record.json", "--quiet")
-    run("measure", "o.ome.tif", "-o", "again.csv", "--numbered", "--scale", 0.5, "--spatial-dims", 2)
+    run(
+        "measure", "o.ome.tif", "-o", "again.csv", "--numbered", "--scale", 0.5, "--spatial-dims", 2
+    )
     with open(folder / "again.csv", newline="") as file:
         areas = [4 * float(row["area"]) for row in csv.DictReader(file)]
     assert areas == expected["area"].tolist()

@@ -1,0 +1,368 @@
+"""Dock widget: split a mask into objects, count and measure them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from magicgui.widgets import CheckBox, ComboBox
+from napari.layers import Image, Labels
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+
+from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.job import Job
+from napari_metastructure.labels.objects import (
+    ObjectsConfig,
+    features,
+    measure,
+    split,
+    summary,
+)
+from napari_metastructure.labels.planewise import frozen
+from napari_metastructure.plugin.layers import RECORD, place, place_plane, plane_index
+from napari_metastructure.plugin.parts.dock import Dock, note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
+
+__all__ = ["MeasureObjects"]
+
+_FIELDS = (
+    "threshold",
+    "smoothing",
+    "fill_holes",
+    "method",
+    "split_depth",
+    "min_size",
+    "max_size",
+    "drop_border",
+)
+_LARGEST_PREVIEW = 4096 * 4096
+_PLACES = ("index", "axis_", "centroid_")  # columns that are no measurement
+
+
+class MeasureObjects(Dock):
+    """Number the objects of a mask, measure them, and show how they are distributed.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+
+    Attributes
+    ----------
+    table, summary : pandas.DataFrame or None
+        The last measurements: a row for each object, and for each plane or volume.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self.table = self.summary = self._pending = None
+        self._preview = LiveLayer(self.viewer, "labels", "objects preview", opacity=0.5)
+        self._timer = QTimer(self, interval=150, singleShot=True)
+        self._timer.timeout.connect(self._show_preview)
+        self._build_inputs()
+        self._build_results()
+        self.viewer.dims.events.current_step.connect(self._follow_plane)
+        self.reset_choices()
+
+    def _build_inputs(self) -> None:
+        self.mask = self.choose_layer(
+            "mask", "Mask", _is_mask, tooltip="Labels, or a probability map, to take objects from."
+        )
+        self.image = self.choose_layer(
+            "image",
+            "Intensities",
+            _is_image,
+            tooltip="Optional: the image in which the objects' brightness is measured.",
+            optional=True,
+        )
+        self.dims = ComboBox(
+            name="dims",
+            label="Objects are",
+            choices=["planar", "volumes"],
+            tooltip="planar: each plane by itself; volumes: whole stacks along z.",
+        )
+        self.skeleton = CheckBox(
+            name="skeleton",
+            text="Skeletons",
+            tooltip="Also measure length and branch points, for networks and neurites.",
+        )
+        self.form = self.add(Form().add(self.mask, self.image, self.dims))
+        self.form.add_fields(ObjectsConfig, _FIELDS).add(self.skeleton)
+        self.about = self.add(note())
+        self.panel = self.add(RunPanel("Measure"))
+        self.form.changed.connect(self._on_form)
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.panel.finished.connect(self._check)
+
+    def _build_results(self) -> None:
+        self.found = self.add(note())
+        self.column_box = ComboBox(
+            name="column", label="Histogram", choices=[], tooltip="The measurement that is shown."
+        )
+        self.results = self.add(Form().add(self.column_box))
+        self.plot = self.add(Histogram())
+        self.save_button = QPushButton("Save as CSV …")
+        self.save_summary_button = QPushButton("Save summary …")
+        self.save_button.setToolTip("A row for each object.")
+        self.save_summary_button.setToolTip("Count and coverage of each plane or volume.")
+        self.buttons, row = QWidget(), QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        self.buttons.setLayout(row)
+        for button in (self.save_button, self.save_summary_button):
+            row.addWidget(button)
+        self.add(self.buttons)
+        for widget in (self.results, self.plot, self.buttons):
+            widget.hide()
+        self.column_box.changed.connect(self._draw)
+        self.save_button.clicked.connect(lambda: self._ask_and_save("objects.csv", self.table))
+        self.save_summary_button.clicked.connect(
+            lambda: self._ask_and_save("summary.csv", self.summary)
+        )
+
+    # ------------------------------------------------------------------ parameters
+
+    def reset_choices(self, event: Any = None) -> None:
+        """Offer the layers that are there now."""
+        super().reset_choices(event)
+        self._show_fields()
+        self._check()
+
+    def problem(self) -> str | None:
+        """Why nothing can be measured; None if it can."""
+        mask, image = self.mask.value, self.image.value
+        if mask is None:
+            return "Add a Labels layer, or a probability map, to measure."
+        if mask.ndim < 2:
+            return f"{mask.name} has one axis only; choose one with at least two."
+        if image is not None and image.data.shape != mask.data.shape:
+            return (
+                f"{mask.name} has shape {mask.data.shape} but {image.name} has "
+                f"{image.data.shape}; choose layers of the same pixels."
+            )
+        try:
+            self.config()
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def config(self) -> ObjectsConfig:
+        """The `ObjectsConfig` that the form shows, in the units of the layer."""
+        dims = 3 if self.form.is_shown("dims") and self.dims.value == "volumes" else 2
+        scale = tuple(np.abs(self.mask.value.scale[-dims:]).tolist())
+        return ObjectsConfig(**self.form.values(), spatial_dims=dims, scale=scale)
+
+    def _show_fields(self) -> None:
+        shown = {"mask", "image", "skeleton", *_FIELDS} - {"threshold", "split_depth"}
+        if isinstance(self.mask.value, Image):
+            shown.add("threshold")
+        if self.form["method"].value == "watershed":
+            shown.add("split_depth")
+        if self.mask.value is not None and self.mask.value.ndim > 2:
+            shown.add("dims")
+        self.form.show_only(shown)
+
+    def _check(self) -> bool:
+        problem = self.problem()
+        self.panel.set_problem(problem)
+        return problem is None
+
+    def _on_form(self) -> None:
+        self._show_fields()
+        if self._check():
+            self._preview_later()
+        else:
+            self._remove_preview()
+
+    # ------------------------------------------------------------------ preview
+
+    def _preview_later(self) -> None:
+        if self.isVisible() and not self.panel.running:
+            self._timer.start()
+
+    def _follow_plane(self, event: Any = None) -> None:
+        if self._preview.shown:
+            self._preview_later()
+
+    def _show_preview(self) -> None:
+        layer = self.mask.value
+        if not self._check() or layer is self._preview.layer:
+            return
+        index = plane_index(layer, self.viewer)
+        plane = np.asarray(layer.data[index])
+        if plane.size > _LARGEST_PREVIEW:
+            say(self.about, "The plane is too large for a live preview.")
+            return
+        config = self.config()
+        config = ObjectsConfig.of(config, spatial_dims=2, scale=config.scale[-2:])
+        objects = split(plane, config)
+        self._preview.draw(objects, place_plane(layer, index))
+        where = "" if layer.ndim == 2 else " on this plane"
+        say(self.about, f"Preview: {objects.max(initial=0)} objects{where}.")
+
+    def _remove_preview(self) -> None:
+        self._timer.stop()
+        self._preview.remove()
+
+    def hideEvent(self, event: Any) -> None:
+        """Take the preview away with the dock."""
+        super().hideEvent(event)
+        self._remove_preview()
+
+    def closed(self) -> None:
+        """Stop the job and take the preview away."""
+        self.panel.abandon()
+        self._remove_preview()
+
+    # ------------------------------------------------------------------ run
+
+    def run(self) -> None:
+        """Split and measure in the background; the objects are a new layer."""
+        mask, image, config = self.mask.value, self.image.value, self.config()
+        self._remove_preview()
+        images = {} if image is None else {image.name: image.data}
+        skeleton = self.skeleton.value
+        self._pending = mask.name, config, place(mask), mask
+        job = Job(lambda job: _measuring(job, mask.data, images, config, skeleton))
+        self.panel.start(job, "Measurement")
+
+    def _on_event(self, event: Any) -> None:
+        if not isinstance(event, Result) or event.stopped:
+            return
+        labels, self.table, self.summary = event.value
+        name, config, placed, source = self._pending
+        count = int(self.table["index"].max()) if len(self.table) else 0
+        source.visible = False
+        record = {"operation": "measure", "source": name, "config": config.model_dump(mode="json")}
+        layer = self.viewer.add_labels(
+            labels, name=f"{name} objects", metadata={RECORD: record}, **placed
+        )
+        centres = _to_world(self.table, layer, config.scale)
+        layer.features = features(self.table, count)
+        layer.events.selected_label.connect(lambda event: self._go_to(layer, centres))
+        covered = self.summary["coverage"].mean()
+        unit = source.units[-1]
+        size = "area" if config.spatial_dims == 2 else "volume"
+        mean = f", mean {size} {self.table[size].mean():.4g} {unit:~}" if count else ""
+        power = "²" if config.spatial_dims == 2 else "³"
+        say(self.found, f"{count} objects{mean}{power if mean else ''}, {covered:.1f} % covered.")
+        self._show_table()
+
+    def _go_to(self, layer: Labels, centres: dict[int, tuple[float, ...]]) -> None:
+        """Show the frame and the place of the object that was chosen, as in napari's table."""
+        point = centres.get(int(layer.selected_label))
+        if point is None or layer not in self.viewer.layers:
+            return
+        first = self.viewer.dims.ndim - len(point)
+        displayed = self.viewer.dims.displayed
+        for axis, value in enumerate(point, start=first):
+            if axis not in displayed:
+                self.viewer.dims.set_point(axis, value)
+        self.viewer.camera.center = tuple(
+            point[axis - first] if axis >= first else 0 for axis in displayed
+        )
+
+    def _show_table(self) -> None:
+        columns = [
+            name
+            for name in self.table.columns
+            if not name.startswith(_PLACES) and len(self.table) and self.table[name].notna().any()
+        ]
+        self.column_box.choices = columns
+        for widget in (self.results, self.plot):
+            widget.setVisible(bool(columns))
+        self.buttons.show()
+        self._draw()
+
+    def _draw(self) -> None:
+        name = self.column_box.value
+        if self.table is not None and name in self.table:
+            self.plot.draw(self.table[name].to_numpy(float), name.replace("_", " "))
+
+    # ------------------------------------------------------------------ table
+
+    def save(self, path: str | Path, table: Any) -> None:
+        """Write a table as CSV."""
+        try:
+            table.to_csv(path, index=False)
+        except OSError as error:
+            notify_error(f"The table could not be saved: {error}")
+
+    def _ask_and_save(self, name: str, table: Any) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save table", name, "CSV (*.csv)")
+        if path:
+            self.save(path if path.lower().endswith(".csv") else f"{path}.csv", table)
+
+
+class Histogram(pg.PlotWidget):
+    """How a measurement is distributed."""
+
+    def __init__(self) -> None:
+        super().__init__(background=None, enableMenu=False)
+        self.hideButtons()
+        self.setMouseEnabled(False, False)
+        self.setLabel("left", "Objects")
+        self.getAxis("left").enableAutoSIPrefix(False)
+        self.getAxis("bottom").enableAutoSIPrefix(False)
+        self.setFixedHeight(170)
+
+    def draw(self, values: np.ndarray, title: str) -> None:
+        """Show finite values in up to 40 bins."""
+        values = values[np.isfinite(values)]
+        self.clear()
+        self.setLabel("bottom", title)
+        if values.size:
+            bins = int(np.clip(np.sqrt(values.size) * 2, 5, 40))
+            counts, edges = np.histogram(values, bins)
+            self.plot(edges, counts, stepMode="center", fillLevel=0, brush="#4cc9f0", pen=None)
+
+
+def _measuring(
+    job: Job, mask: Any, images: dict, config: ObjectsConfig, skeleton: bool
+) -> Iterator[Any]:
+    """Split and measure, frame by frame; the result: labels, table and summary."""
+    import pandas as pd
+
+    yield Progress("splitting", 0, 1)
+    mask = frozen(mask)
+    labels = np.asarray(split(mask, config))
+    lead = labels.shape[: labels.ndim - config.spatial_dims]
+    size = {"scale": config.scale, "spatial_dims": config.spatial_dims}
+    tables, parts = [], list(np.ndindex(lead))
+    for done, index in enumerate(parts, start=1):
+        if job.stopping:
+            yield Result(None, stopped=True)
+            return
+        pixels = {name: np.asarray(image[index]) for name, image in images.items()}
+        table = measure(labels[index], pixels, skeleton=skeleton, **size)
+        for axis, at in reversed(list(enumerate(index))):
+            table.insert(1, f"axis_{axis}", at)
+        tables.append(table)
+        yield Progress("measuring", done, len(parts))
+    filled = [table for table in tables if len(table)] or tables[:1]
+    yield Result((labels, pd.concat(filled, ignore_index=True), summary(labels, **size)))
+
+
+def _to_world(table: Any, layer: Labels, scale: tuple) -> dict[int, tuple[float, ...]]:
+    """Put the centroids of a table into the world; returns the centre of each object."""
+    letters = [f"centroid_{letter}" for letter in "zyx"[-len(scale) :]]
+    lead = [name for name in table.columns if name.startswith("axis_")]
+    if not len(table):
+        return {}
+    data = np.concatenate([table[lead].to_numpy(float), table[letters].to_numpy(float) / scale], 1)
+    world = np.array([layer.data_to_world(point) for point in data])
+    table[letters] = world[:, -len(scale) :]
+    return {int(label): tuple(point) for label, point in zip(table["index"], world)}
+
+
+def _is_mask(layer: Any) -> bool:
+    return (isinstance(layer, Labels) and not layer.multiscale) or (
+        _is_image(layer) and np.dtype(layer.data.dtype).kind == "f"
+    )
+
+
+def _is_image(layer: Any) -> bool:
+    return isinstance(layer, Image) and not layer.rgb and not layer.multiscale
