@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from napari_metastructure.jobs.devices import pick_device
+from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.networks import NETWORKS, build
+from napari_metastructure.parameters import kind_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,3 +84,9 @@ def test_devices():
             pick_device(device)
     with pytest.raises(ValueError, match="no device 'gpu'; use auto, cpu, cuda:0 or mps"):
         pick_device("gpu")
+
+
+def test_every_network_can_be_chosen():
+    kind = kind_of(TrainingConfig.model_fields["network"])
+    assert list(kind.choices) == list(NETWORKS)
+    assert kind.choices["unet"] == "U-Net"

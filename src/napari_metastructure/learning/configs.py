@@ -1,13 +1,19 @@
 """Parameters of the jobs that train a network. No torch here, so that forms open at once."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
 from napari_metastructure.arrays.axes import multiples
+from napari_metastructure.learning.networks import NETWORKS, TITLES
 from napari_metastructure.parameters import Field, Parameters, words
 
 __all__ = ["NetworkConfig", "TrainingConfig"]
+
+if TYPE_CHECKING:
+    Network = str
+else:
+    Network = Literal[tuple(NETWORKS)]
 
 VOLUMES = {"patch_size": 64, "batch_size": 2}  # defaults in 3-D: the memory of 128 and 8 in 2-D
 
@@ -15,13 +21,11 @@ VOLUMES = {"patch_size": 64, "batch_size": 2}  # defaults in 3-D: the memory of 
 class NetworkConfig(Parameters):
     """What every job that trains a network shares."""
 
-    network: Literal["unet", "attention_unet", "segresnet"] = Field(
+    network: Network = Field(
         "unet",
         title="Network",
         description="Architecture; U-Net is the quickest.",
-        json_schema_extra=words(
-            {"unet": "U-Net", "attention_unet": "Attention U-Net", "segresnet": "SegResNet"}
-        ),
+        json_schema_extra=words(TITLES),
     )
     channels: int = Field(
         16, ge=2, le=256, title="Channels", description="Width of the first level of the network."

@@ -8,7 +8,7 @@ import math
 
 from napari_metastructure.arrays.axes import strides
 
-__all__ = ["NETWORKS", "build", "initialise_bias"]
+__all__ = ["NETWORKS", "TITLES", "build", "initialise_bias"]
 
 
 def _unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
@@ -64,6 +64,10 @@ def _segresnet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
 
 
 NETWORKS = {"unet": _unet, "attention_unet": _attention_unet, "segresnet": _segresnet}
+"""The function that builds each network; an entry here is all that a new one needs."""
+
+TITLES = {"unet": "U-Net", "attention_unet": "Attention U-Net", "segresnet": "SegResNet"}
+"""What forms call them, where that differs from the name."""
 
 
 def build(
@@ -81,8 +85,8 @@ def build(
 
     Parameters
     ----------
-    network : {"unet", "attention_unet", "segresnet"}
-        Architecture; all of them are MONAI's.
+    network : str
+        A name in `NETWORKS`; all of them are MONAI's.
     spatial_dims : {2, 3}
         Planes or volumes.
     in_channels, out_channels : int
