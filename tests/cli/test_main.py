@@ -369,6 +369,13 @@ def test_segment_images_larger_than_memory(folder, name):
     assert "masks only" in text
 
 
+def test_compare_counts_objects(folder):
+    text = run("compare", "masks", "masks", "--objects", "components", "-o", "s.json")
+    assert "objects at IoU 0.5: F1 1.0000, average precision 1.0000" in text
+    scores = json.loads((folder / "s.json").read_text())["objects"]
+    assert scores["in_reference"] == scores["in_other"] > 1
+
+
 def test_measure_counts_the_objects_of_all_images(folder):
     masks = read("masks").data
     expected = objects.measure(objects.split(masks, min_size=5), scale=1)

@@ -211,8 +211,20 @@ def density(labels, output, clean, config, scheduler, **common):
 @click.argument("prediction")
 @output_option("Where to write the scores as well: a .json file.", required=False)
 @click.option("--ignore-label", type=int, help="A label that does not count, besides -1.")
+@click.option(
+    "--objects",
+    type=click.Choice(["numbered", "components"]),
+    help="Also score objects: each label is one, or connected parts of the mask are.",
+)
+@click.option(
+    "--spatial-dims",
+    type=click.IntRange(2, 3),
+    default=2,
+    show_default=True,
+    help="Whether objects lie in planes or in volumes.",
+)
 @common_options
-def compare(reference, prediction, output, ignore_label, **common):
+def compare(reference, prediction, output, ignore_label, objects, spatial_dims, **common):
     """Score PREDICTION, labels or probabilities, against the labels in REFERENCE.
 
     \b
@@ -220,7 +232,7 @@ def compare(reference, prediction, output, ignore_label, **common):
     napari-metastructure compare cells/masks day2_labels -o scores.json
     """
     inputs = {"reference": reference, "prediction": prediction}
-    options = {"ignore_label": ignore_label}
+    options = {"ignore_label": ignore_label, "objects": objects, "spatial_dims": spatial_dims}
     record = perform("compare", inputs, {"output": output}, None, options, **common)
     result = record["result"]
     for name, value in result["scores"].items():
@@ -231,6 +243,9 @@ def compare(reference, prediction, output, ignore_label, **common):
                 click.echo(f"class {label}: {text}")
         elif value == value:  # nan where it has no meaning
             click.echo(f"{name:<10}{value:.4f}")
+    for row in result.get("objects", {}).get("rows", ()):
+        ap = f"average precision {row['average_precision']:.4f}"
+        click.echo(f"objects at IoU {row['iou']:g}: F1 {row['f1']:.4f}, {ap}")
     click.echo("\n".join(result["sentences"]))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -179,12 +180,18 @@ def compare(run):
     reference = run.read("reference", missing="fill")
     prediction = run.read("prediction", missing="fill")
     ignore_label = run.options.get("ignore_label")
-    request = Request(reference.arrays, prediction.arrays, ignore_label, errors=False)
+    objects = {
+        name: run.options.get(name, {"spatial_dims": 2}.get(name))
+        for name in ("objects", "spatial_dims")
+    }
+    request = Request(reference.arrays, prediction.arrays, ignore_label, errors=False, **objects)
     found = run.watch(Job(lambda job: comparing(job, request))).value
     if found is None:
         raise ValueError("The comparison was stopped; there is no result.")
     result = {"scores": found.scores, "classes": found.classes, "matrix": found.matrix.tolist()}
     result |= {"verdict": str(found.verdict), "kept": found.kept, "sentences": found.sentences}
+    if found.objects:
+        result["objects"] = asdict(found.objects)
     run.facts["result"] = result
     if "output" in run.results:
         draft = run.results["output"].draft

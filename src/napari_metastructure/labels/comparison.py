@@ -6,7 +6,7 @@ and the command ``compare`` show what is found here.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from napari_metastructure.arrays.labels import check_labels, count_classes
 from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
+from napari_metastructure.labels.matching import ObjectScores, ObjectTally
 from napari_metastructure.labels.metrics import NAMES, Tally, score_counts, score_probability
+from napari_metastructure.labels.objects import split
 from napari_metastructure.labels.planewise import MOST_CLASSES, is_binary
 
 __all__ = ["ERRORS", "Comparison", "Request", "compare", "comparing"]
@@ -54,6 +56,8 @@ class Comparison:
         Figure of merit, see `density.kept`; nan where it has no meaning.
     sentences : list of str
         The verdict and what else is to be said.
+    objects : matching.ObjectScores, optional
+        How well objects were found.
     """
 
     scores: dict[str, Any]
@@ -65,6 +69,7 @@ class Comparison:
     rank: int
     kept: float
     sentences: list[str]
+    objects: ObjectScores | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.scores, self.matrix, self.verdict, self.errors))
@@ -91,6 +96,8 @@ class Request:
     ignore_label: int | None = None
     of_class: int | None = None
     errors: bool = True
+    objects: Literal["numbered", "components"] | None = None
+    spatial_dims: Literal[2, 3] = 2
 
 
 def compare(
@@ -100,6 +107,8 @@ def compare(
     ignore_label: int | None = None,
     of_class: int | None = None,
     errors: bool = True,
+    objects: Literal["numbered", "components"] | None = None,
+    spatial_dims: Literal[2, 3] = 2,
 ) -> Comparison:
     """Compare labels, or probabilities, with a reference.
 
@@ -119,6 +128,11 @@ def compare(
         The class whose probability `other` is, if the reference has several.
     errors : bool, optional
         Whether an array of the errors is made.
+    objects : {"numbered", "components"}, optional
+        Also score objects: "numbered" if each has its own label, "components" if they are
+        connected parts of the foreground. Instances (see below) are scored in any case.
+    spatial_dims : {2, 3}, optional
+        Whether objects lie in planes or in volumes; one of these at a time is read.
 
     Returns
     -------
@@ -137,7 +151,7 @@ def compare(
     More than 32 values are taken for instances: they are compared as masks, object against
     background.
     """
-    request = Request(reference, other, ignore_label, of_class, errors)
+    request = Request(reference, other, ignore_label, of_class, errors, objects, spatial_dims)
     return list(Job(lambda job: comparing(job, request)))[-1].value
 
 
@@ -151,10 +165,11 @@ def comparing(job: Job, request: Request) -> Iterator[Any]:
     counts = yield from _counts(job, pair)
     judged = yield from _judged(job, pair)
     errors = yield from _errors(job, pair, request)
+    objects = yield from _objects(job, pair, request)
     if job.stopping:
         yield Result(None, stopped=True)
         return
-    yield Result(_comparison(pair, scores, counts, judged, errors))
+    yield Result(_comparison(pair, scores, counts, judged, errors, objects))
 
 
 # --------------------------------------------------------------------------- what is compared
@@ -175,6 +190,7 @@ class _Pair:
     ignore_label: int | None = None
     of_class: int | None = None
     threshold: float = float("nan")
+    instances: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -249,7 +265,11 @@ def _pair(job, request):
     known = {"ignore_label": request.ignore_label}
     if others[0].dtype.kind != "f":
         found = yield from _values(job, others)
-        return None if found is None else _label_pair(references, others, values, found, known)
+        if found is None:
+            return None
+        if request.objects == "numbered" or max(len(values), len(found)) > MOST_CLASSES:
+            return _instance_pair(references, others, values, found, known)
+        return _label_pair(references, others, values, found, known)
     if others[0].ndim > references[0].ndim:
         size = len(others[0])
         if values[-1] >= size:
@@ -290,13 +310,16 @@ def _values(job, arrays, ignore_label=None):
     return sorted(found)
 
 
+def _instance_pair(references, others, values, found, known):
+    """Labels that are the numbers of objects: their masks are compared."""
+    many = f"There are more than {MOST_CLASSES} labels, taken for instances"
+    reason = many if max(len(values), len(found)) > MOST_CLASSES else "Each label is one object"
+    note = f"{reason}: scores, matrix and verdict are those of object against background."
+    pair = references, others, [0, 1], 2, True
+    return _Pair(*pair, instances=True, notes=[note], **known)
+
+
 def _label_pair(references, others, values, found, known):
-    if max(len(values), len(found)) > MOST_CLASSES:
-        note = (
-            f"There are more than {MOST_CLASSES} labels, taken for instances: scores, matrix and "
-            "verdict are those of object against background."
-        )
-        return _Pair(references, others, [0, 1], 2, True, notes=[note], **known)
     classes = sorted({0, *values, *found})
     mine, theirs = set(values) - {0}, set(found) - {0}
     if is_binary(np.array(values), np.array(found)):
@@ -420,6 +443,45 @@ def _errors(job, pair, request):
     return errors[0] if hasattr(request.reference, "shape") else errors
 
 
+def _objects(job, pair, request):
+    """Scores of the objects, plane by plane or volume by volume."""
+    how = request.objects or ("numbered" if pair is not None and pair.instances else None)
+    if pair is None or how is None or job.stopping:
+        return None
+    tally, dims = ObjectTally(), request.spatial_dims
+    if dims not in (2, 3) or any(array.ndim < dims for array in pair.references):
+        raise ValueError(f"Objects of {dims} dimensions need arrays of so many axes, 2 or 3.")
+    units = [
+        (number, index)
+        for number, array in enumerate(pair.references)
+        for index in np.ndindex(array.shape[: array.ndim - dims])
+    ]
+    for done, (number, index) in enumerate(units, start=1):
+        if job.stopping:
+            return None
+        tally.add(*_numbered(pair, number, index, how))
+        yield Progress("objects", done, len(units))
+    return tally.scores()
+
+
+def _numbered(pair, number, index, how):
+    """The objects of both on one plane or volume, 0 where a pixel does not count."""
+    shape = pair.references[number].shape[len(index) : -2]
+    parts = [(number, *index, *inner) for inner in np.ndindex(shape)]
+    masks = [np.stack([get(part) for part in parts]) for get in (pair.true, pair.found)]
+    counted = (masks[0] >= 0) & (masks[1] >= 0)
+    objects = []
+    for mask, array in zip(masks, (pair.references[number], pair.others[number])):
+        if how == "numbered" and array.dtype.kind != "f":
+            labels = np.asarray(array[index]).reshape(mask.shape)
+        else:
+            labels = mask if shape else mask[0]
+            labels = np.where(counted.reshape(labels.shape), labels, 0)
+            labels = split(labels, spatial_dims=labels.ndim).reshape(mask.shape)
+        objects.append(np.where(counted, labels, 0))
+    return objects
+
+
 def _label_scores(pair, counts):
     """Scores of labels, from the counts alone."""
     if pair.binary:
@@ -437,7 +499,7 @@ def _against_rest(counts, value):
     return np.array([[counts.sum() - true - found + both, found - both], [true - both, both]])
 
 
-def _comparison(pair, scores, counts, judged, errors):
+def _comparison(pair, scores, counts, judged, errors, objects):
     scores = {**_label_scores(pair, counts), **(scores or {})}
     if "per_class" in scores:
         rows = scores["per_class"].values()
@@ -457,6 +519,7 @@ def _comparison(pair, scores, counts, judged, errors):
     sentences.append(f"Rank {rank}: {rank} of {total} classes are left.")
     if kept == kept:
         sentences.append(f"Meta-structure kept: {kept:.3f} (1: all of it, 0: nothing).")
+    sentences += [str(objects)] if objects else []
     sentences += pair.notes
     if planes < len(pair.parts):
         sentences.append(f"Verdict and figure of merit come from {planes} planes of the stack.")
@@ -470,6 +533,7 @@ def _comparison(pair, scores, counts, judged, errors):
         rank=rank,
         kept=kept,
         sentences=sentences,
+        objects=objects,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
+import napari_metastructure as nms
 from napari_metastructure import corrupt
 from napari_metastructure.labels import comparison, density, transition
 from napari_metastructure.labels.metrics import evaluate
@@ -70,6 +71,29 @@ def test_moved_borders_are_judged_and_drawn(qtbot, viewer, dock, placed_layers):
     errors = viewer.layers["moved errors"]
     np.testing.assert_array_equal(errors.data, 2 * (moved.data != labels.data))
     assert_same_place(errors, labels)
+
+
+def test_objects_are_counted(qtbot, viewer, dock, placed_layers, tmp_path):
+    _, labels = placed_layers
+    dilated = viewer.add_labels(corrupt(labels.data, "dilate", radius=1), name="dilated")
+    compare_now(qtbot, dock, labels, dilated)
+    assert not dock.object_scores.isVisible()
+    dock.objects.value = "connected parts"
+    dock.errors.value = True
+    found = compare_now(qtbot, dock, labels, dilated)
+    expected = nms.compare(labels.data, dilated.data, objects="components").objects
+    assert found.objects == expected
+    rows = list(csv.DictReader(dock.object_scores.as_text().splitlines()))
+    assert [row[""] for row in rows] == [f"IoU ≥ {x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert float(rows[0]["F1"]) == pytest.approx(expected.rows[0]["f1"], abs=6e-4)
+    assert str(expected) in dock.verdict.text()
+    assert "missed" in dock.legend.text()
+    dock.save_scores(tmp_path / "scores.csv")
+    assert "IoU ≥ 0.9" in (tmp_path / "scores.csv").read_text(encoding="utf-8")
+    dock.dims.value = "volumes"
+    found = compare_now(qtbot, dock, labels, dilated)
+    volumes = nms.compare(labels.data, dilated.data, objects="components", spatial_dims=3)
+    assert found.objects == volumes.objects
 
 
 def test_probability_is_scored_at_its_best_threshold(qtbot, viewer, dock, placed_layers):

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.labels.comparison import Request, comparing
+from napari_metastructure.labels.comparison import ERRORS, Request, comparing
 from napari_metastructure.labels.planewise import frozen, some_classes
 from napari_metastructure.plugin.layers import RECORD, place
 from napari_metastructure.plugin.parts.dock import Dock, note, say
@@ -28,6 +28,13 @@ _TITLES = {
     "auc": "AUC",
     "threshold": "Threshold",
 }
+_OBJECT_TITLES = {
+    "f1": "F1",
+    "average_precision": "AP",
+    "precision": "Precision",
+    "recall": "Recall",
+}
+_OBJECTS = {"not compared": None, "connected parts": "components", "one per label": "numbered"}
 _ERRORS = {0: "transparent", 1: "magenta", 2: "cyan", 3: "yellow", None: "transparent"}
 
 
@@ -72,7 +79,22 @@ class CompareLabels(Dock):
             text="Add a layer of errors",
             tooltip="1: missed, 2: extra, 3: wrong class.",
         )
-        self.form = self.add(Form().add(self.reference, self.other, self.only_class, self.errors))
+        self.objects = ComboBox(
+            name="objects",
+            label="Objects",
+            choices=list(_OBJECTS),
+            tooltip="Also count objects found, missed, merged and split: connected parts of a "
+            "mask, or each label as one object.",
+        )
+        self.dims = ComboBox(
+            name="dims",
+            label="Objects are",
+            choices=["planar", "volumes"],
+            tooltip="planar: each plane by itself; volumes: whole stacks along z.",
+        )
+        self.form = self.add(Form())
+        self.form.add(self.reference, self.other, self.only_class, self.objects, self.dims)
+        self.form.add(self.errors)
         self.panel = self.add(RunPanel("Compare"))
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
@@ -91,6 +113,8 @@ class CompareLabels(Dock):
         for button in (self.copy_button, self.save_button):
             row.addWidget(button)
         self.add(self.buttons).hide()
+        self.object_scores = self.add(ScoreTable())
+        self.legend = self.add(note())
         self.matrix_title = self.add(note())
         self.matrix = self.add(MatrixTable())
         self.verdict = self.add(note())
@@ -108,7 +132,10 @@ class CompareLabels(Dock):
             self._layers = layers
             classes = [] if layers[0] is None else some_classes(layers[0].data)
             self.only_class.choices = [str(value) for value in classes if value] or ["1"]
-        shown = {"reference", "other", "errors"}
+        shown = {"reference", "other", "objects", "errors"}
+        stacked = layers[0] is not None and layers[0].ndim > 2
+        if stacked and _OBJECTS[self.objects.value]:
+            shown.add("dims")
         if self._needs_class():
             shown.add("only_class")
         self.form.show_only(shown)
@@ -151,6 +178,8 @@ class CompareLabels(Dock):
             other=other.data,
             of_class=int(self.only_class.value) if self._needs_class() else None,
             errors=self.errors.value,
+            objects=_OBJECTS[self.objects.value],
+            spatial_dims=3 if self.form.is_shown("dims") and self.dims.value == "volumes" else 2,
         )
         self._pending = reference.name, other.name, place(reference)
         self._compared = reference, other
@@ -166,6 +195,12 @@ class CompareLabels(Dock):
         say(self.title, f"{other} against {reference}:")
         self.scores.show_scores(found.rows, _TITLES)
         self.buttons.show()
+        rows = found.objects.rows if found.objects else []
+        self.object_scores.setVisible(bool(rows))
+        if rows:
+            table = {f"IoU ≥ {row['iou']:g}": row for row in rows}
+            self.object_scores.show_scores(table, _OBJECT_TITLES)
+        say(self.legend, _legend() if found.errors is not None else None)
         threshold = found.scores["threshold"]
         at = f" Probabilities are cut at {threshold:.3f}." if threshold == threshold else ""
         say(self.matrix_title, f"Transition matrix (row: {reference}, column: {other}).{at}")
@@ -191,7 +226,10 @@ class CompareLabels(Dock):
     def save_scores(self, path):
         """Write the table of scores as CSV."""
         try:
-            Path(path).write_text(self.scores.as_text(), encoding="utf-8")
+            text = self.scores.as_text()
+            if self.found is not None and self.found.objects:
+                text += "\n" + self.object_scores.as_text()
+            Path(path).write_text(text, encoding="utf-8")
         except OSError as error:
             notify_error(f"The table could not be saved: {error}")
 
@@ -199,6 +237,12 @@ class CompareLabels(Dock):
         path, _ = QFileDialog.getSaveFileName(self, "Save scores", "scores.csv", "CSV (*.csv)")
         if path:
             self.save_scores(Path(path).with_suffix(".csv"))
+
+
+def _legend() -> str:
+    """What the colours of the layer of errors mean."""
+    parts = (f"<span style='color: {_ERRORS[n]}'>■</span> {word}" for n, word in ERRORS.items())
+    return f"Errors: {' &nbsp; '.join(parts)}"
 
 
 def _comparing(job, request):
