@@ -28,6 +28,7 @@ _VOTE_BONUS = 1.12
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
 _DENSE = 1 / 3  # share of the pixels above Otsu's threshold
 _TWO_CLASSES = 0.64  # of the variance explained: more than in a single Gaussian
+_LEAST = 0.05  # weight of the other polarity, if it is wanted however clear this one is
 _COMPARED = 6  # starts that differ
 _AGREE = 0.5  # mean Dice of the best one with the others
 
@@ -97,9 +98,18 @@ class Judge:
         polarity is.
     keep : bool
         Keep all masks (packed), so that `mask` gives them.
+    both : bool
+        Rank both polarities of "auto" however clear it is, as strokes may tell another.
     """
 
-    def __init__(self, parts: Sequence[ArrayLike], polarity: str = "auto", keep: bool = False):
+    def __init__(
+        self,
+        parts: Sequence[ArrayLike],
+        polarity: str = "auto",
+        *,
+        keep: bool = False,
+        both: bool = False,
+    ):
         bright = [unit_range(part, "bright") for part in parts]
         self.numbers = [number for number, part in enumerate(bright) if part is not None]
         self.parts = [part for part in bright if part is not None]
@@ -107,7 +117,7 @@ class Judge:
         self.given = polarity != "auto"
         likely = "dark" if self.skewness < 0 else "bright"
         self.polarity = polarity if self.given else likely
-        self.weight = max(0.0, 1 - abs(self.skewness))  # of the other polarity
+        self.weight = max(_LEAST if both else 0.0, 1 - abs(self.skewness))  # of the other one
         other = "bright" if self.polarity == "dark" else "dark"
         self.polarities = (self.polarity,) if self.given or not self.weight else (likely, other)
         self.keep = keep

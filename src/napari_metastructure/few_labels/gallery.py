@@ -1,0 +1,75 @@
+"""The best start masks of one plane that differ from each other, as they are found."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_metastructure.arrays.intensity import unit_range
+from napari_metastructure.few_labels.filters import GROUPS, Views
+from napari_metastructure.few_labels.polarity import CLEAR
+from napari_metastructure.few_labels.ranking import Judge, Start, evenly_spread
+
+__all__ = ["gallery"]
+
+
+def gallery(
+    plane: ArrayLike,
+    *,
+    strokes: ArrayLike | None = None,
+    polarity: str = "auto",
+    count: int = 6,
+) -> Iterator[list[tuple[Start, NDArray]]]:
+    """Yield the best starts that differ and their masks, better ones as more are made.
+
+    Parameters
+    ----------
+    plane : array, (y, x)
+        Any real type. Of a large one the middle, 512 x 512 pixels, is judged; masks are whole.
+    strokes : array of int, (y, x), optional
+        0 not annotated, 1 background, 2 and above object: then those come first that agree best.
+    polarity : {"auto", "bright", "dark"}
+        "auto": where the plane does not tell, bright and dark take turns.
+    count : int
+        How many, at most.
+
+    Yields
+    ------
+    list of (Start, array of bool)
+        Best first, pairwise Dice below 0.9; after the quickest masks, and twice more. Between
+        these an empty list, so that the work can be stopped. A constant plane yields nothing.
+
+    Raises
+    ------
+    ValueError
+        If the plane holds NaN or infinity, or the strokes have another shape.
+    """
+    bright = unit_range(plane, "bright")
+    if bright is None:
+        return
+    if strokes is not None and np.shape(strokes) != bright.shape:
+        raise ValueError(
+            f"The strokes have shape {np.shape(strokes)} but the plane {bright.shape}; "
+            "they should be the same."
+        )
+    ((_, where),) = evenly_spread([bright])
+    marks = None if strokes is None else [np.asarray(strokes)[where]]
+    judge = Judge([bright[where]], polarity, keep=True, both=marks is not None)
+    views = {each: Views(bright if each == "bright" else 1 - bright) for each in judge.polarities}
+    for done, total in judge.work():
+        if done not in (1, len(GROUPS), total):
+            yield []
+            continue
+        starts = judge.different(judge.ranking(marks), 2 * count)
+        if marks is None or not marks[0].any():
+            starts = _in_turn(judge, starts)
+        yield [(start, views[start.polarity].mask(start.name)) for start in starts[:count]]
+
+
+def _in_turn(judge: Judge, starts: list[Start]) -> list[Start]:
+    """Bright and dark starts in turn where the polarity is not clear, else as they are."""
+    if judge.given or abs(judge.skewness) >= CLEAR:
+        return starts
+    by_polarity = [[s for s in starts if s.polarity == each] for each in judge.polarities]
+    longest = max(map(len, by_polarity), default=0)
+    return [group[k] for k in range(longest) for group in by_polarity if k < len(group)]
