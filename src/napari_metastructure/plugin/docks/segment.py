@@ -12,6 +12,7 @@ from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.dock import Dock, say, section
 from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.gallery import Gallery
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_image, is_labels
@@ -77,6 +78,9 @@ class UnsupervisedSegmentation(Dock):
         self.more = self.add(QPushButton("Add another image"))
         self.more.setToolTip("Segment several image layers as one image set.")
         self.more.clicked.connect(self.add_image)
+        self.gallery = self.add(Gallery(self.viewer, self._shown_source))
+        self.gallery.picked.connect(self._take_start)
+        self.inputs.changed.connect(self.gallery.follow)
         self.form = self.add(Form().add_fields(SegmentConfig, _BASIC).add(self.given))
         self.advanced = Form().add_fields(SegmentConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
@@ -102,6 +106,14 @@ class UnsupervisedSegmentation(Dock):
             "Otsu, Li, triangle and Sato ridge masks of the image, as hidden layers."
         )
         self.baseline_button.clicked.connect(self.add_baselines)
+
+    def _shown_source(self):
+        """The first image as it is read, for the gallery; None without one."""
+        return self.reading.source() if self.images[0].value is not None else None
+
+    def _take_start(self, name, polarity):
+        """Start from the mask that was clicked in the gallery."""
+        self.form.set_values({"start": name, "polarity": polarity})
 
     def add_image(self):
         """Offer one more image layer for the set."""
@@ -167,6 +179,7 @@ class UnsupervisedSegmentation(Dock):
 
     def run(self):
         """Segment in the background."""
+        self.gallery.clear()
         layers, config = self.chosen_images(), self.config()
         sources = [self.reading.source(layer) for layer in layers]
         try:
@@ -261,6 +274,7 @@ class UnsupervisedSegmentation(Dock):
 
     def closed(self):
         """End what runs when the dock is closed."""
+        self.gallery.clear()
         self.panel.abandon()
 
     # ------------------------------------------------------------------ filters

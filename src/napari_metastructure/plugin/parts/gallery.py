@@ -1,0 +1,197 @@
+"""A strip of pictures: the best start masks of the current plane; a click takes one."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from napari import Viewer
+from napari.qt.threading import create_worker
+from numpy.typing import NDArray
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QGridLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
+
+from napari_metastructure.plugin.layers import Source
+from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.run_panel import notify_error
+
+__all__ = ["Gallery"]
+
+_COUNT, _COLUMNS, _SIDE = 6, 3, 96
+_MILLISECONDS = 400  # of rest, before the pictures follow the sliders or the strokes
+_COLOUR = np.array([255, 140, 0])
+_OPACITY = 0.45
+
+
+class Gallery(QWidget):
+    """Start masks of the plane in view, made in the background; a click takes one as the start.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    source : callable
+        Returns the image as it is read (`Source`), or None while there is none.
+    strokes : callable, optional
+        ``strokes(index)`` returns the strokes of a plane by its index, or None; the ranking
+        follows them.
+
+    Attributes
+    ----------
+    picked : Signal(str, str)
+        Name and polarity of the start that was clicked.
+    """
+
+    picked = Signal(str, str)
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        source: Callable[[], Source | None],
+        strokes: Callable[[tuple], NDArray | None] = lambda index: None,
+    ) -> None:
+        super().__init__()
+        self.viewer, self._source, self._strokes = viewer, source, strokes
+        self.pictures: list[tuple[Any, NDArray]] = []
+        self._worker: Any = None
+        self._watched: Source | None = None
+        self._place: dict = {}
+        self._live = LiveLayer(viewer, "labels", "live start mask")
+        self._rest = QTimer(self, interval=_MILLISECONDS, singleShot=True)
+        self._rest.timeout.connect(self.refresh)
+        self._build()
+        viewer.dims.events.current_step.connect(self.follow)
+
+    def _build(self) -> None:
+        self.button = QPushButton("Suggest start masks")
+        self.button.setToolTip("Masks of the current plane that need no training, best first.")
+        self.button.clicked.connect(self.refresh)
+        self.hint = note()
+        self.tiles = [QToolButton() for _ in range(_COUNT)]
+        grid = QGridLayout()
+        for number, tile in enumerate(self.tiles):
+            tile.setIconSize(QSize(_SIDE, _SIDE))
+            tile.setCheckable(True)
+            tile.setAutoExclusive(True)
+            tile.clicked.connect(lambda _=False, number=number: self._pick(number))
+            tile.hide()
+            grid.addWidget(tile, number // _COLUMNS, number % _COLUMNS)
+        grid.setColumnStretch(_COLUMNS, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        layout.addLayout(grid)
+        layout.addWidget(self.hint)
+
+    @property
+    def running(self) -> bool:
+        """Whether pictures are being made."""
+        return self._worker is not None
+
+    def follow(self, event: Any = None) -> None:
+        """Make the pictures anew after a moment of rest, once they have been asked for."""
+        if self._watched is not None:
+            self._rest.start()
+
+    def refresh(self) -> None:
+        """Make pictures of the plane in view, in the background."""
+        self.stop()
+        source = self._source()
+        if source is None:
+            return
+        index = source.plane_index(self.viewer)
+        plane, strokes = _section(source, index), self._strokes(index)
+        if strokes is not None:
+            strokes = np.array(strokes if strokes.ndim == 2 else strokes[len(strokes) // 2])
+        self._watched, self._place, self._plane = source, source.place_plane(index), plane
+        say(self.hint, "making start masks …")
+        worker = create_worker(_pictures, plane, strokes, _start_thread=False, _ignore_errors=True)
+        worker.yielded.connect(lambda pictures: self._show(worker, pictures))
+        worker.errored.connect(notify_error)
+        worker.finished.connect(lambda: self._finished(worker))
+        self._worker = worker
+        worker.start()
+
+    def stop(self) -> None:
+        """End the making of pictures."""
+        self._rest.stop()
+        if self._worker is not None:
+            self._worker.quit()
+            self._worker = None
+
+    def clear(self) -> None:
+        """Stop, forget the pictures and take the live layer away."""
+        self.stop()
+        self._watched = None
+        self.pictures = []
+        for tile in self.tiles:
+            tile.hide()
+        say(self.hint, None)
+        self._live.remove()
+
+    def _show(self, worker: Any, pictures: list) -> None:
+        if worker is not self._worker or not pictures:
+            return
+        from napari_metastructure.few_labels.filters import describe
+
+        self.pictures = pictures
+        for number, tile in enumerate(self.tiles):
+            tile.setVisible(number < len(pictures))
+            if number < len(pictures):
+                start, mask = pictures[number]
+                tile.setIcon(_icon(self._plane, mask))
+                words = describe(start.name)
+                tile.setToolTip(f"{start.name}, {start.polarity} structures: {words}")
+
+    def _finished(self, worker: Any) -> None:
+        if worker is self._worker:
+            self._worker = None
+            text = "Click the picture that fits best to start from it."
+            say(self.hint, text if self.pictures else "This plane is constant.")
+
+    def _pick(self, number: int) -> None:
+        """Take a picture as the start, and show it on the image."""
+        if number >= len(self.pictures) or self._watched is None:
+            return
+        start, mask = self.pictures[number]
+        if self._watched.layout.spatial_dims == 2:
+            self._live.draw(self._watched.shaped(mask.astype(np.uint8)), self._place)
+        self.picked.emit(start.name, start.polarity)
+
+
+def _section(source: Source, index: tuple) -> NDArray:
+    """The plane in view: the mean of its normalised channels, the middle section of a volume."""
+    plane = np.array(source.canonical[index])
+    if source.layout.input_axis is not None:
+        channels = plane.reshape(len(plane), -1).astype(np.float32)
+        mean, deviation = channels.mean(axis=1), channels.std(axis=1)
+        channels = (channels - mean[:, None]) / np.where(deviation > 0, deviation, 1)[:, None]
+        plane = channels.mean(axis=0).reshape(plane.shape[1:])
+    return plane if plane.ndim == 2 else plane[len(plane) // 2]
+
+
+def _pictures(plane: NDArray, strokes: NDArray | None) -> Iterator[list]:
+    from napari_metastructure.few_labels.gallery import gallery
+
+    yield from gallery(plane, strokes=strokes, count=_COUNT)
+
+
+def _icon(plane: NDArray, mask: NDArray) -> QIcon:
+    """The plane in grey with the mask over it in orange."""
+    step = max(1, max(plane.shape) // (2 * _SIDE))
+    grey = plane[::step, ::step].astype(np.float32)
+    low, high = np.percentile(grey, (1, 99))
+    grey = np.clip((grey - low) / max(high - low, 1e-9), 0, 1) * 255
+    share = _OPACITY * mask[::step, ::step, None]
+    picture = (1 - share) * grey[..., None] + share * _COLOUR
+    picture = np.ascontiguousarray(picture.astype(np.uint8))
+    height, width = picture.shape[:2]
+    image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    return QIcon(
+        QPixmap.fromImage(image.copy()).scaled(
+            _SIDE,
+            _SIDE,
+            Qt.AspectRatioMode.KeepAspectRatio,
+            Qt.TransformationMode.SmoothTransformation,
+        )
+    )

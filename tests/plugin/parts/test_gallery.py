@@ -1,0 +1,81 @@
+"""The gallery of start masks, clicked in a real napari window."""
+
+import numpy as np
+import pytest
+
+from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.plugin.layers import RECORD
+from tests.plugin.conftest import assert_same_place
+
+LONG = 60_000
+
+
+@pytest.fixture
+def dock(placed_layers, open_dock):
+    dock = open_dock("Unsupervised segmentation")[1]
+    yield dock
+    dock.gallery.clear()
+
+
+def suggest(qtbot, dock):
+    dock.gallery.button.click()
+    qtbot.waitUntil(lambda: not dock.gallery.running, timeout=LONG)
+
+
+def test_six_pictures_and_a_click_takes_one_as_the_start(qtbot, viewer, dock, placed_layers):
+    image, labels = placed_layers
+    suggest(qtbot, dock)
+    tiles = [tile for tile in dock.gallery.tiles if tile.isVisible()]
+    assert len(tiles) == 6
+    assert all(not tile.icon().isNull() and tile.toolTip() for tile in tiles)
+    tiles[0].click()
+    start, mask = dock.gallery.pictures[0]
+    assert dock.config().start == start.name
+    assert dock.config().polarity == start.polarity == "bright"
+    live = viewer.layers["live start mask"]
+    plane = dock.reading.source().plane_index(viewer)[0]
+    np.testing.assert_array_equal(live.data[0], mask)
+    assert evaluate(labels.data[plane], live.data[0])["dice"] > 0.8
+    np.testing.assert_allclose(live.scale, image.scale)
+    np.testing.assert_allclose(live.data_to_world((0, 5, 5)), image.data_to_world((plane, 5, 5)))
+
+
+def test_pictures_follow_the_sliders(qtbot, viewer, dock):
+    viewer.dims.set_current_step(0, 0)
+    suggest(qtbot, dock)
+    before = dock.gallery.pictures[0][1]
+    viewer.dims.set_current_step(0, 3)
+    qtbot.waitUntil(lambda: not np.array_equal(dock.gallery.pictures[0][1], before), timeout=LONG)
+    qtbot.waitUntil(lambda: not dock.gallery.running, timeout=LONG)
+
+
+def test_the_start_that_was_taken_is_what_is_trained_on(qtbot, viewer, dock, placed_layers):
+    suggest(qtbot, dock)
+    dock.gallery.tiles[1].click()
+    chosen = dock.gallery.pictures[1][0]
+    dock.advanced.set_values({"channels": 4, "depth": 3, "patch_size": 64, "min_steps": 20})
+    dock.form["epochs"].value = 1
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=LONG)
+    assert "live start mask" not in viewer.layers
+    record = viewer.layers[-1].metadata[RECORD]
+    assert record["start"] == [chosen.name]
+    assert record["polarity"] == chosen.polarity
+    assert_same_place(viewer.layers[-1], placed_layers[0])
+
+
+def test_strokes_lead_the_pictures(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    strokes = np.where(labels.data == 1, 1, 2)  # the background is what is wanted
+    dock.gallery._strokes = lambda index: strokes[index]
+    suggest(qtbot, dock)
+    start, mask = dock.gallery.pictures[0]
+    assert start.polarity == "dark"
+    plane = dock.reading.source().plane_index(viewer)[0]
+    assert mask[labels.data[plane] == 1].mean() < 0.3
+
+
+def test_without_an_image_nothing_happens(viewer, open_dock):
+    dock = open_dock("Unsupervised segmentation")[1]
+    dock.gallery.button.click()
+    assert not dock.gallery.running
