@@ -83,7 +83,7 @@ class ObjectTally:
         within = columns[2 * pixels > true_sizes[rows]]  # the other that holds most of a true one
         around = rows[2 * pixels > found_sizes[columns]]
         merges, splits = (np.count_nonzero(np.bincount(one) > 1) for one in (within, around))
-        self._counts += (*shape, merges, splits)
+        self._counts += np.array((*shape, merges, splits), self._counts.dtype)
 
     def scores(self) -> ObjectScores:
         """The scores of all that was added."""

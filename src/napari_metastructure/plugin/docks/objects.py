@@ -58,7 +58,9 @@ class MeasureObjects(Dock):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
-        self.table = self.summary = self._pending = None
+        self.table: Any = None
+        self.summary: Any = None
+        self._pending: Any = None
         self._preview = LiveLayer(self.viewer, "labels", "objects preview", opacity=0.5)
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
@@ -197,7 +199,8 @@ class MeasureObjects(Dock):
             say(self.about, "The plane is too large for a live preview.")
             return
         config = self.config()
-        config = ObjectsConfig.of(config, spatial_dims=2, scale=config.scale[-2:])
+        scale: Any = config.scale
+        config = ObjectsConfig.of(config, spatial_dims=2, scale=scale[-2:])
         objects = split(plane, config)
         self._preview.draw(objects, place_plane(layer, index))
         where = "" if layer.ndim == 2 else " on this plane"
@@ -329,8 +332,9 @@ def _measuring(
     yield Progress("splitting", 0, 1)
     mask = frozen(mask)
     labels = np.asarray(split(mask, config))
-    lead = labels.shape[: labels.ndim - config.spatial_dims]
-    size = {"scale": config.scale, "spatial_dims": config.spatial_dims}
+    dims: Any = config.spatial_dims
+    lead = labels.shape[: labels.ndim - dims]
+    size: dict[str, Any] = {"scale": config.scale, "spatial_dims": config.spatial_dims}
     tables, parts = [], list(np.ndindex(lead))
     for done, index in enumerate(parts, start=1):
         if job.stopping:
