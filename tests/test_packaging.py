@@ -167,6 +167,18 @@ def test_dependencies_leave_the_choice_of_napari_and_qt():
     assert project["requires-python"] == ">=3.11"
 
 
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["distributed"], *extras["zarr"]]
+    names = {Requirement(text).name.replace("-", "_") for text in declared}
+    other = {"pyyaml": "yaml", "scikit_image": "skimage", "scikit_learn": "sklearn"}
+    other["pillow"] = "PIL"
+    known = {other.get(name, name) for name in names} | sys.stdlib_module_names | {NAME}
+    used = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for name in imports(path)}
+    assert used <= known
+
+
 @pytest.mark.parametrize("tool", ["mypy", "numpydoc", "ruff"])
 def test_each_checker_has_one_version(tool):
     tox = configparser.ConfigParser()
