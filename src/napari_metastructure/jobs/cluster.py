@@ -7,7 +7,9 @@ marked as partial (`ome_zarr.ZarrImage.complete`).
 
 import threading
 import time
+from collections.abc import Generator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ ONE_AT_A_TIME = threading.Lock()
 """Held on a worker while a network trains or predicts: one uses all of its cores by itself."""
 
 
-def connect(scheduler, *, for_all=True):
+def connect(scheduler: str, *, for_all: bool = True) -> Any:
     """A client of a dask.distributed scheduler: the one place where a connection is made.
 
     Parameters
@@ -56,7 +58,7 @@ def connect(scheduler, *, for_all=True):
         raise ConnectionError(f"There is no dask scheduler at {scheduler} ({reason}).") from None
 
 
-def store(array, out, client=None, *, activity="computing"):
+def store(array: Any, out: Any, client: Any = None, *, activity: str = "computing") -> Job:
     """Compute a dask array into an OME-Zarr image, as a job.
 
     Parameters
@@ -96,7 +98,7 @@ def store(array, out, client=None, *, activity="computing"):
 # --------------------------------------------------------------------------------- blocks
 
 
-def for_each_block(function, array, *arguments):
+def for_each_block(function: Any, array: Any, *arguments: Any) -> Any:
     """A dask array of one flag per block of an array, to be computed for what it does.
 
     Parameters
@@ -138,7 +140,9 @@ class _Stopped(Exception):
 # ------------------------------------------------------------------------------- watching
 
 
-def watched(job, blocks, out, client, activity, stop):
+def watched(
+    job: Any, blocks: Any, out: Any, client: Any, activity: Any, stop: Any
+) -> Generator[Any, Any, Any]:
     """Compute the blocks of `for_each_block` and watch them.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import gc
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ __all__ = ["PeakMemory", "autocast", "is_out_of_memory", "pick_device", "release
 _NO_MEMORY = ("MPS backend out of memory", "can't allocate memory", "not enough memory")
 
 
-def pick_device(device="auto"):
+def pick_device(device: str = "auto") -> Any:
     """The torch device of a name such as "auto", "cpu", "cuda:0" or "mps".
 
     Raises
@@ -31,7 +32,7 @@ def pick_device(device="auto"):
     return chosen
 
 
-def autocast(device):
+def autocast(device: Any) -> Any:
     """Mixed precision on a GPU, nothing elsewhere."""
     if device.type != "cuda":
         return nullcontext()
@@ -39,7 +40,7 @@ def autocast(device):
     return torch.autocast("cuda", dtype=half)
 
 
-def release_memory(device):
+def release_memory(device: Any) -> None:
     """Hand memory that nothing refers to any more back to the GPU."""
     gc.collect()
     if device.type == "cuda":
@@ -48,7 +49,7 @@ def release_memory(device):
         torch.mps.empty_cache()
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: Any) -> bool:
     """Whether an exception says that the device's memory does not suffice."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
@@ -68,7 +69,7 @@ class PeakMemory:
         Bytes, as far as `look` was called.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: Any) -> None:
         self.device, self.peak = device, 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -77,7 +78,7 @@ class PeakMemory:
 
             self._process = Process()
 
-    def look(self):
+    def look(self) -> Any:
         """Measure anew; returns the peak."""
         if self.device.type == "cuda":
             self.peak = torch.cuda.max_memory_allocated(self.device)

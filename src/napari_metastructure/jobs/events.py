@@ -107,7 +107,7 @@ class Memory:
     device: str
 
     @property
-    def text(self):
+    def text(self) -> Any:
         """The peak in words, such as ``1.50 GiB on cpu``."""
         return f"{self.peak / 2**30:.2f} GiB on {self.device}"
 

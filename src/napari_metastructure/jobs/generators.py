@@ -1,9 +1,12 @@
 """Generators that report progress and return a result, driven to their end."""
 
+from collections.abc import Generator
+from typing import Any
+
 __all__ = ["run_out", "run_until_stopped"]
 
 
-def run_out(generator):
+def run_out(generator: Any) -> Any:
     """Run a generator to its end; returns its value."""
     while True:
         try:
@@ -12,7 +15,7 @@ def run_out(generator):
             return end.value
 
 
-def run_until_stopped(job, generator, event):
+def run_until_stopped(job: Any, generator: Any, event: Any) -> Generator[Any, Any, Any]:
     """Run a generator to its end and return its value; None if the job is stopped before.
 
     Itself a generator: it yields `event` after each step.

@@ -1,6 +1,7 @@
 """A long computation that tells how far it is and can be stopped."""
 
 import weakref
+from typing import Any
 
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.progress import run_to_end
@@ -26,7 +27,7 @@ class Job:
         from any thread.
     """
 
-    def __init__(self, work):
+    def __init__(self, work: Any) -> None:
         self.stopping = False
         self.preview = None
         self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
@@ -43,7 +44,7 @@ class Job:
             "its events; .stop() ends it early>"
         )
 
-    def run(self, *, hidden=False):
+    def run(self, *, hidden: bool = False) -> Any:
         """Run to the end with a progress bar; Ctrl-C ends it early with what it has.
 
         Parameters
@@ -59,10 +60,10 @@ class Job:
         last = run_to_end(self, hidden=hidden)
         return last.value if isinstance(last, Result) else last
 
-    def stop(self):
+    def stop(self) -> None:
         """Ask for an early end: the next events are the last ones, up to `Done`."""
         self.stopping = True
 
-    def close(self):
+    def close(self) -> None:
         """End at once, without `Done`, and free what the job holds."""
         self._events.close()

@@ -7,7 +7,9 @@ nothing here does anything.
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,17 +35,17 @@ def _is_on():
     return distributed.is_available() and distributed.is_initialized()
 
 
-def rank():
+def rank() -> int:
     """The number of this process, from 0."""
     return distributed.get_rank() if _is_on() else 0
 
 
-def size():
+def size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if _is_on() else 1
 
 
-def own_device(device):
+def own_device(device: Any) -> Any:
     """Of several GPUs the one for this process."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -51,7 +53,7 @@ def own_device(device):
 
 
 @contextmanager
-def joined(job, device):
+def joined(job: Any, device: Any) -> Iterator[Any]:
     """Join the processes that torchrun has started, for the time of a job; gives the job.
 
     Whether it is stopping is then agreed on by all processes, see `stopping`.
@@ -84,14 +86,14 @@ class _SharedJob:
         self.stopping = bool(wish)
 
 
-def stopping(job):
+def stopping(job: Any) -> bool:
     """Whether the job was asked to end, in any of the processes; all must call this together."""
     if size() > 1:
         job.agree()
     return job.stopping
 
 
-def same(value):
+def same(value: Any) -> Any:
     """The value that the first process has, such as a seed."""
     if size() == 1:
         return value
@@ -100,12 +102,12 @@ def same(value):
     return box[0]
 
 
-def own_slots(batch_size):
+def own_slots(batch_size: int) -> slice:
     """This process's slots of a global batch that holds `batch_size` for each process."""
     return slice(rank() * batch_size, (rank() + 1) * batch_size)
 
 
-def sum_tallies(tallies):
+def sum_tallies(tallies: Any) -> None:
     """Add up, in place, the `metrics.Tally` that each process has filled."""
     if size() == 1 or not tallies:
         return
@@ -117,7 +119,7 @@ def sum_tallies(tallies):
         tally._positive, tally._negative = positive, negative
 
 
-def shared_network(network, device):
+def shared_network(network: Any, device: Any) -> Any:
     """The network as all processes train it: gradients are averaged over them."""
     if size() == 1:
         return network
@@ -125,7 +127,7 @@ def shared_network(network, device):
     return nn.parallel.DistributedDataParallel(network, devices, broadcast_buffers=False)
 
 
-def global_loss(loss, logits, target):
+def global_loss(loss: Any, logits: Any, target: Any) -> Any:
     """The loss of the global batch; its gradient is that of this process's part, times `size()`.
 
     `DistributedDataParallel` averages the gradients, so their sum needs that factor.
@@ -162,7 +164,7 @@ def _device():
 # ------------------------------------------------------------------------ batch normalisation
 
 
-def synchronise(network, device):
+def synchronise(network: Any, device: Any) -> Any:
     """Let the batch normalisation of a network see the global batch; changes it in place."""
     if size() == 1:
         return network
@@ -182,7 +184,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """
 
     @classmethod
-    def of(cls, layer):
+    def of(cls, layer: Any) -> Any:
         """One with the parameters and running statistics of a layer of torch."""
         made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine)
         made.weight, made.bias = layer.weight, layer.bias
@@ -193,7 +195,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, input):
         pass
 
-    def forward(self, input):
+    def forward(self, input: Any) -> Any:
         """Normalise a batch by the moments of the global batch."""
         if not self.training or size() == 1:
             return super().forward(input)

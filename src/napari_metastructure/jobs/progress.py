@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 from contextlib import closing, contextmanager
+from typing import Any
 
 from napari_metastructure.jobs.events import Memory, Note, Progress, Scored, Step, Validated
 
@@ -12,7 +13,7 @@ __all__ = ["run_to_end"]
 _ASIDE = ("validating", "preview")  # between the steps of a training
 
 
-def run_to_end(job, *, hidden=False):
+def run_to_end(job: Any, *, hidden: bool = False) -> Any:
     """Run a job with a progress bar in the terminal; returns its last event.
 
     The first Ctrl-C (or a request to terminate) stops the job, which then ends with what it has; a

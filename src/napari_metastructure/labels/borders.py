@@ -1,13 +1,14 @@
 """Growing, shrinking and thinning of classes: numpy arrays, the last two or three axes."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from napari_metastructure.arrays.labels import count_classes
 
 
-def skeletons(labels):
+def skeletons(labels: Any) -> Any:
     """The skeleton of each class of one plane or volume."""
     from scipy.ndimage import find_objects
     from skimage.morphology import skeletonize as thin
@@ -23,7 +24,7 @@ def skeletons(labels):
     return out
 
 
-def expand(seeds, radius, spatial_dims):
+def expand(seeds: Any, radius: float, spatial_dims: int) -> Any:
     """Each plane or volume with its classes grown into the background, the nearest first."""
     top = seeds.max(initial=0)
     if ((seeds == 0) | (seeds == top)).all():
@@ -36,7 +37,7 @@ def expand(seeds, radius, spatial_dims):
     return grown
 
 
-def ball_filter(array, radius, extreme, spatial_dims):
+def ball_filter(array: Any, radius: float, extreme: Any, spatial_dims: int) -> Any:
     """Running minimum or maximum over a disk (ball); outside of the array nothing counts."""
     square = math.floor(min(radius, sum(array.shape)) ** 2 + 1e-9)
     out = _disk_filter(array, square, extreme)

@@ -1,5 +1,8 @@
 """Which values the classes of labels have, and which parameters of noise are allowed."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from napari_metastructure.arrays.labels import count_classes
@@ -31,7 +34,9 @@ LARGEST_RADIUS = 1_000_000
 class Fixed:
     """Marks the pixels that an operation must leave alone; None where there are none."""
 
-    def __init__(self, ignore_label=None, classes=None):
+    def __init__(
+        self, ignore_label: int | None = None, classes: Sequence[int] | None = None
+    ) -> None:
         self.ignored = {-1, check_label(ignore_label)} - {None}
         self.classes = None if classes is None else check_classes(classes)
 
@@ -43,14 +48,14 @@ class Fixed:
         return np.logical_or.reduce(fixed) if fixed else None
 
 
-def restore(out, labels, fixed):
+def restore(out: Any, labels: Any, fixed: Any) -> Any:
     """Put the labels back where they must not change; in place."""
     if fixed is not None:
         np.copyto(out, labels, where=fixed)
     return out
 
 
-def fits(value, dtype):
+def fits(value: Any, dtype: Any) -> bool:
     """Whether an integer or bool type can hold a value."""
     if dtype.kind == "b":
         return value in (0, 1)
@@ -58,19 +63,19 @@ def fits(value, dtype):
     return info.min <= value <= info.max
 
 
-def numbers_of(labels, values):
+def numbers_of(labels: Any, values: Any) -> Any:
     """The number of each pixel's class among the sorted class values."""
     return labels if values[-1] == values.size - 1 else np.searchsorted(values, labels)
 
 
-def values_of(numbers, values):
+def values_of(numbers: Any, values: Any) -> Any:
     """The class values that belong to numbers: the reverse of `numbers_of`."""
     if values[-1] == values.size - 1:
         return numbers.astype(values.dtype, copy=False)
     return values[numbers]
 
 
-def class_values(labels, num_classes, ignore_label):
+def class_values(labels: Any, num_classes: int | None, ignore_label: int | None) -> Any:
     """Sorted values of the classes, at least two, in the type of the labels."""
     present = count_classes(labels, check_label(ignore_label))[0]
     if num_classes is None:
@@ -83,7 +88,9 @@ def class_values(labels, num_classes, ignore_label):
     return _cast(values, labels.dtype)
 
 
-def matrix_classes(labels, num_classes, ignore_label, strict=True):
+def matrix_classes(
+    labels: Any, num_classes: int, ignore_label: int | None, strict: bool = True
+) -> Any:
     """Label values of the rows of a matrix: 0 to M - 1, or 0 and 255 for such a mask."""
     present = count_classes(labels, ignore_label)[0]
     if num_classes == 2 and set(present.tolist()) <= {0, 255} and 255 in present:
@@ -106,12 +113,12 @@ def _cast(values, dtype):
     return values.astype(dtype)
 
 
-def check_label(value, name="ignore_label"):
+def check_label(value: Any, name: str = "ignore_label") -> Any:
     """A label value, or None; or a TypeError."""
     return None if value is None else check_whole(name, value, -(2**63), 2**63 - 1)
 
 
-def check_classes(classes):
+def check_classes(classes: Sequence[int] | None) -> Any:
     """Label values as an array, or a TypeError."""
     found = np.atleast_1d(np.asarray(classes))
     if found.ndim != 1 or (found.size and found.dtype.kind not in "biu"):
@@ -119,14 +126,14 @@ def check_classes(classes):
     return found.astype(int)
 
 
-def check_number(name, value):
+def check_number(name: str, value: Any) -> Any:
     """A real number, or a TypeError."""
     if not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, not {_short(value)}.")
     return value
 
 
-def check_whole(name, value, lowest, highest):
+def check_whole(name: str, value: Any, lowest: Any, highest: Any) -> Any:
     """A whole number within bounds, as an int, or an error that says what is wrong."""
     if not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, not {_short(value)}.")
@@ -140,14 +147,14 @@ def _short(value):
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def check_share(name, value):
+def check_share(name: str, value: Any) -> Any:
     """A number from 0 to 1 as a float, or a ValueError."""
     if not 0 <= check_number(name, value) <= 1:
         raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
     return float(value)
 
 
-def check_radius(radius, name="radius"):
+def check_radius(radius: float, name: str = "radius") -> Any:
     """A number from 0 to a million as a float, or a ValueError."""
     if not 0 <= check_number(name, radius) <= LARGEST_RADIUS:
         raise ValueError(
@@ -156,7 +163,7 @@ def check_radius(radius, name="radius"):
     return float(radius)
 
 
-def check_matrix(matrix):
+def check_matrix(matrix: Any) -> Any:
     """A noise transition matrix as a float array, or a ValueError that says what is wrong."""
     if matrix is None:
         raise ValueError("transition noise needs a matrix, one row per true class.")
@@ -179,7 +186,7 @@ def _floats(name, values):
         raise TypeError(f"{name} must hold numbers, not {_short(values)}.") from None
 
 
-def check_fractions(fractions):
+def check_fractions(fractions: Any) -> Any:
     """Shares of the classes as a float array, or a ValueError that says what is wrong."""
     if np.ndim(fractions) == 0:
         fractions = fractions.item() if isinstance(fractions, np.ndarray) else fractions

@@ -1,5 +1,8 @@
 """Corruption of a whole stack as a job, and what a network could still learn from it."""
 
+from collections.abc import Generator, Sequence
+from typing import Any
+
 import numpy as np
 
 from napari_metastructure.jobs.events import Progress, Result
@@ -13,14 +16,14 @@ LARGEST_PREVIEW = 4096 * 4096
 _JUDGED = 512  # side of the part of a plane on which moved borders are measured
 
 
-def row_values(classes):
+def row_values(classes: Sequence[int]) -> list[int]:
     """Label values of the rows of a transition matrix."""
     if len(classes) <= 1:
         return [0, *(classes or [1])]
     return list(range(max(classes) + 1))
 
 
-def matrix_and_verdict(spec, clean, noisy, names):
+def matrix_and_verdict(spec: Any, clean: Any, noisy: Any, names: Sequence[str]) -> Any:
     """Matrix, verdict and where they come from: the spec, or else the plane; None if unknown."""
     size, binary = len(names), len(names) == 2
     present = np.unique(clean)
@@ -51,14 +54,14 @@ def _as_planes(data):
     return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
 
 
-def on_plane(data, index, spec):
+def on_plane(data: Any, index: Any, spec: Any) -> Any:
     """The corrupted plane, pixel for pixel as in the corrupted stack."""
     if spec.spatial_dims == 3 or np.size(data) > LARGEST_PREVIEW * 4:
         return corrupt(np.asarray(data[index]), spec.model_copy(update={"spatial_dims": 2}))
     return np.asarray(corrupt(_as_planes(data), spec)[index].compute(scheduler="synchronous"))
 
 
-def corrupting(job, data, spec, index):
+def corrupting(job: Any, data: Any, spec: Any, index: Any) -> Generator[Any, Any, Any]:
     """Corrupt a stack plane by plane, or one plane of it; the result and the share changed."""
     yield Progress("corrupting", 0, 1)
     noisy = np.array(data) if index is not None else np.empty(data.shape, data.dtype)

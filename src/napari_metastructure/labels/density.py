@@ -6,8 +6,9 @@ is a randomised copy of the other (Luo et al., AAAI 2022, arXiv 2103.11594, Lemm
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +33,7 @@ SURROUNDINGS = {1: 9, 2: 12, 4: 8, 8: 8}  # radius of a window: steps of density
 class DensityConfig(Parameters):
     """The window in which densities are taken."""
 
-    radius: float | tuple[float, ...] = Field(
+    radius: float | Sequence[float] | tuple[float, ...] = Field(
         10,
         title="Radius",
         description="Half the side of the window, in pixels or in units of scale.",
@@ -53,7 +54,13 @@ class DensityConfig(Parameters):
     )
 
 
-def observed(labels, radius, *, classes=None, **window):  # numpydoc ignore=PR02
+def observed(  # numpydoc ignore=PR02
+    labels: Any,
+    radius: float | Sequence[float],
+    *,
+    classes: Sequence[int] | None = None,
+    **window: Any,
+) -> Any:
     """Density of each class around each pixel.
 
     Parameters
@@ -92,18 +99,18 @@ def observed(labels, radius, *, classes=None, **window):  # numpydoc ignore=PR02
     Densities of the box are exact, from running sums of integers; both kernels cost about the same
     whatever the radius.
     """
-    window = _Window(radius, **window)
-    labels = check_labels(labels, window.spatial_dims)
-    classes = _classes(labels, classes, window.ignore_label)
+    around = _Window(radius, **window)
+    labels = check_labels(labels, around.spatial_dims)
+    values = _classes(labels, classes, around.ignore_label)
 
     def on_plane(plane):
-        known, pixels = window.pixels(plane)
-        return [window.share(plane == value, known, pixels) for value in classes]
+        known, pixels = around.pixels(plane)
+        return [around.share(plane == value, known, pixels) for value in values]
 
-    return window.map(on_plane, labels, len(classes))
+    return around.map(on_plane, labels, len(values))
 
 
-def expected(clean, matrix, radius, **window):
+def expected(clean: Any, matrix: Any, radius: float | Sequence[float], **window: Any) -> Any:
     """Density of each class that noise of a given matrix makes of a clean label.
 
     Parameters
@@ -131,7 +138,9 @@ def expected(clean, matrix, radius, **window):
     return _moments(clean, matrix, radius, window, ("mean",))
 
 
-def residual(noisy, clean, matrix, radius, *, in_sigma=False, **window):
+def residual(
+    noisy: Any, clean: Any, matrix: Any, radius: float, *, in_sigma: bool = False, **window: Any
+) -> Any:
     """Observed density of a noisy label, less the one expected from the clean label.
 
     Parameters
@@ -177,7 +186,9 @@ def residual(noisy, clean, matrix, radius, *, in_sigma=False, **window):
     return (found - moments[: len(matrix)]) / moments[len(matrix) :]
 
 
-def kept(clean, noisy, *, spatial_dims=2, ignore_label=None):
+def kept(
+    clean: Any, noisy: Any, *, spatial_dims: int = 2, ignore_label: int | None = None
+) -> float:
     """How much of the meta-structure the noisy label keeps: a single figure of merit.
 
     Parameters

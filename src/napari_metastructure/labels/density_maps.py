@@ -1,5 +1,6 @@
 """Maps of density on whole stacks, plane by plane or slab by slab, as a job."""
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -60,12 +61,12 @@ class DensityMaps:
     inside: float = float("nan")
 
 
-def one_plane(request):
+def one_plane(request: Any) -> Any:
     """The map of the first class on one plane, for the preview: a job run to its end."""
     return list(Job(lambda job: compute(job, request, most=1)))[-1].value
 
 
-def compute(job, request, most=None):
+def compute(job: Any, request: Any, most: Any = None) -> Generator[Any, Any, Any]:
     """Compute the maps part by part; the result is a `DensityMaps`."""
     yield Progress("starting", 0, 1)
     if request.index is None:
@@ -91,7 +92,7 @@ def compute(job, request, most=None):
             return
         for out, one in zip(maps.values(), _maps(request, block.read, values, between)):
             out[block.write] = one[block.keep]
-            inside += np.count_nonzero(np.abs(out[block.write]) < 3)
+            inside += int(np.count_nonzero(np.abs(out[block.write]) < 3))
         yield Progress("densities", done, len(blocks))
     yield Result(DensityMaps(maps, between, inside / (np.prod(shape) * len(values))))
 

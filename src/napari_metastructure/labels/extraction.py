@@ -4,6 +4,8 @@ A label reduced to a few jittered points along its skeleton keeps what a network
 structure, and loses the errors of its borders (Luo et al., AAAI 2022, arXiv 2103.11594, iGTT).
 """
 
+from typing import Any
+
 import numpy as np
 
 from napari_metastructure.arrays import draws
@@ -13,7 +15,9 @@ from napari_metastructure.labels.classes import check_radius, check_share
 __all__ = ["extract"]
 
 
-def extract(mask, *, shift=1, fraction=0.1, spatial_dims=2, seed=None):
+def extract(
+    mask: Any, *, shift: int = 1, fraction: float = 0.1, spatial_dims: int = 2, seed: Any = None
+) -> Any:
     """Skeleton of the mask, each pixel moved at random, and a fraction of these kept.
 
     Parameters

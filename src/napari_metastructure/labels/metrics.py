@@ -162,35 +162,35 @@ class Tally:
         Probabilities are rounded to ``1 / (bins - 1)``.
     """
 
-    def __init__(self, bins=4097):
+    def __init__(self, bins: int = 4097) -> None:
         self.values = np.linspace(0, 1, bins)
         self._positive = np.zeros(bins, np.int64)
         self._negative = np.zeros(bins, np.int64)
 
-    def add(self, truth, probability):
+    def add(self, truth: Any, probability: Any) -> None:
         """Count the pixels of a boolean `truth` and a `probability` of the same shape."""
         index = np.rint(probability * (len(self.values) - 1)).astype(np.intp)
         self._positive += np.bincount(index[truth], minlength=len(self.values))
         self._negative += np.bincount(index[~truth], minlength=len(self.values))
 
-    def scores(self):
+    def scores(self) -> dict[str, float]:
         """The same dict as `evaluate`, at the best threshold over all pixels."""
         return _scores(self.values, self._positive, self._negative)
 
-    def at(self, threshold):
+    def at(self, threshold: float) -> dict[str, float]:
         """Dice when pixels with a probability above the threshold are object."""
         object_ = self.values > threshold
         both = self._positive[object_].sum()
         return _ratio(2 * both, self._positive.sum() + both + self._negative[object_].sum())
 
-    def turned(self):
+    def turned(self) -> Any:
         """The tally of the inverted probabilities, 1 - p."""
         other = Tally(len(self.values))
         other._positive, other._negative = self._positive[::-1], self._negative[::-1]
         return other
 
     @property
-    def histogram(self):
+    def histogram(self) -> Any:
         """Number of pixels per probability value."""
         return self._positive + self._negative
 

@@ -87,7 +87,7 @@ class NoiseSpec(_Fields):
 
 
 @with_fields_of(NoiseSpec, leave_out=["kind"])
-def corrupt(labels, spec_or_kind, **params):
+def corrupt(labels: Any, spec_or_kind: Any, **params: Any) -> Any:
     """Corrupt labels as described by a spec, or by several, one after the other.
 
     Parameters
@@ -122,7 +122,7 @@ def corrupt(labels, spec_or_kind, **params):
     return labels
 
 
-def specs(spec_or_kind, **params):
+def specs(spec_or_kind: Any, **params: Any) -> Any:
     """The list of `NoiseSpec` that a spec, a kind, a mapping or a sequence of these stands for."""
     if isinstance(spec_or_kind, str):
         return [NoiseSpec(kind=spec_or_kind, **params)]

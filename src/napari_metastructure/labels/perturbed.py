@@ -1,6 +1,8 @@
 """Perturbed labels: the borders of the classes move."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,15 @@ from napari_metastructure.labels.classes import Fixed, check_radius, restore
 __all__ = ["dilate", "erode", "shift", "skeletonize"]
 
 
-def shift(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None, seed=None):
+def shift(
+    labels: Any,
+    radius: float,
+    *,
+    spatial_dims: int = 2,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+    seed: Any = None,
+) -> Any:
     """Move each foreground pixel at random within a square (cube), clipped at the border.
 
     Where nothing lands the result is background. Where several pixels land, the one that comes
@@ -72,7 +82,14 @@ def shift(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None, se
     return map_blocks(move, labels, depth=_halo(labels, reach, spatial_dims))
 
 
-def dilate(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
+def dilate(
+    labels: Any,
+    radius: float,
+    *,
+    spatial_dims: int = 2,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+) -> Any:
     """Grow each class into the background around it, the nearest class first.
 
     Parameters
@@ -117,7 +134,14 @@ def dilate(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
     return _on_integers(grow, labels, depth=_halo(labels, math.ceil(radius), spatial_dims))
 
 
-def erode(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
+def erode(
+    labels: Any,
+    radius: float,
+    *,
+    spatial_dims: int = 2,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+) -> Any:
     """Keep the foreground pixels that see nothing but their own class within the radius.
 
     The outside of the image, and ignored pixels, do not count as another class.
@@ -162,7 +186,13 @@ def erode(labels, radius, *, spatial_dims=2, classes=None, ignore_label=None):
     return _on_integers(shrink, labels, depth=_halo(labels, math.ceil(radius), spatial_dims))
 
 
-def skeletonize(labels, *, spatial_dims=2, classes=None, ignore_label=None):
+def skeletonize(
+    labels: Any,
+    *,
+    spatial_dims: int = 2,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+) -> Any:
     """Thin each class to its skeleton, one pixel wide.
 
     Parameters

@@ -4,7 +4,8 @@ The functions that take a job are generators: ``value = yield from counted(job, 
 job is stopping the value is None.
 """
 
-from typing import NamedTuple
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,49 +34,49 @@ MOST_CLASSES = 32
 _MOST_PIXELS = 2**24
 
 
-def planes_of(data):
+def planes_of(data: Any) -> Any:
     """The indices of all planes of an array."""
     return list(np.ndindex(data.shape[:-2]))
 
 
-def spread(data, pixels=_MOST_PIXELS):
+def spread(data: Any, pixels: Any = _MOST_PIXELS) -> Any:
     """Indices of planes, evenly spread over a stack, that hold about so many pixels at most."""
     parts = planes_of(data)
     step = max(1, round(len(parts) * np.prod(data.shape[-2:]) / pixels))
     return parts[step // 2 :: step] or parts[:1]
 
 
-def some_classes(data):
+def some_classes(data: Any) -> Any:
     """Classes to choose from, of a stack too large to be read at once: those on some planes."""
     found = [count_classes(np.asarray(data[part]))[0] for part in spread(data)]
     classes = np.unique(np.concatenate([[0], *found])).astype(int).tolist()
     return classes if len(classes) <= MOST_CLASSES else [0]
 
 
-def lazy(data):
+def lazy(data: Any) -> Any:
     """One plane or volume as a dask array, for functions that refuse what a plane lacks."""
     from dask.array import from_array
 
     return data if hasattr(data, "dask") else from_array(data, chunks=-1)
 
 
-def frozen(data):
+def frozen(data: Any) -> Any:
     """A copy that later edits do not touch; made in the worker, for large stacks take a while."""
     return data.copy() if isinstance(data, np.ndarray) else data
 
 
-def is_binary(*classes):
+def is_binary(*classes: Any) -> bool:
     """Whether all of these are the classes of masks, whatever the value of the foreground."""
     return all(np.count_nonzero(values) <= 1 for values in classes)
 
 
-def as_classes(plane, binary):
+def as_classes(plane: Any, binary: Any) -> Any:
     """The plane as a numpy array; a mask has class 1 in place of its foreground value."""
     plane = np.asarray(plane)
     return np.minimum(plane, 1).astype(np.int8) if binary else plane
 
 
-def summed(job, activity, parts, function):
+def summed(job: Any, activity: Any, parts: Any, function: Any) -> Generator[Any, Any, Any]:
     """The sum of ``function(part)`` over parts of an array."""
     total = 0
     for done, part in enumerate(parts, start=1):
@@ -86,7 +87,7 @@ def summed(job, activity, parts, function):
     return total
 
 
-def counted(job, data, parts):
+def counted(job: Any, data: Any, parts: Any) -> Generator[Any, Any, Any]:
     """Sorted classes of the planes, and the number of pixels of each."""
     check_labels(data)
     total = {}
@@ -105,7 +106,7 @@ def counted(job, data, parts):
     return np.array(values, int), np.array([total[value] for value in values], int)
 
 
-def noise_between(before, after):
+def noise_between(before: Any, after: Any) -> Any:
     """The corruptions that lead from one record of noise to another; None if they do not tell."""
     before = before or []
     if after is None or after[: len(before)] != before:
@@ -125,12 +126,14 @@ class Between(NamedTuple):
     binary: bool
     source: str
 
-    def row(self, value):
+    def row(self, value: Any) -> Any:
         """The row of the matrix that belongs to a class."""
         return min(value, 1) if self.binary else value
 
 
-def matrix_between(job, clean, noisy, parts, known_noise=None):
+def matrix_between(
+    job: Any, clean: Any, noisy: Any, parts: Any, known_noise: Any = None
+) -> Generator[Any, Any, Any]:
     """A `Between`, with the matrix in closed form if the noise has one, else by counting."""
     values = yield from counted(job, clean, parts)
     others = yield from counted(job, noisy, parts)

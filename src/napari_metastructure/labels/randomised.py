@@ -1,5 +1,8 @@
 """Randomised and random labels: every pixel is redrawn by itself."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from napari_metastructure.arrays import draws
@@ -20,7 +23,14 @@ from napari_metastructure.labels.classes import (
 __all__ = ["flip", "random_labels", "random_like", "sample", "transition"]
 
 
-def sample(labels, fraction, *, classes=None, ignore_label=None, seed=None):
+def sample(
+    labels: Any,
+    fraction: float,
+    *,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+    seed: Any = None,
+) -> Any:
     """Keep a fraction of the foreground pixels; the rest become background.
 
     Parameters
@@ -60,7 +70,15 @@ def sample(labels, fraction, *, classes=None, ignore_label=None, seed=None):
     return _redraw(labels, change, "sample", seed, Fixed(ignore_label, classes))
 
 
-def flip(labels, ratio, *, num_classes=None, classes=None, ignore_label=None, seed=None):
+def flip(
+    labels: Any,
+    ratio: float,
+    *,
+    num_classes: int | None = None,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+    seed: Any = None,
+) -> Any:
     """Give each pixel, with some probability, another class, all others being equally likely.
 
     A binary mask is swapped: above a ratio of 0.5 it is more wrong than right, and a network
@@ -111,7 +129,14 @@ def flip(labels, ratio, *, num_classes=None, classes=None, ignore_label=None, se
     return _redraw(labels, change, "flip", seed, Fixed(ignore_label, classes))
 
 
-def transition(labels, matrix, *, classes=None, ignore_label=None, seed=None):
+def transition(
+    labels: Any,
+    matrix: Any,
+    *,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+    seed: Any = None,
+) -> Any:
     """Redraw each pixel from the row of a noise transition matrix that belongs to its class.
 
     Parameters
@@ -147,7 +172,7 @@ def transition(labels, matrix, *, classes=None, ignore_label=None, seed=None):
     return _redraw(labels, change, "transition", seed, Fixed(ignore_label, classes))
 
 
-def random_labels(shape, fractions, *, seed=None):
+def random_labels(shape: Sequence[int], fractions: Any, *, seed: Any = None) -> Any:
     """Labels drawn at random, independent of any image.
 
     Parameters
@@ -184,7 +209,14 @@ def _random(labels, fractions, values, seed, fixed):
     return _redraw(labels, change, "random", seed, fixed)
 
 
-def random_like(labels, fractions=None, *, classes=None, ignore_label=None, seed=None):
+def random_like(
+    labels: Any,
+    fractions: Any = None,
+    *,
+    classes: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+    seed: Any = None,
+) -> Any:
     """Redraw each pixel at random: `random_labels` in the shape and type of given labels.
 
     Parameters

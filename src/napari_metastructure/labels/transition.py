@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ DEEPEST = 256  # depths in pixels that are told apart
 # --------------------------------------------------------------------------- matrices
 
 
-def of(spec, num_classes, *, fractions=None):
+def of(spec: Any, num_classes: int | None, *, fractions: Any = None) -> np.ndarray:
     """The transition matrix of a corruption, in closed form.
 
     Parameters
@@ -78,7 +79,9 @@ def _closed_form(spec, size, shares):
     return matrix
 
 
-def count(clean, noisy, num_classes=None, *, ignore_label=None):
+def count(
+    clean: Any, noisy: Any, num_classes: int | None = None, *, ignore_label: int | None = None
+) -> np.ndarray:
     """How many pixels of each true class carry each noisy class.
 
     Parameters
@@ -129,7 +132,14 @@ def count(clean, noisy, num_classes=None, *, ignore_label=None):
     return sum_blocks(on_block, clean, noisy)
 
 
-def estimate(clean, noisy, num_classes=None, *, ignore_label=None, return_interval=False):
+def estimate(
+    clean: Any,
+    noisy: Any,
+    num_classes: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    return_interval: bool = False,
+) -> Any:
     """The transition matrix by counting, from a clean and a noisy label.
 
     Parameters
@@ -156,13 +166,13 @@ def estimate(clean, noisy, num_classes=None, *, ignore_label=None, return_interv
     return (matrix, *interval(counts)) if return_interval else matrix
 
 
-def normalised(counts):
+def normalised(counts: Any) -> np.ndarray:
     """Counts as shares of each row; NaN for rows without pixels."""
     with np.errstate(invalid="ignore"):
         return counts / counts.sum(1, keepdims=True)
 
 
-def interval(counts, confidence=0.95):
+def interval(counts: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Confidence limits of a counted matrix (Wilson's score interval).
 
     Parameters
@@ -191,7 +201,7 @@ def _wilson(count, total, z):
 # --------------------------------------------------------------------------- what is left
 
 
-def rank(matrix, counts=None):
+def rank(matrix: Any, counts: Any = None) -> int:
     """The number of semantic classes left in the noisy label (Lemma 2).
 
     Parameters
@@ -272,7 +282,7 @@ class Verdict:
         return self.text
 
 
-def verdict(matrix, counts=None, *, displacement=0):
+def verdict(matrix: Any, counts: Any = None, *, displacement: float = 0) -> Verdict:
     """Say in plain words what a network can still learn from the noisy label.
 
     Parameters
@@ -371,7 +381,14 @@ def _pixels(distance):
 # --------------------------------------------------------------------------- moved borders
 
 
-def judge(clean, noisy, num_classes=None, *, ignore_label=None, spatial_dims=2):
+def judge(
+    clean: Any,
+    noisy: Any,
+    num_classes: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    spatial_dims: int = 2,
+) -> Verdict:
     """The verdict on a noisy label, from the labels alone.
 
     Borders count as moved where the changes of neighbouring pixels hang together: a randomised
@@ -394,13 +411,15 @@ def judge(clean, noisy, num_classes=None, *, ignore_label=None, spatial_dims=2):
         As in `count`, and if the clean label has but one class.
     """
     counts = count(clean, noisy, num_classes, ignore_label=ignore_label)
-    moved = 0
+    moved = 0.0
     if _are_connected(clean, noisy, ignore_label):
         moved = displacement(clean, noisy, ignore_label=ignore_label, spatial_dims=spatial_dims)
     return verdict(normalised(counts), counts, displacement=moved)
 
 
-def displacement(clean, noisy, *, ignore_label=None, spatial_dims=2):
+def displacement(
+    clean: Any, noisy: Any, *, ignore_label: int | None = None, spatial_dims: int = 2
+) -> float:
     """How far borders moved, in pixels.
 
     Parameters
@@ -478,7 +497,7 @@ def _check_shapes(clean, noisy):
         )
 
 
-def both_known(clean, noisy, ignore_label):
+def both_known(clean: Any, noisy: Any, ignore_label: int | None) -> Any:
     """Pixels that are ignored in neither of two numpy arrays."""
     known = (clean != -1) & (noisy != -1)
     if ignore_label is not None:
