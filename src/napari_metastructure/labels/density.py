@@ -33,7 +33,7 @@ SURROUNDINGS = {1: 9, 2: 12, 4: 8, 8: 8}  # radius of a window: steps of density
 class DensityConfig(Parameters):
     """The window in which densities are taken."""
 
-    radius: float | Sequence[float] | tuple[float, ...] = Field(
+    radius: float | tuple[float, ...] = Field(
         10,
         title="Radius",
         description="Half the side of the window, in pixels or in units of scale.",
@@ -139,7 +139,13 @@ def expected(clean: Any, matrix: Any, radius: float | Sequence[float], **window:
 
 
 def residual(
-    noisy: Any, clean: Any, matrix: Any, radius: float, *, in_sigma: bool = False, **window: Any
+    noisy: Any,
+    clean: Any,
+    matrix: Any,
+    radius: float | Sequence[float],
+    *,
+    in_sigma: bool = False,
+    **window: Any,
 ) -> Any:
     """Observed density of a noisy label, less the one expected from the clean label.
 
