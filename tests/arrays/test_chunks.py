@@ -116,13 +116,16 @@ def test_moments_of_large_planes_are_sampled():
     assert deviation == pytest.approx(289, abs=30)
 
 
-def test_nan_is_found_on_the_plane_that_holds_it():
+def test_moments_without_missing_pixels_and_outliers_are_those_of_the_whole_in_memory():
     pixels = ARRAY[:, 0].astype(np.float32)
-    pixels[2, 40, 40] = np.nan
+    pixels[1, 10, 10], pixels[2, 40, 40], pixels[3, 3, 3] = 1e6, np.nan, -np.inf
     parts = volumes.planes(in_chunks(stored(pixels, (4, 16, 20))))
-    assert np.isfinite(moments(parts[1])).all()
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        moments(parts[2])
+    for part, plane in zip(parts, pixels):
+        assert moments(part) == pytest.approx(moments(plane))
+        inner = plane[np.isfinite(plane) & (plane < 1e6)].astype(float)
+        assert moments(part) == pytest.approx((inner.mean(), inner.std()))
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        moments(parts[2], robust=False)
 
 
 def test_classes_are_counted_chunk_by_chunk():

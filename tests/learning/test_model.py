@@ -65,7 +65,7 @@ def test_header_is_plain_json(tmp_path):
     with safe_open(tmp_path / "model.safetensors", framework="np") as file:
         header = json.loads(file.metadata()[KEY])
     assert header["architecture"]["network"] == "unet"
-    assert header["normalisation"] == "z-score per plane"
+    assert header["normalisation"] == "robust z-score per plane"
     assert header["classes"] == [0, 1]
     assert set(header["versions"]) >= {"napari-metastructure", "torch", "monai", "numpy"}
 

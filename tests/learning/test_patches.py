@@ -43,8 +43,11 @@ def test_moments_of_any_type():
     assert moments(da.from_array(image, (1, 1))) == (2, 1)
     assert moments(np.full((9, 9), 60000, np.float16)) == (60000 // 32 * 32, 1)
     for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            moments(np.array([[0, bad]]))
+        assert moments(np.array([[0, bad]])) == (0, 1)
+        with pytest.raises(ValueError, match="only NaN or infinity"):
+            moments(np.array([[bad, bad]]))
+        with pytest.raises(ValueError, match="holds NaN or infinity"):
+            moments(np.array([[0, bad]]), robust=False)
 
 
 def test_one_array_or_several():
@@ -288,13 +291,21 @@ def test_patches_of_zarr_are_those_of_memory_and_moments_come_late():
         np.testing.assert_array_equal(batch[1], expected[1])
 
 
-def test_nan_is_found_when_its_patch_is_read():
-    image = numbered(4, 32, 32).astype(np.float32)
-    image[2, 5, 5] = np.nan
-    lazy = Items.of(da.from_array(image, (1, 16, 16)), da.zeros(image.shape, dtype=int))
-    assert np.isfinite(lazy.image(0)).all()
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        lazy.image(2)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_missing_pixels_do_not_count(lazy):
+    image = numbered(1, 32, 32).astype(np.float32)
+    image[0, 5, 5:7] = np.nan, np.inf
+    labels = np.ones(image.shape, int)
+    if lazy:
+        image, labels = da.from_array(image, (1, 16, 16)), da.from_array(labels, (1, 16, 16))
+    items = Items.of(image, labels)
+    assert items.missing(0).sum() == 2
+    assert items.missing(0, (slice(8, 16), slice(8, 16))).sum() == 0
+    assert (items.image(0)[5, 5:7] == 0).all()
+    drawn = PatchSampler(items, [0, 1], patch_size=32, batch_size=4, seed=0)
+    images, targets = drawn.batch()
+    assert np.isfinite(images).all()
+    assert (targets == IGNORE).sum(axis=(1, 2)).tolist() == [2] * 4
 
 
 def test_thinned_items_are_evenly_spread_parts():

@@ -6,6 +6,8 @@ from itertools import product
 import numpy as np
 from cachetools import LRUCache
 
+from napari_metastructure.arrays.outliers import limits, sample
+
 __all__ = ["ChunkedArray", "chunk_cache", "in_chunks"]
 
 CACHE_BYTES = 2**28
@@ -230,47 +232,73 @@ class ChunkedArray:
             count = max(1, int(count * most_pixels / self.size))
         return [indices[i] for i in np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
-    def statistics(self):
+    def statistics(self, robust=True):
         """Mean and standard deviation, as float; see `in_chunks` on large arrays.
 
         What is read serves the neighbours along the other axes that lie in the same chunks too, so
-        that it need not be read again. NaN and infinity pass through.
+        that it need not be read again. With `robust`, NaN, infinity and outliers
+        (`outliers.limits`) are left out; without, NaN and infinity pass through.
         """
-        key, found = tuple(self._box), self._source.moments
+        key, found = (tuple(self._box), robust), self._source.moments
         if key not in found:
             indices = self._spread(self._source.sampled)
-            found.update(_merged(self._source, self._box, self._kept, indices))
+            merged = _merged(self._source, self._box, self._kept, indices, robust)
+            found.update({(box, robust): both for box, both in merged.items()})
         return found[key]
 
 
-def _merged(source, box, kept, indices):
-    """Mean and deviation of a box, and of its neighbours in the same chunks, by box.
-
-    Means and squares of parts are put together as by Chan, Golub and LeVeque 1983.
-    """
+def _merged(source, box, kept, indices, robust):
+    """Mean and deviation of a box, and of its neighbours in the same chunks, by box."""
     others = [axis for axis in range(len(box)) if axis not in kept]
     edges = source.box_of(indices[0])
     slab = [edges[axis] if axis in others else part for axis, part in enumerate(box)]
-    count, mean, squares = 0, 0.0, 0.0
-    for index in indices:
-        part, _ = source.part(index, slab)
-        part = part.transpose(*others, *kept)
-        neighbours = part.shape[: len(others)]
-        part = part.reshape(*neighbours, -1).astype(float)
-        size = part.shape[-1]
-        with np.errstate(invalid="ignore", over="ignore"):
-            part_mean = part.mean(-1)
-            part -= part_mean[..., None]
-            step = part_mean - mean
-            mean = mean + step * (size / (count + size))
-            squares = squares + step**2 * (count * size / (count + size))
-            squares = squares + np.einsum("...i,...i", part, part)
-        count += size
+
+    def parts():
+        """The pixels chunk by chunk, (neighbours, pixels), as float."""
+        for index in indices:
+            part = source.part(index, slab)[0].transpose(*others, *kept)
+            yield part.reshape(-1, int(np.prod(part.shape[len(others) :]))).astype(float)
+
+    mean, squares, count, lowest, highest, samples = _summed(parts())
+    if robust:
+        low, high = np.transpose([limits(row) for row in samples])[..., None]
+        inside = np.isfinite(mean) & (lowest >= low[:, 0]) & (highest <= high[:, 0])
+        if not inside.all():
+            mean, squares, count, *_ = _summed(parts(), low, high)
     deviation = np.sqrt(squares / count)
-    found = {}
-    for place in np.ndindex(*neighbours):
+    found, neighbours = {}, [stop - start for start, stop in (slab[axis] for axis in others)]
+    for number, place in enumerate(np.ndindex(*neighbours)):
         where = list(box)
         for axis, step in zip(others, place):
             where[axis] = slab[axis][0] + step, slab[axis][0] + step + 1
-        found[tuple(where)] = float(mean[place]), float(deviation[place])
+        found[tuple(where)] = float(mean[number]), float(deviation[number])
     return found
+
+
+def _summed(parts, low=None, high=None):
+    """Per row: mean, sum of squares around it, number, least, greatest and a sample of the pixels.
+
+    Means and squares of parts are put together as by Chan, Golub and LeVeque 1983. With limits,
+    what lies outside of them, or is not finite, is left out.
+    """
+    mean, squares, count, lowest, highest, samples = 0.0, 0.0, 0, np.inf, -np.inf, []
+    for part in parts:
+        samples.append(sample(part).copy())  # part changes below
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            lowest, highest = np.fmin(lowest, part.min(1)), np.fmax(highest, part.max(1))
+            size = part.shape[1]
+            if low is not None:
+                inside = np.isfinite(part) & (part >= low) & (part <= high)
+                size = inside.sum(1)
+                part = np.where(inside, part, 0)
+            part_mean = part.sum(1) / np.maximum(size, 1)
+            part -= part_mean[:, None]
+            if low is not None:
+                part *= inside
+            step = part_mean - mean
+            total = np.maximum(count + size, 1)
+            mean = mean + step * (size / total)
+            squares = squares + step**2 * (count * size / total)
+            squares = squares + np.einsum("ij,ij->i", part, part)
+        count = count + size
+    return mean, squares, count, lowest, highest, np.concatenate(samples, axis=1)

@@ -9,7 +9,7 @@ from napari_metastructure.arrays.axes import channels_first, without_channels
 from napari_metastructure.arrays.blocks import as_list, planes
 from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
 from napari_metastructure.arrays.labels import as_labels
-from napari_metastructure.arrays.statistics import channel_moments
+from napari_metastructure.arrays.statistics import channel_moments, normalised
 from napari_metastructure.learning.losses import IGNORE
 
 __all__ = ["Items"]
@@ -85,11 +85,15 @@ class Items:
 
     def image(self, index, where=()):
         """The normalised pixels of one entry, float32; `where` counts spatial axes only."""
-        mean, deviation = self.moments[index]
-        pixels = np.asarray(self.images[index][(..., *where)], dtype=np.float32)
-        if isinstance(self.moments[index], _Later) and not np.isfinite(pixels).all():
-            raise ValueError("The image holds NaN or infinity; replace these pixels first.")
-        return (pixels - mean) / deviation
+        return normalised(self.images[index][(..., *where)], *self.moments[index])
+
+    def missing(self, index, where=()):
+        """Where a pixel of one entry is NaN or infinite, in any channel; None if it cannot be."""
+        image = self.images[index]
+        if image.dtype.kind != "f":
+            return None
+        missing = ~np.isfinite(np.asarray(image[(..., *where)]))
+        return missing.any(0) if missing.ndim > self.labels[index].ndim else missing
 
     def pictures(self, channel=None):
         """One plane of values per entry, to look at: the image itself if it has no channels, else

@@ -57,6 +57,9 @@ class SegmentationModel:
         more than two classes is taken.
     flips : bool
         Whether predictions are averaged over the mirror images of each tile.
+    robust : bool
+        Whether outliers and missing pixels are left out of the images' mean and deviation; not so
+        in models saved by versions before this one.
     record : dict
         How the model came about.
     attached : dict of {str: numpy array}
@@ -75,6 +78,7 @@ class SegmentationModel:
         self.inverted = False
         self.transition = None
         self.flips = False
+        self.robust = True
         self.record = {}
         self.attached = {}
 
@@ -110,7 +114,8 @@ class SegmentationModel:
         Parameters
         ----------
         image : array of real numbers, (..., y, x), or (..., z, y, x) for a 3-D model
-            Each plane (or volume) is normalised by its own mean and deviation. A model with a
+            Each plane (or volume) is normalised by its own mean and deviation; missing pixels (NaN,
+            infinity) are taken as its mean. A model with a
             `channel_axis` takes images with their channels along that axis. Dask and zarr arrays
             are read chunk by chunk.
         region : array of bool, optional
@@ -135,7 +140,7 @@ class SegmentationModel:
         ------
         ValueError
             If the image has too few axes, other channels than those trained on, is empty or holds
-            NaN or infinity, or `out` does not fit.
+            only NaN or infinity, or `out` does not fit.
         """
         return run_out(self.predicting(image, region=region, out=out, labels=labels, **tiling))
 
@@ -202,7 +207,7 @@ class SegmentationModel:
 
     def predicting_plane(self, plane, *, region=None, write=None, **tiling):
         """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
-        image = NormalisedImage(plane, self.spatial_dims)
+        image = NormalisedImage(plane, self.spatial_dims, self.robust)
         if region is None:
             return (yield from self.predicting_one(image, write=write, **tiling))
         region = np.asarray(region)
@@ -321,7 +326,7 @@ class SegmentationModel:
             "architecture": self.architecture,
             "classes": self.classes,
             "channel_axis": self.channel_axis,
-            "normalisation": f"z-score per {part}",
+            "normalisation": f"{'robust ' if self.robust else ''}z-score per {part}",
             **{name: getattr(self, name) for name in _SAVED},
             "versions": versions(),
         }
@@ -407,5 +412,6 @@ def _rebuilt(header, weights):
     model.network.load_state_dict(weights, strict=False)
     for name in _SAVED:
         setattr(model, name, header[name])
+    model.robust = header.get("normalisation", "").startswith("robust")
     model.network.eval()
     return model

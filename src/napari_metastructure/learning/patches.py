@@ -102,6 +102,9 @@ class PatchSampler:
             if slot not in wanted:
                 continue
             images[slot] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
+            missing = self.items.missing(index, where)
+            if missing is not None:
+                target[missing] = IGNORE
             targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
         return images[self.slots], targets[self.slots]
 

@@ -5,25 +5,31 @@ from copy import copy
 import numpy as np
 
 from napari_metastructure.arrays.chunks import ChunkedArray
-from napari_metastructure.arrays.statistics import channel_moments
+from napari_metastructure.arrays.statistics import channel_moments, normalised
 
 __all__ = ["NormalisedImage", "RegionWriter"]
 
 
 class NormalisedImage:
-    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation."""
+    """Boxes of a plane (or volume), channels first, of zero mean and unit deviation.
 
-    def __init__(self, image, spatial_dims):
+    Parameters
+    ----------
+    image : array
+    spatial_dims : {2, 3}
+    robust : bool
+        As for `statistics.moments` and `statistics.normalised`.
+    """
+
+    def __init__(self, image, spatial_dims, robust=True):
         if isinstance(image, ChunkedArray) and not image.cached:
             image = np.asarray(image)
         self.image, self.shape = image, image.shape
-        self.mean, self.deviation = channel_moments(image, spatial_dims)
+        self.robust = robust
+        self.mean, self.deviation = channel_moments(image, spatial_dims, robust)
 
     def __getitem__(self, where):
-        pixels = np.array(self.image[where], dtype=np.float32)
-        pixels -= self.mean
-        pixels /= self.deviation
-        return pixels
+        return normalised(self.image[where], self.mean, self.deviation, self.robust)
 
     def cut(self, box):
         """A part, normalised in the same way."""

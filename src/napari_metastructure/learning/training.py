@@ -44,8 +44,10 @@ def train(
     ----------
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; each plane (volume for
-        ``spatial_dims=3``) is brought to zero mean and unit deviation. With ``channel_axis`` they
-        have one axis more, for channels, each of which is normalised by itself.
+        ``spatial_dims=3``) is brought to zero mean and unit deviation, which
+        outliers such as hot pixels do not move; pixels that are NaN or infinite do not count.
+        With ``channel_axis`` they have one axis more, for channels, each of which is normalised
+        by itself.
     labels : array or sequence of arrays
         Integers of the same shapes, without channels; 0 is background, -1 and ``ignore_label``
         do not count. Where no pixel of a plane counts, it is left out.

@@ -85,6 +85,9 @@ class Validation:
             label = self.items.labels[number]
             truth = class_indices(np.asarray(label), model.classes, self.ignore_label)
             counted = truth != IGNORE
+            missing = self.items.missing(number)
+            if missing is not None:
+                counted &= ~missing
             if not counted.any():
                 continue
             prediction = model.predicting_one(self.items.image(number))

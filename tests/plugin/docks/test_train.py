@@ -132,7 +132,7 @@ def test_layers_removed_while_training(qtbot, viewer, dock, placed_layers):
 
 def test_error_in_the_worker_is_a_notification(qtbot, dock, placed_layers):
     image, _ = placed_layers
-    image.data = np.where(image.data > 0, np.nan, 0.0)
+    image.data = np.full(image.data.shape, np.nan)
     notification_manager.records.clear()
     dock.panel.run_button.click()
     finish(qtbot, dock)
