@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from napari_metastructure.few_labels.filters import BANK
 from napari_metastructure.learning.configs import VOLUMES, NetworkConfig
-from napari_metastructure.parameters import Field
+from napari_metastructure.parameters import Field, words
 
 __all__ = ["SegmentConfig"]
 
@@ -55,8 +55,17 @@ class SegmentConfig(NetworkConfig):
     loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
         "bce",
         title="Loss",
-        description="bce: cross entropy; dmi+iou: as published; "
-        "signed_dmi: DMI that cannot turn the mask over.",
+        description="bce: binary cross-entropy; dmi: determinant-based mutual information; "
+        "dmi+iou: as published; signed_dmi: DMI that cannot invert the mask.",
+        json_schema_extra=words(
+            {
+                "bce": "binary cross-entropy",
+                "dmi": "DMI",
+                "signed_dmi": "signed DMI",
+                "dmi+iou": "DMI + IoU",
+                "signed_dmi+iou": "signed DMI + IoU",
+            }
+        ),
     )
     rounds: int = Field(
         1,
@@ -99,7 +108,7 @@ class SegmentConfig(NetworkConfig):
     time_limit: float | None = Field(
         900,
         gt=0,
-        title="Time limit",
+        title="Time limit [s]",
         description="Seconds of training, after which it ends early and says so. Empty: no limit.",
     )
     channels: int = Field(
@@ -118,7 +127,7 @@ class SegmentConfig(NetworkConfig):
         150,
         ge=1,
         le=100_000,
-        title="Fewest steps",
+        title="Minimum steps",
         description="A round on a few small images is lengthened to this many steps.",
     )
 
