@@ -4,6 +4,7 @@ import pytest
 
 from napari_metastructure.arrays import blocks as volumes
 from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
+from napari_metastructure.arrays.labels import count_classes
 from napari_metastructure.arrays.statistics import moments
 
 zarr = pytest.importorskip("zarr")
@@ -131,8 +132,8 @@ def test_moments_without_missing_pixels_and_outliers_are_those_of_the_whole_in_m
 def test_classes_are_counted_chunk_by_chunk():
     labels = ARRAY[0] % 5
     for ignore in (None, 3):
-        lazy = volumes.count_classes(in_chunks(stored(labels, (2, 16, 20))), ignore)
-        np.testing.assert_array_equal(lazy, volumes.count_classes(labels, ignore))
+        lazy = count_classes(in_chunks(stored(labels, (2, 16, 20))), ignore)
+        np.testing.assert_array_equal(lazy, count_classes(labels, ignore))
 
 
 def test_chunk_that_is_not_stored_is_warned_of_once():

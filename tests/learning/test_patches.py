@@ -327,3 +327,13 @@ def test_thinned_items_are_evenly_spread_parts():
 def test_values_that_are_no_class_are_left_out():
     found = class_indices(np.array([0, 2, 5, 7, 9]), [0, 2, 7])
     np.testing.assert_array_equal(found, [0, 1, IGNORE, 2, IGNORE])
+
+
+def test_half_of_the_patches_lie_around_a_class_chosen_evenly():
+    labels = np.zeros((2, 128, 128), np.uint8)
+    labels[0, :64] = 1
+    labels[1, 100:103, 100:103] = 2  # of 2 x 128 x 128 pixels
+    drawn = PatchSampler(Items.of(labels, labels), [0, 1, 2], patch_size=16, batch_size=400, seed=0)
+    _, targets = drawn.batch()
+    share = np.mean([(target == 2).any() for target in targets])
+    assert share == pytest.approx(0.25, abs=0.06)  # by chance one in a hundred

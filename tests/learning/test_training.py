@@ -12,7 +12,7 @@ import torch
 
 import napari_metastructure as nms
 from napari_metastructure import NoiseSpec, corrupt, train
-from napari_metastructure.jobs.events import Done, Preview, Progress, Step, Validated
+from napari_metastructure.jobs.events import Done, Note, Preview, Progress, Step, Validated
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.metrics import Tally, evaluate
 from napari_metastructure.learning import losses
@@ -584,6 +584,8 @@ def change(array, value):
         (lambda i, m: (i * np.nan, m), ValueError, "only NaN or infinity"),
         (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
         (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
+        (lambda i, m: (i, 0 * m + 1), ValueError, "cover every pixel that counts"),
+        (lambda i, m: (0 * i + 7, m), ValueError, "images to train on are constant"),
         (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "No pixel of the labels counts"),
         (lambda i, m: (i, change(m, -5)), ValueError, "must not be negative"),
         (
@@ -627,6 +629,52 @@ def test_a_loss_that_is_not_finite_ends_the_training(task, monkeypatch):
     monkeypatch.setitem(losses.LOSSES, "bce", lambda logits, target: logits.sum() * float("nan"))
     with pytest.raises(FloatingPointError, match="no longer finite; lower the learning rate"):
         list(train(images, masks, **TINY))
+
+
+def test_a_loss_that_is_not_finite_any_more_ends_with_the_best_weights(task, monkeypatch):
+    images, masks, *_ = task
+    usual, calls = losses.bce, []
+
+    def failing(logits, target):
+        calls.append(1)
+        return usual(logits, target) * (float("nan") if len(calls) > 15 else 1)
+
+    monkeypatch.setitem(losses.LOSSES, "bce", failing)
+    done, events = last(train(images, masks, **{**TINY, "epochs": 9}))
+    assert done.record["steps"] == 15
+    assert done.record["notes"] == [e.text for e in events if isinstance(e, Note)]
+    assert "no longer finite; lower the learning rate" in done.record["notes"][0]
+    assert all(torch.isfinite(value).all() for value in done.model.network.state_dict().values())
+    assert done.record["validation"]["auc"] > 0.5
+
+
+def test_two_networks_in_two_threads_are_those_of_one(task):
+    images, masks, *_ = task
+    expected, _ = last(train(images, masks, **TINY))
+    found = [None, None]
+
+    def run(number):
+        *_, found[number] = train(images, masks, **TINY)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same_weights(done.model, expected.model) for done in found)
+
+
+def test_close_from_another_thread(task):
+    images, masks, *_ = task
+    job, events = train(images, masks, **{**TINY, "epochs": 10_000}), []
+    thread = threading.Thread(target=lambda: events.extend(job))
+    thread.start()
+    while not any(isinstance(event, Step) for event in events):
+        time.sleep(0.01)
+    job.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert not any(isinstance(event, Done) for event in events)
 
 
 # ----------------------------------------------------------------- early stopping

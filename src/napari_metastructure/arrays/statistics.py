@@ -45,7 +45,8 @@ def _moments(pixels, robust):
         low, high = limits(sample(pixels))
         if pixels.min() < low or pixels.max() > high:
             pixels = pixels[(pixels >= low) & (pixels <= high)]
-    return float(pixels.mean(dtype=float)), float(pixels.std(dtype=float))
+    with np.errstate(invalid="ignore"):  # NaN and infinity are told by the result
+        return float(pixels.mean(dtype=float)), float(pixels.std(dtype=float))
 
 
 def channel_moments(image, spatial_dims: int = 2, robust: bool = True) -> tuple:

@@ -30,13 +30,18 @@ class Job:
     def __init__(self, work: Any) -> None:
         self.stopping = False
         self.preview = None
+        self._closing = False
         self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        return next(self._events)
+        event = next(self._events)
+        if self._closing:  # by another thread, while this one computed the event
+            self._events.close()
+            raise StopIteration
+        return event
 
     def __repr__(self):
         return (
@@ -65,5 +70,13 @@ class Job:
         self.stopping = True
 
     def close(self) -> None:
-        """End at once, without `Done`, and free what the job holds."""
-        self._events.close()
+        """End at once, without `Done`, and free what the job holds.
+
+        From any thread: while another one computes an event, the job ends there after that event.
+        """
+        self.stopping = self._closing = True
+        try:
+            self._events.close()
+        except ValueError:  # it runs in another thread, which closes it
+            if not getattr(self._events, "gi_running", False):
+                self._events.close()

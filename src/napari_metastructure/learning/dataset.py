@@ -29,10 +29,19 @@ def hold_back(images, labels, validation_images, validation_labels, config):
         held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
         return items, held_back.thinned(_MOST_VALIDATED), True
     training, held_back = items.split(fraction)
+    if not any(map(_varies, training.images)):
+        raise ValueError(
+            "The images to train on are constant: there is nothing in them to learn from."
+        )
     if validation_labels is None:
         return training, held_back.thinned(_MOST_VALIDATED), False
     clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
     return training, clean.split(fraction)[1].thinned(_MOST_VALIDATED), True
+
+
+def _varies(image):
+    """Whether an image in memory has pixels of more than one value; others are not looked at."""
+    return isinstance(image, ChunkedArray) or bool((image != image.flat[0]).any())
 
 
 def counting(job, items, config):
@@ -68,6 +77,11 @@ def classes_of(counts, judged, clean):
     if present == {0}:
         raise ValueError(
             "The labels to train on hold no object, only background; paint some first."
+        )
+    if len(present) == 2 and not counts[0]:
+        raise ValueError(
+            "The labels to train on cover every pixel that counts: there is no background to tell "
+            "the objects from; annotate some of it."
         )
     if not clean:
         present |= judged

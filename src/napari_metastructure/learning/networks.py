@@ -5,10 +5,14 @@ by itself, so that tiled and whole-image predictions agree.
 """
 
 import math
+import threading
 
 from napari_metastructure.arrays.axes import strides
 
 __all__ = ["NETWORKS", "TITLES", "build", "initialise_bias"]
+
+
+_GLOBAL_GENERATOR = threading.Lock()  # MONAI draws first weights from it; one network at a time
 
 
 def _unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
@@ -116,7 +120,7 @@ def build(
     if network not in NETWORKS:
         raise ValueError(f"There is no network {network!r}; there are: {', '.join(NETWORKS)}.")
     widths = [channels * 2**level for level in range(depth)]
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         make = NETWORKS[network]

@@ -1,5 +1,7 @@
 """Random training patches, cut straight from images and labels."""
 
+from functools import cached_property
+
 import numpy as np
 
 from napari_metastructure.arrays.blocks import round_up
@@ -46,7 +48,8 @@ class PatchSampler:
         Patches per batch.
     foreground : float, [0, 1]
         Share of the patches that must hold a pixel of a foreground class, the others any pixel
-        that counts, where ten tries find one.
+        that counts, where ten tries find one. Of several foreground classes (and at most 2**30
+        pixels), these patches lie around a class chosen evenly, so that rare ones are seen.
     ignore_label : int, optional
         A label, besides -1, that becomes `losses.IGNORE`.
     seed : int or numpy.random.Generator, optional
@@ -59,6 +62,8 @@ class PatchSampler:
     """
 
     _TRIES = 10
+    _MOST_PLACES = 4096  # per class, that patches are laid around
+    _MOST_SEARCHED = 2**30  # pixels, for these places
     slots = slice(None)
 
     def __init__(
@@ -90,6 +95,29 @@ class PatchSampler:
             1, round(sizes.sum() / np.prod(self.shape, dtype=float) / batch_size)
         )
 
+    @cached_property
+    def _places(self):
+        """Per foreground class that occurs, evenly spread pixels of it: (n, entry and position).
+
+        None for two classes, and where the labels are too many to look through.
+        """
+        labels, found = self.items.labels, []
+        if len(self.classes) == 2 or sum(label.size for label in labels) > self._MOST_SEARCHED:
+            return found
+        for value in self.classes[1:]:
+            places = []
+            for index, label in enumerate(labels):
+                box = self.items.box(index)
+                where = np.argwhere(np.asarray(label[box]) == value)
+                where = where[:: -(-len(where) // self._MOST_PLACES) or 1]
+                where = where + [part.start for part in box]
+                places.append(np.insert(where, 0, index, axis=1))
+            places = np.concatenate(places)
+            places = places[:: -(-len(places) // self._MOST_PLACES) or 1]
+            if len(places):
+                found.append(places)
+        return found
+
     def batch(self):
         """One batch: images (batch, channels, *patch) float32, targets (batch, *patch) int64."""
         channels = self.items.images[0].shape[: -len(self.shape)] or (1,)
@@ -111,6 +139,8 @@ class PatchSampler:
     def _draw(self):
         """An entry, a place with pixels that count, of the foreground if asked for, its target."""
         least = 1 if self.rng.random() < self.foreground else 0
+        if least and self._places:
+            return self._draw_around_class()
         for _ in range(self._TRIES):
             index = self.rng.choice(len(self.items), p=self._chances)
             label_array = self.items.labels[index]
@@ -123,6 +153,17 @@ class PatchSampler:
             if (target >= least).any():
                 break
         return index, where, target
+
+    def _draw_around_class(self):
+        """A patch that holds a random pixel of a class chosen evenly."""
+        index, *place = self.rng.choice(self._places[self.rng.integers(len(self._places))])
+        label, where = self.items.labels[index], []
+        for at, part, size, side in zip(place, self.items.box(index), self.shape, label.shape):
+            first, end = _starts(part, size, side)
+            start = int(np.clip(at - self.rng.integers(size), first, end - 1))
+            where.append(slice(start, start + size))
+        target = class_indices(np.asarray(label[tuple(where)]), self.classes, self.ignore_label)
+        return index, tuple(where), target
 
     def _turn(self):
         """A random element of the square's symmetry in (y, x), and a flip of z."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_metastructure.jobs import parallel
 from napari_metastructure.jobs.devices import pick_device, release_memory
-from napari_metastructure.jobs.events import Done, Progress, Step
+from napari_metastructure.jobs.events import Done, Note, Progress, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.noise import specs
@@ -202,7 +202,14 @@ class _Training:
                     return
                 epoch = (step - 1) // per_epoch + 1
                 following = pool.submit(self.sampler.batch)  # cut while the network works
-                self.losses.append(self.trainer.step(*batch))
+                try:
+                    self.losses.append(self.trainer.step(*batch))
+                except FloatingPointError as error:
+                    if not self.validation.weights:
+                        raise
+                    self.trainer.notes.append(f"{error} The best weights so far are kept.")
+                    yield Note(self.trainer.notes[-1])
+                    return
                 batch = following.result()
                 yield Step(step, total, epoch, self.losses[-1])
                 yield from self.trainer.pending_events()
