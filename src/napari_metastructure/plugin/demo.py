@@ -159,6 +159,10 @@ def _write(folder, viewer, rows):
         writer.writeheader()
         writer.writerows(rows)
     _say(f"window.png, scores.csv and {len(viewer.layers)} layers are in {folder.resolve()}")
+    _say(
+        "Next: open your own image in napari, then Plugins ▸ Meta-structure segmentation; or, on "
+        "files: napari-metastructure segment IMAGES -o masks.ome.tif"
+    )
 
 
 def _wait(done):
