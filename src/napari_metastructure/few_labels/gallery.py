@@ -7,7 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.few_labels.filters import GROUPS, Views
-from napari_metastructure.few_labels.polarity import CLEAR
 from napari_metastructure.few_labels.ranking import Judge, Start, evenly_spread
 
 __all__ = ["gallery"]
@@ -60,16 +59,8 @@ def gallery(
         if done not in (1, len(GROUPS), total):
             yield []
             continue
-        starts = judge.different(judge.ranking(marks), 2 * count)
+        ranking = judge.ranking(marks)
         if marks is None or not marks[0].any():
-            starts = _in_turn(judge, starts)
-        yield [(start, views[start.polarity].mask(start.name)) for start in starts[:count]]
-
-
-def _in_turn(judge: Judge, starts: list[Start]) -> list[Start]:
-    """Bright and dark starts in turn where the polarity is not clear, else as they are."""
-    if judge.given or abs(judge.skewness) >= CLEAR:
-        return starts
-    by_polarity = [[s for s in starts if s.polarity == each] for each in judge.polarities]
-    longest = max(map(len, by_polarity), default=0)
-    return [group[k] for k in range(longest) for group in by_polarity if k < len(group)]
+            ranking = judge.in_turn(ranking)
+        starts = judge.different(ranking, count)
+        yield [(start, views[start.polarity].mask(start.name)) for start in starts]

@@ -193,6 +193,14 @@ class Judge:
                 chosen.append(start)
         return chosen
 
+    def in_turn(self, ranking: Sequence[Start]) -> list[Start]:
+        """Bright and dark starts in turn where the polarity is not clear, else as they are."""
+        if self.given or abs(self.skewness) >= CLEAR:
+            return list(ranking)
+        groups = [[s for s in ranking if s.polarity == each] for each in self.polarities]
+        longest = max(map(len, groups))
+        return [group[k] for k in range(longest) for group in groups if k < len(group)]
+
     def dice(self, one: Start, other: Start) -> float:
         """Overlap of two masks of the bank on the parts."""
         a, b = (np.concatenate(self._sampled[(s.name, s.polarity)]) for s in (one, other))

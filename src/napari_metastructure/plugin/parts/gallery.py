@@ -72,6 +72,7 @@ class Gallery(QWidget):
         for number, tile in enumerate(self.tiles):
             tile.setIconSize(QSize(_SIDE, _SIDE))
             tile.setCheckable(True)
+            tile.setStyleSheet("QToolButton:checked {border: 2px solid #ff8c00}")
             tile.setAutoExclusive(True)
             tile.clicked.connect(lambda _=False, number=number: self._pick(number))
             tile.hide()
