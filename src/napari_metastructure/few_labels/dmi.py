@@ -9,11 +9,14 @@ K thresholds, one of the mean's two neighbours. That takes one pass over the pix
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["best_threshold", "candidate", "dmi"]
 
 
-def best_threshold(probability, num_thresholds=30):
+def best_threshold(
+    probability: ArrayLike | torch.Tensor, num_thresholds: int | None = 30
+) -> float | torch.Tensor:
     """The threshold whose mask has the largest DMI with the probability.
 
     Parameters
@@ -60,7 +63,7 @@ def best_threshold(probability, num_thresholds=30):
     return float(_thresholds(pixels, num_thresholds)[0])
 
 
-def _thresholds(pixels, num):
+def _thresholds(pixels: torch.Tensor, num: int | None) -> torch.Tensor:
     """One threshold per row of (images, pixels)."""
     if pixels.shape[1] == 0:
         raise ValueError("There are no pixels to choose a threshold for.")
@@ -84,7 +87,9 @@ def _thresholds(pixels, num):
     return torch.where(gain >= 0, left, right)
 
 
-def candidate(probability, num_thresholds=30):
+def candidate(
+    probability: ArrayLike | torch.Tensor, num_thresholds: int | None = 30
+) -> NDArray[np.uint8] | torch.Tensor:
     """The mask ``probability > best_threshold(probability)``: uint8 array, or a bool tensor."""
     threshold = best_threshold(probability, num_thresholds)
     if isinstance(probability, torch.Tensor):
@@ -92,7 +97,7 @@ def candidate(probability, num_thresholds=30):
     return (np.asarray(probability) > threshold).astype(np.uint8)
 
 
-def dmi(probability, mask):
+def dmi(probability: ArrayLike, mask: ArrayLike) -> float:
     """Determinant of the joint distribution of a probability and a mask, -0.25 to 0.25.
 
     Parameters

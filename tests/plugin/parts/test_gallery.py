@@ -75,6 +75,26 @@ def test_strokes_lead_the_pictures(qtbot, viewer, dock, placed_layers):
     assert mask[labels.data[plane] == 1].mean() < 0.3
 
 
+def test_volumes_show_the_section_in_view(qtbot, viewer, dock, placed_layers):
+    dock.reading.form["spatial_dims"].value = 3
+    suggest(qtbot, dock)
+    dock.gallery.tiles[0].click()
+    assert viewer.layers["live start mask"].data.shape == (1, 64, 64)
+    assert dock.config().spatial_dims == 3
+
+
+def test_colours_are_one_plane(qtbot, viewer, open_dock, stack):
+    image, _ = stack
+    viewer.add_image(np.stack([image[0] // 2, image[0], 255 - image[0] // 2], -1).astype("u1"))
+    dock = open_dock("Unsupervised segmentation")[1]
+    suggest(qtbot, dock)
+    assert len(dock.gallery.pictures) == 6
+    dock.gallery.tiles[0].click()
+    assert viewer.layers["live start mask"].data.shape == (64, 64)
+    dock.gallery.clear()
+    assert "live start mask" not in viewer.layers
+
+
 def test_without_an_image_nothing_happens(viewer, open_dock):
     dock = open_dock("Unsupervised segmentation")[1]
     dock.gallery.button.click()

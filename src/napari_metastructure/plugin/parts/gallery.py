@@ -1,6 +1,7 @@
 """A strip of pictures: the best start masks of the current plane; a click takes one."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,8 @@ class Gallery(QWidget):
     source : callable
         Returns the image as it is read (`Source`), or None while there is none.
     strokes : callable, optional
-        ``strokes(index)`` returns the strokes of a plane by its index, or None; the ranking
-        follows them.
+        ``strokes(index)`` returns the strokes of a plane (y, x) by its index, (..., z), or None;
+        the ranking follows them.
 
     Attributes
     ----------
@@ -100,10 +101,10 @@ class Gallery(QWidget):
         source = self._source()
         if source is None:
             return
+        source = replace(source, layout=replace(source.layout, spatial_dims=2))
         index = source.plane_index(self.viewer)
-        plane, strokes = _section(source, index), self._strokes(index)
-        if strokes is not None:
-            strokes = np.array(strokes if strokes.ndim == 2 else strokes[len(strokes) // 2])
+        plane, strokes = _plane(source, index), self._strokes(index)
+        strokes = None if strokes is None else np.array(strokes)
         self._watched, self._place, self._plane = source, source.place_plane(index), plane
         say(self.hint, "making start masks …")
         worker = create_worker(_pictures, plane, strokes, _start_thread=False, _ignore_errors=True)
@@ -155,20 +156,19 @@ class Gallery(QWidget):
         if number >= len(self.pictures) or self._watched is None:
             return
         start, mask = self.pictures[number]
-        if self._watched.layout.spatial_dims == 2:
-            self._live.draw(self._watched.shaped(mask.astype(np.uint8)), self._place)
+        self._live.draw(self._watched.shaped(mask.astype(np.uint8)), self._place)
         self.picked.emit(start.name, start.polarity)
 
 
-def _section(source: Source, index: tuple) -> NDArray:
-    """The plane in view: the mean of its normalised channels, the middle section of a volume."""
+def _plane(source: Source, index: tuple) -> NDArray:
+    """The plane in view; of channels the mean, each normalised."""
     plane = np.array(source.canonical[index])
     if source.layout.input_axis is not None:
         channels = plane.reshape(len(plane), -1).astype(np.float32)
         mean, deviation = channels.mean(axis=1), channels.std(axis=1)
         channels = (channels - mean[:, None]) / np.where(deviation > 0, deviation, 1)[:, None]
         plane = channels.mean(axis=0).reshape(plane.shape[1:])
-    return plane if plane.ndim == 2 else plane[len(plane) // 2]
+    return plane
 
 
 def _pictures(plane: NDArray, strokes: NDArray | None) -> Iterator[list]:
