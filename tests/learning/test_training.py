@@ -149,7 +149,7 @@ def test_otsu_where_nothing_else_is_known(task):
     assert model.threshold == pytest.approx(expected, abs=0.01)
     assert model.threshold < 0.3
     assert test_dice(done, test_images, test_masks) > 0.8
-    assert done.record["validated_on"] == "held-back labels"
+    assert done.record["validated_on"] == "validation labels"
 
 
 def test_noise_without_a_matrix_is_recorded_only(task):
@@ -327,7 +327,7 @@ def test_nothing_to_validate_on_keeps_the_last_weights(task):
             (0.1, 0.6, 0.7),
             2,
         ),  # upside down is wrong where the labels are those learnt
-        (False, True, (0.9, 0.4, 0.3), 2),  # the model's output is turned over, its labels are not
+        (False, True, (0.9, 0.4, 0.3), 2),  # the model's output is inverted, its labels are not
         (True, False, (0.1, 0.6, 0.7), 0),  # only clean labels can tell, so either way will do
         (True, True, (0.1, 0.6, 0.7), 2),  # the noise is known to invert, and is undone
     ],

@@ -1,13 +1,17 @@
 """Random numbers that belong to places, so that no result depends on how arrays are cut."""
 
 import zlib
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import numpy as np
 
 TILE = 512  # side of the tiles of random numbers; a change alters every seeded result
 
 
-def tiles(block_shape, start, shape, entropy):
+def tiles(
+    block_shape: Any, start: Any, shape: Sequence[int], entropy: Any
+) -> Generator[Any, Any, Any]:
     """Yield the places in a block, and the uniform float32 numbers that belong there.
 
     Numbers belong to fixed tiles of each plane of the whole array, so that they do not depend on
@@ -35,7 +39,7 @@ def _cuts(start, size, whole):
     return cuts
 
 
-def uniform(block_shape, start, shape, entropy):
+def uniform(block_shape: Any, start: Any, shape: Sequence[int], entropy: Any) -> Any:
     """Uniform random numbers of a block, float32, by its place in the whole."""
     out = np.empty(block_shape, np.float32)
     for where, u in tiles(block_shape, start, shape, entropy):
@@ -43,7 +47,7 @@ def uniform(block_shape, start, shape, entropy):
     return out
 
 
-def entropy(seed, kind):
+def entropy(seed: Any, kind: Any) -> Any:
     """Seed words for one operation; different kinds never share their numbers."""
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
@@ -55,7 +59,7 @@ def entropy(seed, kind):
     return [int(w) for w in words] + [zlib.crc32(kind.encode())]
 
 
-def alias_tables(matrix):
+def alias_tables(matrix: Any) -> Any:
     """Walker's tables: one uniform number draws from any row, at a cost free of the classes."""
     size = matrix.shape[1]
     accept = np.ones_like(matrix)
@@ -72,7 +76,7 @@ def alias_tables(matrix):
     return accept.astype(np.float32).ravel(), other.astype(np.min_scalar_type(size)).ravel(), size
 
 
-def draw(tables, row, u):
+def draw(tables: Any, row: Any, u: Any) -> Any:
     """Draw a column for each row number, from `alias_tables` and uniform numbers."""
     accept, other, size = tables
     scaled = u * np.float32(size)
@@ -83,6 +87,6 @@ def draw(tables, row, u):
     return choose(accepted, column, other.take(cell, mode="clip"))
 
 
-def choose(where, these, those):
+def choose(where: Any, these: Any, those: Any) -> Any:
     """``numpy.where`` for integers of one type, without a branch: several times faster."""
     return those ^ (these ^ those) * where

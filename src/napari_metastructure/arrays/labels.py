@@ -1,5 +1,7 @@
 """Labels: integers without a value lost, their classes and how many pixels have each."""
 
+from typing import Any
+
 import numpy as np
 
 from napari_metastructure.arrays.blocks import as_array, is_lazy
@@ -8,7 +10,7 @@ from napari_metastructure.arrays.chunks import ChunkedArray
 __all__ = ["as_labels", "check_labels", "common_type", "count_classes"]
 
 
-def as_labels(labels, name="Labels"):
+def as_labels(labels: Any, name: str = "Labels") -> Any:
     """Labels as an array of integers or bool that holds the same values.
 
     Parameters
@@ -72,7 +74,7 @@ def _holding(low, high, name):
     raise ValueError(f"{name}: 64-bit integers do not hold all values from {low} to {high}.")
 
 
-def common_type(arrays, name="Labels"):
+def common_type(arrays: Any, name: str = "Labels") -> Any:
     """A type of integers that holds the labels of all arrays, of whatever types of integers.
 
     Parameters
@@ -98,7 +100,7 @@ def common_type(arrays, name="Labels"):
     return _holding(low, high, name)
 
 
-def check_labels(labels, spatial_dims=2):
+def check_labels(labels: Any, spatial_dims: int = 2) -> Any:
     """The labels as a numpy or dask array, if they are integers or bool with enough axes."""
     labels = as_labels(labels)
     if spatial_dims not in (2, 3):
@@ -108,7 +110,7 @@ def check_labels(labels, spatial_dims=2):
     return labels
 
 
-def count_classes(labels, ignore_label=None):
+def count_classes(labels: Any, ignore_label: int | None = None) -> Any:
     """Sorted class values present in the labels, and how many pixels have each.
 
     Label -1 and `ignore_label` are left out. A dask array is read once, at once, a

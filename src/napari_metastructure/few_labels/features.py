@@ -157,12 +157,14 @@ class FeatureCache:
         Bytes.
     """
 
-    def __init__(self, features: Features, budget: int = 2**30):
+    def __init__(self, features: Features, budget: int = 2**30) -> None:
         self.features, self.budget = features, budget
         self.held = 0  # bytes
         self._tiles = OrderedDict()
 
-    def compute(self, key, image: np.ndarray, box: tuple[slice, ...], moments: tuple) -> np.ndarray:
+    def compute(
+        self, key: Any, image: np.ndarray, box: tuple[slice, ...], moments: tuple
+    ) -> np.ndarray:
         """`Features.compute`, remembered under a key of the image, such as its number."""
         place = (key, tuple((part.start, part.stop) for part in box))
         if place in self._tiles:

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from napari_metastructure.arrays.blocks import as_array, is_lazy
 from napari_metastructure.jobs.cluster import ONE_AT_A_TIME, for_each_block, watched
@@ -15,7 +16,9 @@ __all__ = ["predict"]
 _MODELS = {}  # on a worker: the models that it was sent
 
 
-def predict(model, image, out, client, *, labels=False, **tiling):
+def predict(
+    model: Any, image: Any, out: Any, client: Any, *, labels: bool = False, **tiling: Any
+) -> Job:
     """Apply a model on the workers of a cluster, plane by plane (or volume by volume).
 
     The model is sent to each worker once, also to those that join later.

@@ -1,6 +1,7 @@
 """Parameters of the jobs that train a network. No torch here, so that forms open at once."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
@@ -96,12 +97,12 @@ class NetworkConfig(Parameters):
     )
 
     @property
-    def multiple(self):
+    def multiple(self) -> tuple[int, ...]:
         """What patch sides are multiples of, in pixels, per axis."""
         return multiples(self.depth, self.spatial_dims, self._pooled_anisotropy)
 
     @property
-    def patch_shape(self):
+    def patch_shape(self) -> tuple[int, ...]:
         """Sides of a patch, in pixels, per axis: in 3-D about as long along z in the world."""
         if self.spatial_dims == 2:
             return (self.patch_size, self.patch_size)
@@ -109,7 +110,7 @@ class NetworkConfig(Parameters):
         planes = max(1, round(self.patch_size / self.anisotropy / step)) * step
         return (planes, self.patch_size, self.patch_size)
 
-    def architecture(self, plane_shape, num_classes=2):
+    def architecture(self, plane_shape: Sequence[int], num_classes: int = 2) -> Any:
         """Arguments of `networks.build` for planes (or volumes) of a shape, channels first."""
         return {
             "network": self.network,

@@ -2,6 +2,8 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Generator
+from typing import Any
 
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.labels import count_classes
@@ -16,7 +18,9 @@ _MOST_COUNTED = 2**32  # pixels
 _MOST_VALIDATED = 2**26  # of images that are not in memory
 
 
-def hold_back(images, labels, validation_images, validation_labels, config):
+def hold_back(
+    images: Any, labels: Any, validation_images: Any, validation_labels: Any, config: Any
+) -> Any:
     """Items to train on, items to validate on, and whether the labels of these are clean."""
     dims, fraction = config.spatial_dims, config.validation_fraction
     axis = config.channel_axis
@@ -44,7 +48,7 @@ def _varies(image):
     return isinstance(image, ChunkedArray) or bool((image != image.flat[0]).any())
 
 
-def counting(job, items, config):
+def counting(job: Any, items: Any, config: Any) -> Generator[Any, Any, Any]:
     """Number of pixels per label value, of those that count; generator of `Progress`.
 
     Labels that do not fit in memory are read chunk by chunk; of more than 2**32 pixels, evenly
@@ -71,7 +75,7 @@ def counting(job, items, config):
     return counts
 
 
-def classes_of(counts, judged, clean):
+def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
     """Sorted label values, background first, of the pixels to train on and to validate on."""
     present, judged = {0, *(+counts)}, {0, *(+judged)}
     if present == {0}:

@@ -135,9 +135,9 @@ class Items:
         return Items(*([part[index] for index in kept] for part in parts))
 
     def split(self, fraction):
-        """Training and held-back items: the last entries, or the end of each if there are few.
+        """Training and validation items: the last entries, or the end of each if there are few.
 
-        Neighbours in a stack or in file order often share pixels, so the held-back part is
+        Neighbours in a stack or in file order often share pixels, so the validation part is
         one block, never drawn at random.
         """
         if fraction == 0:
@@ -238,7 +238,7 @@ class _Later:
 
 
 def _cut(length, fraction):
-    """Where the held-back end begins: one entry at least on either side of it."""
+    """Where the validation part begins: one entry at least on either side of it."""
     return max(1, length - max(1, round(fraction * length)))
 
 

@@ -7,6 +7,7 @@ channel, `bce` and the DMI losses take soft targets too, floats from 0 to 1.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ _LEAST_DETERMINANT = 1e-3
 _LEAST_PROBABILITY = 1e-6  # of a noisy label, so that a single impossible one costs little
 
 
-def bce(logits, target):
+def bce(logits: Any, target: Any) -> Any:
     """Cross entropy: binary for one channel, categorical for more."""
     logits, valid = logits.float(), target != IGNORE
     if logits.shape[1] > 1:
@@ -47,7 +48,7 @@ def bce(logits, target):
     return total / valid.sum().clamp(min=1)
 
 
-def forward_corrected(matrix):
+def forward_corrected(matrix: Any) -> Any:
     """Cross entropy of noisy labels, for a network that gives the probabilities of the true ones.
 
     The noise is in the loss: ``-log((Q^T p)[noisy label])`` with the network's probabilities ``p``
@@ -80,14 +81,14 @@ def forward_corrected(matrix):
     return loss
 
 
-def dice(logits, target):
+def dice(logits: Any, target: Any) -> Any:
     """Soft Dice, 1 - 2 sum(p y) / (sum(p) + sum(y)), over the batch, mean over the classes."""
     p, y = _probabilities_and_truth(logits, target)
     overlap = (p * y).sum(1)
     return 1 - ((2 * overlap + _SMOOTH) / (p.sum(1) + y.sum(1) + _SMOOTH)).mean()
 
 
-def iou(logits, target):
+def iou(logits: Any, target: Any) -> Any:
     """Soft IoU, 1 - sum(p y) / (sum(p^2 + y) - sum(p y)), as in the iGTT paper (k = 2)."""
     p, y = _probabilities_and_truth(logits, target)
     overlap = (p * y).sum(1)
@@ -95,12 +96,12 @@ def iou(logits, target):
     return 1 - ((overlap + _SMOOTH) / (union + _SMOOTH)).mean()
 
 
-def bce_dice(logits, target):
+def bce_dice(logits: Any, target: Any) -> Any:
     """Cross entropy plus soft Dice, equally weighted."""
     return bce(logits, target) + dice(logits, target)
 
 
-def dmi(logits, target):
+def dmi(logits: Any, target: Any) -> Any:
     """Determinant-based mutual information, -log(abs(det Q) + 1e-3), mean over the images.
 
     Blind to the sign: a prediction and its inverse score the same (Xu et al. 2019, arXiv
@@ -109,7 +110,7 @@ def dmi(logits, target):
     return -(_determinants(logits, target).abs() + _LEAST_DETERMINANT).log().mean()
 
 
-def signed_dmi(logits, target):
+def signed_dmi(logits: Any, target: Any) -> Any:
     """DMI that tells a prediction from its inverse: -log(det Q), mean over the images.
 
     Below 1e-3 the logarithm goes on as its tangent, so an inverted prediction has a gradient that
@@ -120,12 +121,12 @@ def signed_dmi(logits, target):
     return loss.mean() - math.log(_LEAST_DETERMINANT)
 
 
-def dmi_iou(logits, target):
+def dmi_iou(logits: Any, target: Any) -> Any:
     """L_DMI + L_IoU, the published loss of iGTT."""
     return dmi(logits, target) + iou(logits, target)
 
 
-def signed_dmi_iou(logits, target):
+def signed_dmi_iou(logits: Any, target: Any) -> Any:
     """Signed DMI plus soft IoU."""
     return signed_dmi(logits, target) + iou(logits, target)
 
@@ -140,7 +141,7 @@ UNSUPERVISED_LOSSES = {
 }
 
 
-def noise_floor(matrix, shares):
+def noise_floor(matrix: Any, shares: Any) -> float:
     """Cross entropy of the noisy labels for a network that knows the true ones.
 
     A loss below it, over a whole epoch, says more of the noisy labels than the true ones do.
@@ -164,7 +165,7 @@ def noise_floor(matrix, shares):
     return float(true_shares(matrix, shares) @ entropy(matrix, axis=1))
 
 
-def true_shares(matrix, shares):
+def true_shares(matrix: Any, shares: Any) -> Any:
     """Share of each true class, float64 summing to 1, from those of the noisy classes."""
     true = np.clip(np.linalg.solve(np.transpose(matrix), shares), 0, None)
     return true / true.sum()

@@ -1,8 +1,10 @@
 """A trained network with all it takes to use it again: predict, segment, save, load."""
 
 import json
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -51,7 +53,7 @@ class SegmentationModel:
         Where the threshold came from.
     inverted : bool
         Whether the network learnt the inverted mask (labels flipped above 50 %), so that its
-        output is turned over.
+        output is inverted.
     transition : list of list of float or None
         Noise transition matrix of the training labels, undone before the most probable of
         more than two classes is taken.
@@ -66,7 +68,14 @@ class SegmentationModel:
         What is saved with the model, such as the strokes it was taught by.
     """
 
-    def __init__(self, architecture, classes, *, channel_axis=None, seed=None):
+    def __init__(
+        self,
+        architecture: Mapping[str, Any],
+        classes: Sequence[int],
+        *,
+        channel_axis: Any = None,
+        seed: Any = None,
+    ) -> None:
         self.architecture = dict(architecture)
         self.channel_axis = channel_axis
         self.classes = [int(label) for label in classes]
@@ -83,32 +92,40 @@ class SegmentationModel:
         self.attached = {}
 
     @property
-    def spatial_dims(self):
+    def spatial_dims(self) -> int:
         """2 for planes, 3 for volumes."""
         return self.architecture["spatial_dims"]
 
     @property
-    def multiple(self):
+    def multiple(self) -> tuple[int, ...]:
         """What the sides of the network's input are multiples of, in pixels, per axis."""
         anisotropy = self.architecture.get("anisotropy", 1.0)
         return multiples(self.architecture["depth"], self.spatial_dims, anisotropy)
 
     @property
-    def in_channels(self):
+    def in_channels(self) -> int:
         """Number of channels of an image."""
         return self.architecture["in_channels"]
 
     @property
-    def device(self):
+    def device(self) -> Any:
         """The device that the network is on."""
         return next(self.network.parameters()).device
 
-    def to(self, device):
+    def to(self, device: Any) -> Self:
         """Move the network to a device, by name or torch.device; returns the model."""
         self.network.to(pick_device(device) if isinstance(device, str) else device)
         return self
 
-    def predict(self, image, *, region=None, out=None, labels=False, **tiling):
+    def predict(
+        self,
+        image: Any,
+        *,
+        region: Any = None,
+        out: Any = None,
+        labels: bool = False,
+        **tiling: Any,
+    ) -> np.ndarray:
         """Probabilities of an image or a stack of any size.
 
         Parameters
@@ -144,7 +161,15 @@ class SegmentationModel:
         """
         return run_out(self.predicting(image, region=region, out=out, labels=labels, **tiling))
 
-    def predicting(self, image, *, region=None, out=None, labels=False, **tiling):
+    def predicting(
+        self,
+        image: Any,
+        *,
+        region: Any = None,
+        out: Any = None,
+        labels: bool = False,
+        **tiling: Any,
+    ) -> Generator[Any, Any, Any]:
         """`predict` as a generator of (plane, tiles done, tiles per plane); returns its result."""
         image = self.channels_first(image)
         has_channels = self.channel_axis is not None
@@ -185,7 +210,7 @@ class SegmentationModel:
             classes = (slice(None),) if len(self.classes) > 2 else ()
             out[(*classes, *index, rows)] = block.astype(out.dtype, copy=False)
 
-    def channels_first(self, image):
+    def channels_first(self, image: Any) -> Any:
         """An image as `predict` takes it, its channel axis moved before the spatial axes.
 
         Raises
@@ -205,7 +230,9 @@ class SegmentationModel:
             )
         return moved
 
-    def predicting_plane(self, plane, *, region=None, write=None, **tiling):
+    def predicting_plane(
+        self, plane: Any, *, region: Any = None, write: Any = None, **tiling: Any
+    ) -> Generator[Any, Any, Any]:
         """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
         image = NormalisedImage(plane, self.spatial_dims, self.robust)
         if region is None:
@@ -245,7 +272,9 @@ class SegmentationModel:
             for part, step, side in zip(found, self.multiple, region.shape)
         )
 
-    def predicting_one(self, normalised, write=None, **tiling):
+    def predicting_one(
+        self, normalised: Any, write: Any = None, **tiling: Any
+    ) -> Generator[Any, Any, Any]:
         """Predict one plane (or volume) of zero mean and unit deviation, channels first.
 
         A generator of (tiles done, tiles in all); returns the probabilities, or with `write`
@@ -269,11 +298,11 @@ class SegmentationModel:
             self.network.train(was_training)
         return None if probabilities is None else of_classes(probabilities)
 
-    def segment(self, image, *, region=None, **tiling):
+    def segment(self, image: Any, *, region: Any = None, **tiling: Any) -> np.ndarray:
         """Labels of an image or a stack: `predict`, then `decide`."""
         return self.decide(self.predict(image, region=region, **tiling))
 
-    def decide(self, probabilities, threshold=None):
+    def decide(self, probabilities: Any, threshold: float | None = None) -> np.ndarray:
         """Labels of the probabilities that `predict` returned.
 
         Parameters
@@ -297,7 +326,7 @@ class SegmentationModel:
         classes = np.array(self.classes)
         return classes.astype(np.min_scalar_type(int(classes.max())))
 
-    def undo_noise(self, probabilities):
+    def undo_noise(self, probabilities: Any) -> Any:
         """Turn class probabilities of the noisy labels into those of the clean ones.
 
         They may lie a little outside [0, 1]. Without a known noise they stay as they are.
@@ -306,7 +335,7 @@ class SegmentationModel:
             return probabilities
         return np.tensordot(np.linalg.inv(self.transition).T, probabilities, axes=1)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the model to one ``.safetensors`` file: weights, and a JSON header.
 
         A file of that name stays until the new one is whole.
@@ -357,7 +386,7 @@ def _numbered(number, tiles):
         yield number, done, total
 
 
-def load_model(path, device="auto"):
+def load_model(path: str | Path, device: str = "auto") -> SegmentationModel:
     """Read a model that `SegmentationModel.save` wrote. Nothing in the file is executed.
 
     Parameters
@@ -387,12 +416,12 @@ def load_model(path, device="auto"):
             header = json.loads((file.metadata() or {}).get("napari_metastructure", "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{path.name} is damaged or no safetensors file ({error}).") from None
+        raise ValueError(f"{path.name} is damaged or not a safetensors file ({error}).") from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
     try:
         is_later = header["format_version"] > _FORMAT_VERSION
-        model = None if is_later else _rebuilt(header, weights)
+        model: Any = None if is_later else _rebuilt(header, weights)
     except Exception as error:  # whatever a damaged header leads the network's code to
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path.name} is damaged: its parts do not fit ({reason}).") from None

@@ -6,6 +6,7 @@ by itself, so that tiled and whole-image predictions agree.
 
 import math
 import threading
+from typing import Any
 
 from napari_metastructure.arrays.axes import strides
 
@@ -75,16 +76,16 @@ TITLES = {"unet": "U-Net", "attention_unet": "Attention U-Net", "segresnet": "Se
 
 
 def build(
-    network,
+    network: Any,
     *,
-    spatial_dims=2,
-    in_channels=1,
-    out_channels=1,
-    channels=16,
-    depth=4,
-    anisotropy=1.0,
-    seed=None,
-):
+    spatial_dims: int = 2,
+    in_channels: int = 1,
+    out_channels: int = 1,
+    channels: int = 16,
+    depth: int = 4,
+    anisotropy: float = 1.0,
+    seed: Any = None,
+) -> Any:
     """Build a network that maps an image to one logit map per output channel.
 
     Parameters
@@ -127,7 +128,7 @@ def build(
         return make(spatial_dims, in_channels, out_channels, widths, anisotropy)
 
 
-def initialise_bias(network, shares):
+def initialise_bias(network: Any, shares: Any) -> None:
     """Set the last bias so that the first probabilities are the classes' shares.
 
     Without it, cross entropy spends its first steps on the shares, and probabilities near a

@@ -1,6 +1,8 @@
 """Optimisation: a network, its optimiser and schedule, and steps over batches of patches."""
 
 import time
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ __all__ = ["Trainer", "one_cycle"]
 _SECONDS_BETWEEN_MEMORY_EVENTS = 2.0
 
 
-def one_cycle(parameters, learning_rate, steps):
+def one_cycle(parameters: Any, learning_rate: Any, steps: Any) -> Any:
     """AdamW, its rate rising to `learning_rate` and falling to nothing over the steps."""
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -60,8 +62,16 @@ class Trainer:
     """
 
     def __init__(
-        self, network, loss, *, steps, learning_rate, device, optimise=None, compile=False
-    ):
+        self,
+        network: Any,
+        loss: Any,
+        *,
+        steps: Any,
+        learning_rate: Any,
+        device: Any,
+        optimise: Any = None,
+        compile: bool = False,
+    ) -> None:
         self.device = device
         self.memory_format = torch.channels_last
         if next(p for p in network.parameters() if p.ndim > 3).ndim == 5:
@@ -81,7 +91,7 @@ class Trainer:
             enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported()
         )
 
-    def step(self, images, targets):
+    def step(self, images: Any, targets: Any) -> Any:
         """One optimisation step on numpy arrays; returns the loss.
 
         Raises
@@ -109,7 +119,7 @@ class Trainer:
         self.memory.look()
         return value
 
-    def pending_events(self):
+    def pending_events(self) -> Generator[Any, Any, Any]:
         """What happened since the last step: generator of `Note` and, at times, `Memory`."""
         while self._pending_notes:
             self.notes.append(self._pending_notes.pop(0))

@@ -1,6 +1,8 @@
-"""Scores on the held-back pixels, and the best weights so far."""
+"""Scores on the validation pixels, and the best weights so far."""
 
 import copy
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ __all__ = ["Validation"]
 
 
 class Validation:
-    """Scores on the held-back pixels, and the best weights so far.
+    """Scores on the validation pixels, and the best weights so far.
 
     Clean labels judge the probabilities of the true labels; others, as noisy as those trained on,
     what follows from these for the noisy ones.
@@ -25,7 +27,7 @@ class Validation:
     job : Job
     model : SegmentationModel
     items : Items
-        The held-back part.
+        The validation part.
     clean : bool
         Whether its labels are free of the noise.
     ignore_label : int or None
@@ -33,7 +35,15 @@ class Validation:
         Transition matrix of the noise that the loss corrects for.
     """
 
-    def __init__(self, job, model, items, clean, ignore_label, forward_matrix=None):
+    def __init__(
+        self,
+        job: Any,
+        model: Any,
+        items: Any,
+        clean: Any,
+        ignore_label: int | None,
+        forward_matrix: Any = None,
+    ) -> None:
         self.job, self.model, self.items = job, model, items
         self.clean, self.ignore_label = clean, ignore_label
         self.forward_matrix = forward_matrix
@@ -41,13 +51,13 @@ class Validation:
         self.merit, self.weights, self.tally, self.scores = -np.inf, None, None, None
 
     @property
-    def labels(self):
+    def labels(self) -> Any:
         """What the scores were taken on."""
         if self.scores is None:
             return None
-        return "clean labels" if self.clean else "held-back labels"
+        return "clean labels" if self.clean else "validation labels"
 
-    def run(self, epoch, step):
+    def run(self, epoch: int, step: int) -> Generator[Any, Any, Any]:
         """Score the network as it is; generator of events."""
         tallies = yield from self._tallies()
         if tallies is None:
