@@ -95,6 +95,23 @@ def test_colours_are_one_plane(qtbot, viewer, open_dock, stack):
     assert "live start mask" not in viewer.layers
 
 
+def test_low_confidence_of_a_run_brings_the_pictures(qtbot, viewer, open_dock):
+    rng = np.random.default_rng(0)
+    checks = np.indices((64, 64)).sum(0) // 8 % 2 + rng.normal(0, 0.1, (64, 64))
+    viewer.add_image(checks)
+    dock = open_dock("Unsupervised segmentation")[1]
+    dock.advanced.set_values({"channels": 4, "depth": 3, "patch_size": 64, "min_steps": 20})
+    dock.form["epochs"].value = 1
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=LONG)
+    qtbot.waitUntil(lambda: not dock.gallery.running, timeout=LONG)
+    assert "bright or dark" in dock.gallery.hint.text()
+    assert "paint a few strokes" in dock.gallery.hint.text()
+    assert {start.polarity for start, _ in dock.gallery.pictures} == {"bright", "dark"}
+    dock.gallery.tiles[0].click()
+    dock.gallery.clear()
+
+
 def test_without_an_image_nothing_happens(viewer, open_dock):
     dock = open_dock("Unsupervised segmentation")[1]
     dock.gallery.button.click()

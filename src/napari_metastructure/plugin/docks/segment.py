@@ -261,6 +261,7 @@ class UnsupervisedSegmentation(Dock):
             say(self.models.written, f"Not finished; what there is lies in {streamed[0].path}")
         if done is None:
             return
+        self.gallery.suggest(done.record.get("confidence", {}))
         start = "+".join(np.atleast_1d(done.record.get("start", done.record["config"]["mode"])))
         self.models.take(done.model, f"unsupervised, {start}")
         if done.probabilities is None:

@@ -57,6 +57,7 @@ class Gallery(QWidget):
         self._worker: Any = None
         self._watched: Source | None = None
         self._place: dict = {}
+        self._doubt = ""
         self._live = LiveLayer(viewer, "labels", "live start mask")
         self._rest = QTimer(self, interval=_MILLISECONDS, singleShot=True)
         self._rest.timeout.connect(self.refresh)
@@ -82,8 +83,8 @@ class Gallery(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)
-        layout.addLayout(grid)
         layout.addWidget(self.hint)
+        layout.addLayout(grid)
 
     @property
     def running(self) -> bool:
@@ -94,6 +95,14 @@ class Gallery(QWidget):
         """Make the pictures anew after a moment of rest, once they have been asked for."""
         if self._watched is not None:
             self._rest.start()
+
+    def suggest(self, confidence: dict) -> None:
+        """Offer pictures where a run's confidence in its start (of its record) is low."""
+        if confidence.get("level") == "low":
+            self.refresh()
+            reasons = "; ".join(confidence["reasons"])
+            self._doubt = f"Low confidence: {reasons}. Pick a start below, or paint a few strokes."
+            say(self.hint, self._doubt)
 
     def refresh(self) -> None:
         """Make pictures of the plane in view, in the background."""
@@ -124,7 +133,7 @@ class Gallery(QWidget):
     def clear(self) -> None:
         """Stop, forget the pictures and take the live layer away."""
         self.stop()
-        self._watched = None
+        self._watched, self._doubt = None, ""
         self.pictures = []
         for tile in self.tiles:
             tile.hide()
@@ -148,7 +157,7 @@ class Gallery(QWidget):
     def _finished(self, worker: Any) -> None:
         if worker is self._worker:
             self._worker = None
-            text = "Click the picture that fits best to start from it."
+            text = self._doubt or "Click the picture that fits best to start from it."
             say(self.hint, text if self.pictures else "This plane is constant.")
 
     def _pick(self, number: int) -> None:
@@ -157,6 +166,7 @@ class Gallery(QWidget):
             return
         start, mask = self.pictures[number]
         self._live.draw(self._watched.shaped(mask.astype(np.uint8)), self._place)
+        self._doubt = ""
         self.picked.emit(start.name, start.polarity)
 
 
