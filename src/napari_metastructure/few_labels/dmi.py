@@ -7,6 +7,8 @@ below the mean of P and falls above it, so the best threshold is the one that cu
 K thresholds, one of the mean's two neighbours. That takes one pass over the pixels, not K masks.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -91,7 +93,7 @@ def candidate(
     probability: ArrayLike | torch.Tensor, num_thresholds: int | None = 30
 ) -> NDArray[np.uint8] | torch.Tensor:
     """The mask ``probability > best_threshold(probability)``: uint8 array, or a bool tensor."""
-    threshold = best_threshold(probability, num_thresholds)
+    threshold: Any = best_threshold(probability, num_thresholds)
     if isinstance(probability, torch.Tensor):
         return probability > threshold.view(-1, *[1] * (probability.ndim - 1))
     return (np.asarray(probability) > threshold).astype(np.uint8)

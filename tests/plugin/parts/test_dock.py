@@ -1,5 +1,6 @@
 """Where our docks stand in the window, and what they offer before there are layers."""
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QScrollArea
 from superqt import QCollapsible
@@ -33,3 +34,11 @@ def test_an_empty_viewer_is_offered_a_sample(qtbot, viewer, open_dock):
     assert [layer.name for layer in viewer.layers] == ["ER", "ER labels"]
     assert dock.sample_button.isHidden()
     assert dock.panel.run_button.isEnabled()  # the layers are chosen already
+
+
+def test_two_boxes_do_not_start_with_the_same_layer(viewer, open_dock):
+    viewer.add_labels(np.ones((8, 8), int), name="clean")
+    _, dock = open_dock("Compare labels")
+    assert dock.other.value is dock.reference.value  # there is no other
+    viewer.add_labels(np.ones((8, 8), int), name="noisy")
+    assert (dock.reference.value.name, dock.other.value.name) == ("clean", "noisy")

@@ -67,6 +67,7 @@ class CompareLabels(Dock):
             "Compare",
             lambda layer: _is_labels(layer) or _is_probability(layer),
             tooltip="Noisy labels, a prediction, or a probability map.",
+            unlike=self.reference,
         )
         self.only_class = ComboBox(
             name="only_class",

@@ -62,6 +62,7 @@ class Dock(QWidget):
         super().__init__()
         self.viewer = viewer
         self._choices = []
+        self._apart = []
         self._has_place = False
         self._placed = QTimer(self)
         self._placed.setSingleShot(True)
@@ -95,20 +96,30 @@ class Dock(QWidget):
         *,
         tooltip: str = "",
         optional: bool = False,
+        unlike: ComboBox | None = None,
     ) -> ComboBox:
-        """A combo box of the viewer's layers for which ``accepts(layer)`` holds."""
+        """A combo box of the viewer's layers for which ``accepts(layer)`` holds.
+
+        While there is another choice it does not start with the layer of the box `unlike`.
+        """
 
         def layers(_box):
             return [(layer.name, layer) for layer in self.viewer.layers if accepts(layer)]
 
         box = ComboBox(name=name, label=label, choices=layers, tooltip=tooltip, nullable=optional)
         self._choices.append(box)
+        if unlike is not None:
+            self._apart.append((box, unlike))
         return box
 
     def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now, and keep what was chosen."""
         for box in self._choices:
             box.reset_choices()
+        for box, other in self._apart:
+            others = [layer for layer in box.choices if layer is not other.value]
+            if box.value is other.value and others:
+                box.value = others[0]
         self.sample_button.setVisible(not len(self.viewer.layers))
 
     def event(self, event: QEvent) -> bool:
