@@ -677,6 +677,28 @@ def test_close_from_another_thread(task):
     assert not any(isinstance(event, Done) for event in events)
 
 
+# ----------------------------------------------------------------- how long it lasts
+
+
+def test_lasts_until_the_score_stops_rising_by_default(task):
+    images, masks, test_images, test_masks = task
+    options = {name: value for name, value in SMALL.items() if name != "min_steps"}
+    done, events = last(train(images, masks, **options))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert 400 < len(steps) == steps[-1].total < 3000
+    assert done.record["ended"] == "the held-back score has stopped rising"
+    assert test_dice(done, test_images, test_masks) > 0.93
+    again, _ = last(train(images, masks, epochs="auto", **options))
+    assert same_weights(done.model, again.model)
+
+
+def test_length_by_default_where_nothing_is_held_back(task):
+    images, masks, *_ = task
+    options = {**SMALL, "validation_fraction": 0, "patch_size": 16, "batch_size": 1}
+    job = train(images[:1, :32, :32], masks[:1, :32, :32], **options)
+    assert next(event for event in job if isinstance(event, Step)).total == 600
+
+
 # ----------------------------------------------------------------- early stopping
 
 

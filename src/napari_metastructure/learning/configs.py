@@ -1,9 +1,9 @@
 """Parameters of the jobs that train a network. No torch here, so that forms open at once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from napari_metastructure.arrays.axes import multiples
 from napari_metastructure.learning.networks import NETWORKS, TITLES
@@ -53,9 +53,6 @@ class NetworkConfig(Parameters):
         title="Z anisotropy",
         description="3-D: size of a voxel along z over its size along y and x. Patches follow "
         "it, and so does the U-Net; other networks take voxels for cubes.",
-    )
-    epochs: int = Field(
-        12, ge=1, le=10_000, title="Epochs", description="How often every pixel is seen on average."
     )
     min_steps: int = Field(
         100,
@@ -143,6 +140,10 @@ class NetworkConfig(Parameters):
         return self
 
 
+def _none_if_auto(value):
+    return None if value == "auto" else value
+
+
 class TrainingConfig(NetworkConfig):
     """Parameters of `train`."""
 
@@ -159,6 +160,21 @@ class TrainingConfig(NetworkConfig):
                 "bce+dice": "binary cross-entropy + Dice",
             }
         ),
+    )
+    epochs: Annotated[int | None, BeforeValidator(_none_if_auto)] = Field(
+        None,
+        ge=1,
+        le=10_000,
+        title="Epochs",
+        description="How often every pixel is seen on average. Empty (or auto): until the score "
+        "of the held-back images has stopped rising.",
+    )
+    time_limit: float | None = Field(
+        1800,
+        gt=0,
+        title="Time limit",
+        description="Seconds of training where the number of epochs is left empty; the learning "
+        "rate falls in time. Empty: no limit.",
     )
     validation_fraction: float = Field(
         0.2,

@@ -16,7 +16,7 @@ from napari_metastructure.jobs.devices import (
 )
 from napari_metastructure.jobs.events import Memory, Note
 
-__all__ = ["Trainer", "one_cycle"]
+__all__ = ["Trainer", "one_cycle", "open_ended"]
 
 _SECONDS_BETWEEN_MEMORY_EVENTS = 2.0
 
@@ -28,6 +28,12 @@ def one_cycle(parameters: Any, learning_rate: Any, steps: Any) -> Any:
         optimizer, max_lr=learning_rate, total_steps=steps
     )
     return optimizer, schedule
+
+
+def open_ended(parameters, learning_rate, steps, rate):
+    """AdamW, its rate `learning_rate` times ``rate(step)``, whatever the number of steps."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 
 class Trainer:

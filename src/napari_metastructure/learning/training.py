@@ -14,17 +14,25 @@ from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.noise import specs
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.dataset import classes_of, counting, hold_back
+from napari_metastructure.learning.duration import (
+    AutomaticDuration,
+    FixedDuration,
+    OpenEndedRate,
+)
 from napari_metastructure.learning.losses import LOSSES, forward_corrected, noise_floor, true_shares
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.threshold import choose_threshold, known_matrix
-from napari_metastructure.learning.trainer import Trainer
+from napari_metastructure.learning.trainer import Trainer, one_cycle, open_ended
 from napari_metastructure.learning.validation import Validation
 from napari_metastructure.parameters import with_fields_of
 
 __all__ = ["TrainingConfig", "train"]
+
+_LEAST_STEPS_BETWEEN_SCORES = 50
+_EPOCHS_WITHOUT_SCORE, _STEPS_WITHOUT_SCORE = 12, 600  # where nothing is held back
 
 
 @with_fields_of(TrainingConfig)
@@ -145,17 +153,30 @@ class _Training:
         self.validation = Validation(
             self.job, self.model, self.held_back, clean, self.config.ignore_label, forward
         )
-        self.steps_per_epoch = max(
-            self.sampler.batches_per_epoch, -(-self.config.min_steps // self.config.epochs)
-        )
+        optimise = self._plan()
         self.trainer = Trainer(
             self.model.network,
             LOSSES[self.config.loss] if forward is None else forward_corrected(forward),
-            steps=self.config.epochs * self.steps_per_epoch,
+            steps=self.duration.total,
             learning_rate=self.config.learning_rate,
             device=self.device,
+            optimise=optimise,
             compile=self.config.compile,
         )
+
+    def _plan(self):
+        """Set the length of an epoch and of the training; returns the schedule that fits."""
+        config, per_epoch = self.config, self.sampler.batches_per_epoch
+        if config.epochs is None and len(self.held_back):
+            rate = OpenEndedRate()
+            self.steps_per_epoch = max(per_epoch, _LEAST_STEPS_BETWEEN_SCORES)
+            self.duration = AutomaticDuration(rate, self.steps_per_epoch, config.time_limit)
+            return lambda *arguments: open_ended(*arguments, rate)
+        epochs = config.epochs or _EPOCHS_WITHOUT_SCORE
+        min_steps = config.min_steps if config.epochs else _STEPS_WITHOUT_SCORE
+        self.steps_per_epoch = max(per_epoch, -(-min_steps // epochs))
+        self.duration = FixedDuration(epochs * self.steps_per_epoch)
+        return one_cycle
 
     def _new_model(self, classes, seed):
         config = self.config
@@ -190,14 +211,15 @@ class _Training:
 
     def steps(self):
         """All optimisation steps, a validation after each epoch; generator of events."""
-        per_epoch, total = self.steps_per_epoch, self.config.epochs * self.steps_per_epoch
+        per_epoch, duration, step = self.steps_per_epoch, self.duration, 0
         previews = Previews(self.job, self.model)
         floor = -np.inf
         if self.config.early_stopping:
             floor = noise_floor(self.validation.forward_matrix, self.shares)
         with ThreadPoolExecutor(1) as pool:
             batch = self.sampler.batch()
-            for step in range(1, total + 1):
+            while step < duration.total:
+                step += 1
                 if parallel.stopping(self.job):
                     return
                 epoch = (step - 1) // per_epoch + 1
@@ -211,13 +233,15 @@ class _Training:
                     yield Note(self.trainer.notes[-1])
                     return
                 batch = following.result()
-                yield Step(step, total, epoch, self.losses[-1])
+                duration.update(step)
+                yield Step(step, duration.total, epoch, self.losses[-1])
                 yield from self.trainer.pending_events()
                 yield from previews.if_due(epoch)
                 if step % per_epoch:
                     continue
                 if len(self.held_back):
                     yield from self.validation.run(epoch, step)
+                    duration.update(step, self.validation.merit)
                 if np.mean(self.losses[-per_epoch:]) < floor:
                     self.stopped_early = True
                     return
@@ -248,6 +272,7 @@ class _Training:
             "validation": self.validation.scores,
             "steps": len(self.losses),
             "stopped_early": self.stopped_early,
+            "ended": self.duration.reason,
             "threshold": self.model.threshold,
             "threshold_source": self.model.threshold_source,
             "device": str(self.device),

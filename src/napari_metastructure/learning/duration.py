@@ -1,0 +1,100 @@
+"""How long a training lasts: a number of steps, or until the held-back score stops rising."""
+
+import math
+import time
+
+__all__ = ["AutomaticDuration", "FixedDuration", "OpenEndedRate"]
+
+_LEAST_STEPS = 400
+_MOST_STEPS = 20_000
+_PATIENCE = 200  # steps
+_PATIENT_EPOCHS = 4
+_RISE = 0.001  # of the area under the curve, less is none
+_FALL = 0.3  # steps of falling rate for each step before
+_WARM_UP = 50  # steps
+
+
+class FixedDuration:
+    """A number of steps that is known beforehand.
+
+    Parameters
+    ----------
+    total : int
+        Steps.
+    """
+
+    reason = "all epochs done"
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def update(self, step: int, score: float | None = None) -> None:
+        """Nothing to learn from a step or a score."""
+
+
+class OpenEndedRate:
+    """Factor of the learning rate: it rises, stays, and from `finish` on falls to nothing."""
+
+    def __init__(self) -> None:
+        self._begin, self._length = math.inf, 1
+
+    def finish(self, step: int, length: int) -> None:
+        """Fall from a step on, over so many steps."""
+        self._begin, self._length = step, length
+
+    def __call__(self, step: int) -> float:
+        """The factor at a step, counted from 0."""
+        rise = min(1.0, (step + 1) / _WARM_UP)
+        return rise * min(1.0, max(0.0, 1 - (step - self._begin) / self._length))
+
+
+class AutomaticDuration:
+    """Until the held-back score has stopped rising, then a fall of the learning rate.
+
+    Parameters
+    ----------
+    rate : OpenEndedRate
+    steps_per_epoch : int
+        Steps between two scores.
+    time_limit : float or None
+        Seconds from now on; the fall begins early enough to end in time.
+
+    Attributes
+    ----------
+    total : int
+        Steps in all; an estimate until `reason` is set.
+    reason : str or None
+        Why the fall of the rate began.
+    """
+
+    def __init__(
+        self, rate: OpenEndedRate, steps_per_epoch: int, time_limit: float | None = None
+    ) -> None:
+        self._rate, self._limit, self._begun = rate, time_limit, time.perf_counter()
+        self._patience = max(_PATIENT_EPOCHS * steps_per_epoch, _PATIENCE)
+        self._best, self._best_step = -math.inf, 0
+        self.reason: str | None = None
+        self.total = self._end(max(_LEAST_STEPS, self._patience))
+
+    def update(self, step: int, score: float | None = None) -> None:
+        """Take note of a step that is done, and of the score if there is a new one."""
+        if self.reason is not None:
+            return
+        if score is not None and score > self._best + _RISE:
+            self._best, self._best_step = score, step
+        enough = max(_LEAST_STEPS, self._best_step + self._patience)
+        self.total = max(self._end(enough), self._end(step))
+        if step >= enough:
+            self._finish(step, "the held-back score has stopped rising")
+        elif step >= _MOST_STEPS:
+            self._finish(step, f"{_MOST_STEPS} steps done")
+        elif self._limit and (time.perf_counter() - self._begun) * (1 + _FALL) > self._limit:
+            self._finish(step, f"time limit of {self._limit:g} s")
+
+    def _finish(self, step, reason):
+        self.total, self.reason = self._end(step), reason
+        self._rate.finish(step, self.total - step)
+
+    @staticmethod
+    def _end(step):
+        return step + max(1, round(_FALL * step))

@@ -1,0 +1,40 @@
+import pytest
+
+from napari_metastructure.learning.duration import AutomaticDuration, OpenEndedRate
+
+
+def run(scores, **options):
+    """Steps and learning rates of a training with these scores, one per 100 steps."""
+    rate = OpenEndedRate()
+    duration, step, rates = AutomaticDuration(rate, 100, **options), 0, []
+    while step < duration.total:
+        rates.append(rate(step))
+        step += 1
+        duration.update(step)
+        if step % 100 == 0:
+            duration.update(step, scores(step))
+    return duration, step, rates
+
+
+def test_ends_some_time_after_the_score_stopped_rising():
+    duration, steps, rates = run(lambda step: min(step, 700) / 1000)
+    assert duration.reason == "the held-back score has stopped rising"
+    assert steps == round(1.3 * (700 + 400))
+    assert rates[0] < 0.05
+    assert set(rates[50:1101]) == {1}
+    assert rates[-1] == pytest.approx(0, abs=0.01)
+    assert rates[1100:] == sorted(rates[1100:], reverse=True)
+
+
+def test_lasts_at_least_so_many_steps():
+    assert run(lambda step: 0.5)[1] == round(1.3 * 500)
+
+
+def test_ends_with_the_time_limit():
+    duration, steps, _ = run(lambda step: step / 1e6, time_limit=1e-9)
+    assert duration.reason == "time limit of 1e-09 s"
+    assert steps == 2
+
+
+def test_a_score_that_never_stops_rising():
+    assert run(lambda step: step)[0].reason == "20000 steps done"
