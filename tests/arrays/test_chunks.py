@@ -136,17 +136,8 @@ def test_classes_are_counted_chunk_by_chunk():
         np.testing.assert_array_equal(lazy, count_classes(labels, ignore))
 
 
-def test_chunk_that_is_not_stored_is_warned_of_once():
+@pytest.mark.filterwarnings("error")
+def test_a_chunk_that_is_not_stored_is_the_fill_value():
     pixels = ARRAY.copy()
     pixels[:4, :2, :16, :20] = 0
-    assert in_chunks(stored(pixels, config={"write_empty_chunks": True}), warn=True) is not None
-    with pytest.warns(UserWarning, match=r"c/0/0/0/0 of .* is not stored and reads as 0") as caught:
-        np.asarray(in_chunks(stored(pixels), warn=True))
-    assert len(caught) == 1
-
-
-@pytest.mark.filterwarnings("error")
-def test_stored_zeros_and_unasked_arrays_are_not_warned_of():
-    pixels = np.zeros_like(ARRAY)
-    np.asarray(in_chunks(stored(pixels, config={"write_empty_chunks": True}), warn=True))
-    np.asarray(in_chunks(stored(pixels)))
+    np.testing.assert_array_equal(np.asarray(in_chunks(stored(pixels))), pixels)

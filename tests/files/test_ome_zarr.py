@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_metastructure.files.ome_zarr import create_image, missing_chunks, open_image
+from napari_metastructure.files.read import read
 
 zarr = pytest.importorskip("zarr")
 
@@ -60,7 +61,7 @@ def test_unfinished_image_is_partial(path):
     image[0] = PIXELS[0]
     image.note({"note": "stopped"})
     with pytest.raises(ValueError, match=r"partial result: 2 of its 3 chunks") as caught:
-        open_image(path)
+        open_image(path, missing="error")
     assert str(caught.value).count(". ") == 0
     partial = open_image(path, missing="fill")
     assert not partial.complete
@@ -74,7 +75,7 @@ def test_missing_chunk_is_named(path):
     (path / "0" / "c" / "1" / "1" / "0").unlink()
     assert missing_chunks(image) == [(1, 1, 0)]
     with pytest.raises(ValueError, match=r"lacks 1 of its 6 chunks, the first at c/1/1/0"):
-        open_image(path)
+        open_image(path, missing="error")
     with pytest.warns(UserWarning, match="lacks 1 of its 6 chunks"):
         open_image(path, missing="warn")
     assert not open_image(path, missing="fill")[1, 10:].any()
@@ -105,7 +106,10 @@ def test_former_version_with_levels(tmp_path):
     assert image.scale == (1, 10, 10)
     assert image.units == ("nanometer",) * 3
     np.testing.assert_array_equal(image[:], PIXELS[:, ::2, ::2])
-    with pytest.raises(ValueError, match="no level 2; its levels are 0 to 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"levels\.zarr .* no level 2; its levels are 0 to 1\.$",
+    ):
         open_image(path, level=2)
 
 
@@ -185,3 +189,116 @@ def test_without_zarr_one_sentence_says_what_to_install(path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", importing)
     with pytest.raises(ImportError, match=r"pip install 'napari-metastructure\[zarr\]'"):
         create_image(path, (3, 3), np.uint8)
+
+
+# ------------------------------------------------------------------------ whatever others wrote
+
+
+def former(path, pixels, **options):
+    """An image of version 0.4; empty chunks are left out, as zarr does."""
+    group = zarr.create_group(str(path), zarr_format=2)
+    group.create_array("0", shape=pixels.shape, dtype=pixels.dtype, chunks=(1, 10, 10))[:] = pixels
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    multiscale = {"version": "0.4", "axes": axes, "datasets": [{"path": "0"}], **options}
+    group.attrs["multiscales"] = [multiscale]
+    return path
+
+
+@pytest.mark.filterwarnings("error")
+def test_chunks_left_out_are_the_fill_value_everywhere(tmp_path):
+    pixels = PIXELS.copy()
+    pixels[:, :10, :10] = 0
+    former(tmp_path / "a.zarr", pixels)
+    assert missing_chunks(open_image(tmp_path / "a.zarr"))
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr")[:], pixels)
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.zarr").data), pixels)
+
+
+def test_our_own_unfinished_image_says_so(path):
+    create_image(path, (2, 8, 8), np.uint8)[0] = 1
+    found = read(path)
+    assert not found.complete
+    assert np.asarray(found.data).sum() == 64
+
+
+def test_array_of_version_2_without_attributes(tmp_path):
+    zarr.create_array(str(tmp_path / "plain"), data=PIXELS, zarr_format=2)
+    (tmp_path / "plain" / ".zattrs").unlink(missing_ok=True)
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "plain").data), PIXELS)
+
+
+def test_zip_files(tmp_path):
+    import shutil
+
+    former(tmp_path / "a.ome.zarr", PIXELS)
+    shutil.make_archive(tmp_path / "root.zarr", "zip", tmp_path / "a.ome.zarr")
+    shutil.make_archive(tmp_path / "inner.zarr", "zip", tmp_path, "a.ome.zarr")
+    for name in ("root.zarr.zip", "inner.zarr.zip"):
+        np.testing.assert_array_equal(np.asarray(read(tmp_path / name).data), PIXELS)
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(ValueError, match=r"text\.zip cannot be read as Zarr: .*\.$"):
+        read(tmp_path / "text.zip")
+
+
+def test_group_of_one_array_is_opened_and_of_several_is_told(tmp_path):
+    group = zarr.create_group(str(tmp_path / "g.zarr"))
+    group.create_array("only", data=PIXELS)
+    np.testing.assert_array_equal(open_image(tmp_path / "g.zarr")[:], PIXELS)
+    group.create_array("other", data=PIXELS)
+    with pytest.raises(ValueError, match=r"it holds 2 images; give one .*g\.zarr/only, .*/other"):
+        open_image(tmp_path / "g.zarr")
+
+
+def test_labels_of_an_image(tmp_path):
+    former(tmp_path / "a.zarr", PIXELS)
+    labels = zarr.open_group(str(tmp_path / "a.zarr")).create_group("labels")
+    labels.attrs["labels"] = ["cells"]
+    former(tmp_path / "a.zarr" / "labels" / "cells", PIXELS)
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr" / "labels")[:], PIXELS)
+    labels.attrs["labels"] = ["cells", "nuclei"]
+    former(tmp_path / "a.zarr" / "labels" / "nuclei", PIXELS)
+    with pytest.raises(ValueError, match=r"it holds 2 label images; .*labels/cells, .*nuclei"):
+        open_image(tmp_path / "a.zarr" / "labels")
+
+
+def test_plates_and_wells_are_told_as_such(tmp_path):
+    plate = zarr.create_group(str(tmp_path / "p.zarr"), zarr_format=2)
+    plate.attrs["plate"] = {"wells": [{"path": "A/1"}, {"path": "B/2"}]}
+    with pytest.raises(ValueError, match=r"it is a plate of 2 wells; .*p\.zarr/A/1/0, .*B/2/0"):
+        open_image(tmp_path / "p.zarr")
+    well = plate.create_group("A/1")
+    well.attrs["well"] = {"images": [{"path": "0"}]}
+    former(tmp_path / "p.zarr" / "A" / "1" / "0", PIXELS)
+    np.testing.assert_array_equal(open_image(tmp_path / "p.zarr" / "A" / "1")[:], PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axes": [{"name": "y"}, {"name": "x"}]}, "tells of the axes yx"),
+        ({"axes": 5}, "missing or incomplete"),
+        ({"datasets": [{"path": "7"}]}, "missing or incomplete"),
+        ({"coordinateTransformations": [{"type": "scale", "scale": [1]}]}, "no proper scale"),
+        ({"coordinateTransformations": "x"}, "no proper scale"),
+    ],
+)
+def test_damaged_descriptions_name_the_file(tmp_path, change, message):
+    former(tmp_path / "a.zarr", PIXELS, **change)
+    with pytest.raises(ValueError, match=rf"a\.zarr cannot be read as Zarr: .*{message}.*\.$"):
+        open_image(tmp_path / "a.zarr")
+
+
+def test_damaged_chunks_name_the_file(path):
+    image = create_image(path, PIXELS.shape, PIXELS.dtype)
+    image[:] = PIXELS
+    image.finish()
+    (path / "0" / "c" / "1" / "0" / "0").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"\.zarr cannot be read as Zarr: .*damaged.*\.$"):
+        np.asarray(read(path).data)
+
+
+def test_a_description_of_more_chunks_than_anybody_counts(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(4, 4), chunks=(1, 1), dtype="u1")
+    array.resize((10**9, 10**9))
+    with pytest.raises(ValueError, match=r"a\.zarr cannot be read as Zarr: .* 1e\+18 chunks\.$"):
+        read(tmp_path / "a.zarr")

@@ -1,6 +1,5 @@
 """Arrays in chunks, larger than memory: parts read as they are needed, through a small cache."""
 
-import warnings
 from itertools import product
 
 import numpy as np
@@ -18,7 +17,7 @@ def chunk_cache(size=CACHE_BYTES):
     return LRUCache(size, getsizeof=lambda chunk: chunk.nbytes)
 
 
-def in_chunks(array, cache=None, *, warn=False, sampled=None):
+def in_chunks(array, cache=None, *, sampled=None):
     """The array in a form that is cheap to cut small parts from.
 
     Parameters
@@ -29,18 +28,16 @@ def in_chunks(array, cache=None, *, warn=False, sampled=None):
         becomes numpy.
     cache : LRUCache, optional
         `chunk_cache` that several arrays may share.
-    warn : bool
-        Warn, once, of a zarr chunk that is not stored and thus reads as the fill value.
     sampled : int, optional
         `ChunkedArray.statistics` of more pixels than that are taken from some of the chunks.
     """
     if isinstance(array, (np.ndarray, ChunkedArray)):
         return array
-    array = _unwrapped(getattr(array, "array", array))
+    array = _unwrapped(array)
     if not (hasattr(array, "chunks") and hasattr(array, "shape")):
         return np.asarray(array)
     cache = chunk_cache() if cache is None else cache
-    return ChunkedArray(_Source(array, cache, warn, sampled))
+    return ChunkedArray(_Source(array, cache, sampled))
 
 
 def _unwrapped(array):
@@ -52,7 +49,6 @@ def _unwrapped(array):
         return array
     inner = layers[origin][origin]
     inner = getattr(inner, "value", inner)
-    inner = getattr(inner, "array", inner)
     same = getattr(inner, "shape", None) == array.shape and inner.dtype == array.dtype
     return inner if same and getattr(inner, "chunks", None) else array
 
@@ -60,8 +56,8 @@ def _unwrapped(array):
 class _Source:
     """Reads boxes of an array, its chunks through a cache."""
 
-    def __init__(self, array, cache, warn=False, sampled=None):
-        self.array, self.cache, self._warn, self.sampled = array, cache, warn, sampled
+    def __init__(self, array, cache, sampled=None):
+        self.array, self.cache, self.sampled = array, cache, sampled
         self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype)
         self.moments = {}
         sizes = array.chunks or self.shape
@@ -112,8 +108,6 @@ class _Source:
         if chunk is None:
             chunk = self._read(self.box_of(index))
             chunk.flags.writeable = False
-            if self._warn and not chunk.any():
-                self._warn_of(index)
             if chunk.nbytes <= self.cache.maxsize:
                 self.cache[key] = chunk
         return chunk
@@ -123,23 +117,6 @@ class _Source:
         if hasattr(part, "dask"):
             part = part.compute(scheduler="synchronous")
         return np.asarray(part).view()
-
-    def _warn_of(self, index):
-        """Warn if a chunk that reads as zeros is not stored."""
-        metadata = getattr(self.array, "metadata", None)
-        if not hasattr(metadata, "encode_chunk_key") or getattr(self.array, "shards", None):
-            return
-        from zarr.core.sync import sync
-
-        store, path = self.array.store_path.store, self.array.store_path.path
-        name = "/".join(filter(None, [path, metadata.encode_chunk_key(index)]))
-        if not sync(store.exists(name)):
-            self._warn = False
-            warnings.warn(
-                f"The chunk {name} of {store} is not stored and reads as 0: the file is "
-                "damaged or incomplete, or its writer left empty chunks out.",
-                stacklevel=2,
-            )
 
 
 class ChunkedArray:

@@ -31,7 +31,7 @@ def describe(path):
         ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lines = _pixels(read(path, missing="warn"))
+        lines = _pixels(read(path))
     return lines + [str(w.message) for w in caught if w.category is UserWarning]
 
 

@@ -29,7 +29,7 @@ def corrupt(run):
     if run.config.seed is None:
         seed = np.random.SeedSequence().entropy % 2**32
         run.config = type(run.config).of(run.config, seed=seed)
-    labels = run.read("labels", missing="fill")
+    labels = run.read("labels")
     run.check_form(labels)
     noisy = [
         noise.corrupt(array, _other_seed(run.config, i)) for i, array in enumerate(labels.arrays)
@@ -56,8 +56,8 @@ def segment(run):
     """Masks of images, with a few strokes or without annotation."""
     from napari_metastructure.few_labels.segment import segment
 
-    images, labels = run.read("images"), run.read("labels", missing="fill")
-    strokes = run.read("strokes", missing="fill")
+    images, labels = run.read("images"), run.read("labels")
+    strokes = run.read("strokes")
     run.check_form(images)
     _use_channels(run, images)
     labels = None if labels is None else labels.data
@@ -154,7 +154,7 @@ def density(run):
     """Density maps of the classes, or how far noisy labels are from what is expected of them."""
     from napari_metastructure.labels import density, transition
 
-    labels, clean = run.read("labels", missing="fill"), run.read("clean", missing="fill")
+    labels, clean = run.read("labels"), run.read("clean")
     run.check_form(labels)
     window = run.config.model_dump(exclude={"radius"})
     maps, within = [], []
@@ -177,8 +177,8 @@ def compare(run):
     from napari_metastructure.jobs.job import Job
     from napari_metastructure.labels.comparison import Request, comparing
 
-    reference = run.read("reference", missing="fill")
-    prediction = run.read("prediction", missing="fill")
+    reference = run.read("reference")
+    prediction = run.read("prediction")
     ignore_label = run.options.get("ignore_label")
     objects = {
         name: run.options.get(name, {"spatial_dims": 2}.get(name))

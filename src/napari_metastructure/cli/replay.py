@@ -158,4 +158,4 @@ def _numbers(path):
         from safetensors.numpy import load_file
 
         return load_file(path)
-    return {str(i): np.asarray(a) for i, a in enumerate(read(path, missing="fill").arrays)}
+    return {str(i): np.asarray(a) for i, a in enumerate(read(path).arrays)}

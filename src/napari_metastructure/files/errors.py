@@ -8,6 +8,8 @@ from pathlib import Path
 __all__ = ["Unreadable", "reading", "sentence", "writing"]
 
 _DRAFT = re.compile(r"(?:\.([^/\\]+)\.part[/\\])+(?=\1)")  # see `outputs.Output.draft`
+_KINDS = dict.fromkeys((".tif", ".tiff", ".btf"), "TIFF")
+_KINDS |= dict.fromkeys((".zarr", ".zip", ".ozx"), "Zarr")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -61,7 +63,7 @@ def reading(path):
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except Exception as error:
-        kind = "TIFF" if Path(path).suffix.lower() in (".tif", ".tiff", ".btf") else "image"
+        kind = _KINDS.get(Path(path).suffix.lower(), "image")
         reason = _reason(error)
         if not isinstance(error, Unreadable):
             reason = f"it is damaged, cut short or of another kind ({reason})"

@@ -9,6 +9,7 @@ __all__ = ["OTHERS", "TIFF", "folder_layout", "is_zarr", "natural", "pair_of", "
 
 TIFF = (".tif", ".tiff", ".btf")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
+_ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 _IMAGES, _LABELS = "images", ("masks", "labels")
 
 
@@ -103,7 +104,7 @@ def _is_image(path):
 
 
 def is_zarr(path):
-    """Whether a path is a Zarr image."""
-    return path.is_dir() and (
-        path.suffix == ".zarr" or any((path / n).exists() for n in ("zarr.json", ".zattrs"))
-    )
+    """Whether it is a Zarr group or array: a folder with its metadata, or a zip file of one."""
+    if path.suffix.lower() in (".zip", ".ozx"):
+        return path.is_file()
+    return path.is_dir() and (path.suffix == ".zarr" or any((path / n).exists() for n in _ZARR))

@@ -1,13 +1,12 @@
 """OME-Zarr images (OME-NGFF): made to be filled block by block, and opened without being read.
 
-Needs zarr, which the extra ``[zarr]`` installs. Written is version 0.5 (Zarr format 3), one
-resolution level; read are 0.4 and 0.5, any level, and plain Zarr arrays.
+Written is version 0.5 (Zarr format 3), one resolution level; read are 0.4 and 0.5, any level, and
+plain Zarr arrays, in folders and zip files.
 
 A result that is not finished, because its job runs, was stopped or failed, is recognised by the
-attribute ``"napari_metastructure": {"complete": false}``. Our own files hold every chunk, those
-without structure too, so that a missing one means damage. Other writers leave out chunks
-that hold nothing but the fill value; whether a chunk of theirs is lost or empty cannot be told, so
-that is for the caller to say (`open_image`, ``missing``).
+attribute ``"napari_metastructure": {"complete": false}``. A chunk that is not there is the fill
+value, as the format says: writers leave out chunks that hold nothing else. Our own finished files
+hold every chunk, so that a lost one can be found (`open_image` with ``missing="error"``).
 """
 
 import errno
@@ -18,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastructure.files.errors import writing
+from napari_metastructure.files.errors import Unreadable, reading, writing
 from napari_metastructure.files.units import ome_name
+from napari_metastructure.files.zarr_groups import describe, find_image
 
 __all__ = [
     "ZarrImage",
@@ -34,6 +34,7 @@ __all__ = [
 _RECORD = "napari_metastructure"
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_MOST_CHUNKS = 2**24
 _LARGEST_SIDE = 1024  # of a chunk, in pixels
 _MOST_LEVELS = 8
 _KEPT = "what was written so far is kept, marked as partial"
@@ -101,10 +102,11 @@ class ZarrImage:
         """The pixels as a dask array; nothing is read yet."""
         from dask.array import from_array
 
-        return from_array(self.array, chunks=self.array.chunks)
+        return from_array(self, chunks=self.array.chunks)
 
     def __getitem__(self, where):
-        return self.array[where]
+        with reading(self.path):
+            return self.array[where]
 
     def __setitem__(self, where, block):
         with writing(self.path, _KEPT):
@@ -215,18 +217,19 @@ def create_image(
     return ZarrImage(path, array, axes, scale, translation, units, 0, [shape], False)
 
 
-def open_image(path, level=0, *, missing="error"):
+def open_image(path, level=0, *, missing="fill"):
     """Open one level of an OME-Zarr image or a plain Zarr array; no pixels are read.
 
     Parameters
     ----------
     path : path or str
-        Of the image's folder, or a zip file or URL that zarr can open.
+        Of the image's folder, or a zip file or URL that zarr can open. Of a group that holds one
+        image, or one image of labels, this is opened.
     level : int
         0 is the finest.
-    missing : {"error", "warn", "fill"}
-        If chunks are not there: "fill" takes the fill value, as where empty chunks
-        were left out, usual for labels.
+    missing : {"fill", "warn", "error"}
+        If chunks are not there: "fill" takes the fill value, as the format says, for writers
+        leave out empty chunks. The others name the first that is missing.
 
     Returns
     -------
@@ -239,16 +242,16 @@ def open_image(path, level=0, *, missing="error"):
     """
     path = _location(path)
     node = _open(path, "r")
-    attributes = dict(node.attrs)
-    ours = dict(attributes.get(_RECORD, {}))
-    complete = bool(ours.pop("complete", True))
-    if hasattr(node, "shape"):
-        image = _plain(path, node)
-    else:
-        if "bioformats2raw.layout" in attributes.get("ome", attributes) and "0" in node:
-            return open_image(f"{path}/0", level, missing=missing)
-        image = _of_group(path, node, attributes, level)
-    image.complete, image.record = complete, ours
+    with reading(path):
+        found, node = find_image(path, node)
+        attributes = dict(node.attrs)
+        ours = attributes.get(_RECORD, {})
+        ours = dict(ours) if isinstance(ours, dict) else {}
+        complete = bool(ours.pop("complete", True))
+        image = _plain(found, node) if hasattr(node, "shape") else None
+        image = image or ZarrImage(found, **describe(node, level))
+        _check_size(image)
+        image.complete, image.record = complete, ours
     if missing != "fill":
         reason = _what_is_missing(image)
         if reason and missing == "error":
@@ -284,6 +287,15 @@ def is_own(path):
         return False
     levels = {str(level) for level in range(_MOST_LEVELS)}
     return {item.name for item in Path(path).iterdir()} <= levels | {"zarr.json"}
+
+
+def _check_size(image):
+    """A damaged description may promise more chunks than anybody can count."""
+    if image.array.dtype.kind not in "biufc":
+        raise Unreadable(f"it holds {image.array.dtype}, not numbers")
+    counts = [-(-side // max(1, chunk)) for side, chunk in zip(image.shape, image.chunks)]
+    if np.prod(counts, dtype=float) > _MOST_CHUNKS:
+        raise Unreadable(f"its description tells of {np.prod(counts, dtype=float):.3g} chunks")
 
 
 def missing_chunks(array):
@@ -341,40 +353,6 @@ def _plain(path, array):
         axes = "".join(names)
     ones, zeros = (1.0,) * array.ndim, (0.0,) * array.ndim
     return ZarrImage(path, array, axes, ones, zeros, (None,) * array.ndim, 0, [array.shape])
-
-
-def _of_group(path, group, attributes, level):
-    """The image that the multiscales metadata of a group tells of."""
-    name = Path(path).name
-    try:
-        multiscale = attributes.get("ome", attributes)["multiscales"][0]
-        datasets = multiscale["datasets"]
-        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale["axes"]]
-        arrays = [group[dataset["path"]] for dataset in datasets]
-    except (KeyError, IndexError, TypeError):
-        raise ValueError(
-            f"{name} is no OME-Zarr image: its description (multiscales) is missing or incomplete."
-        ) from None
-    if not 0 <= level < len(datasets):
-        raise ValueError(f"{name} has no level {level}; its levels are 0 to {len(datasets) - 1}.")
-    array, ndim = arrays[level], len(axes)
-    scale, translation = np.ones(ndim), np.zeros(ndim)
-    for steps in (datasets[level], multiscale):
-        for step in steps.get("coordinateTransformations", []):
-            if step["type"] == "scale":
-                scale, translation = scale * step["scale"], translation * step["scale"]
-            elif step["type"] == "translation":
-                translation = translation + step["translation"]
-    return ZarrImage(
-        path,
-        array,
-        "".join(axis["name"][:1].lower() for axis in axes),
-        tuple(scale.tolist()),
-        tuple(translation.tolist()),
-        tuple(axis.get("unit") for axis in axes),
-        level,
-        [other.shape for other in arrays],
-    )
 
 
 def _multiscale(name, axes, scale, translation, units):
@@ -439,13 +417,27 @@ def _open(path, mode):
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"There is no file or folder {path}.")
     try:
+        if path.endswith((".zip", ".ozx")):
+            return _in_zip(zarr, path, mode)
         return zarr.open(path, mode=mode)
     except PermissionError:
         raise PermissionError(f"{path} may not be opened: no permission.") from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
             raise
-        raise ValueError(f"{path} is no Zarr image.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is a damaged or no Zarr image ({reason}).") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"{path} cannot be read as Zarr: it is damaged or no Zarr image ({reason})."
+        ) from None
+
+
+def _in_zip(zarr, path, mode):
+    """The group or array in a zip file, which may hold it in a folder of its own."""
+    from zipfile import ZipFile
+
+    with ZipFile(path) as file:
+        names = file.namelist()
+    tops = {name.split("/")[0] for name in names}
+    is_root = tops & {"zarr.json", ".zgroup", ".zarray"}
+    inner = "" if is_root or len(tops) != 1 else tops.pop()
+    return zarr.open(zarr.storage.ZipStore(path, mode=mode), path=inner, mode=mode)

@@ -63,7 +63,7 @@ class Items:
         for number, (image, label) in enumerate(zip(images, labels)):
             label = None if label is None else as_labels(label, f"Label array {number}")
             _check(number, image, label, channel_axis)
-            image = in_chunks(image, cache, warn=True, sampled=_SAMPLED)
+            image = in_chunks(image, cache, sampled=_SAMPLED)
             image = channels_first(image, channel_axis, spatial_dims)
             items.images += planes(image, spatial_dims + (channel_axis is not None))
             label = None if label is None else in_chunks(label, cache)

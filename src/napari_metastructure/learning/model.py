@@ -218,7 +218,7 @@ class SegmentationModel:
         ValueError
             If the number of channels is not that of the network.
         """
-        image = in_chunks(image, warn=True)
+        image = in_chunks(image)
         if self.channel_axis is None:
             return image
         moved = channels_first(image, self.channel_axis, self.spatial_dims)
