@@ -1,6 +1,8 @@
 """Arrays in chunks, larger than memory: parts read as they are needed, through a small cache."""
 
+from collections.abc import Generator
 from itertools import product
+from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
@@ -12,12 +14,12 @@ __all__ = ["ChunkedArray", "chunk_cache", "in_chunks"]
 CACHE_BYTES = 2**28
 
 
-def chunk_cache(size=CACHE_BYTES):
+def chunk_cache(size: int = CACHE_BYTES) -> Any:
     """A cache for the chunks read last, of so many bytes at most."""
     return LRUCache(size, getsizeof=lambda chunk: chunk.nbytes)
 
 
-def in_chunks(array, cache=None, *, sampled=None):
+def in_chunks(array: Any, cache: Any = None, *, sampled: Any = None) -> Any:
     """The array in a form that is cheap to cut small parts from.
 
     Parameters
@@ -125,7 +127,7 @@ class ChunkedArray:
     Only integers, slices without a step and ``...`` index it; `transpose` works too.
     """
 
-    def __init__(self, source, box=None, kept=None):
+    def __init__(self, source: Any, box: Any = None, kept: Any = None) -> None:
         self._source = source
         self._box = [(0, length) for length in source.shape] if box is None else box
         self._kept = tuple(range(len(self._box))) if kept is None else kept  # axes, in order
@@ -135,7 +137,7 @@ class ChunkedArray:
         self.ndim, self.size = len(self.shape), int(np.prod(self.shape))
 
     @property
-    def cached(self):
+    def cached(self) -> bool:
         """Whether chunks are small enough to be kept, so that small parts are cheap to read."""
         return self._source.cached
 
@@ -167,7 +169,7 @@ class ChunkedArray:
                 box[axis] = item, item + 1
         return ChunkedArray(self._source, box, (*kept, *self._kept[len(where) :]))
 
-    def transpose(self, order):
+    def transpose(self, order: Any) -> Any:
         """The array with its axes in another order."""
         return ChunkedArray(self._source, self._box, tuple(self._kept[axis] for axis in order))
 
@@ -185,7 +187,7 @@ class ChunkedArray:
         rank = np.argsort(np.argsort(self._kept))
         return pixels.squeeze(left_out).transpose(rank)
 
-    def blocks(self, most_pixels=None):
+    def blocks(self, most_pixels: Any = None) -> Generator[Any, Any, Any]:
         """The pixels in blocks, one chunk after the other.
 
         Parameters
@@ -209,7 +211,7 @@ class ChunkedArray:
             count = max(1, int(count * most_pixels / self.size))
         return [indices[i] for i in np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
-    def statistics(self, robust=True):
+    def statistics(self, robust: bool = True) -> Any:
         """Mean and standard deviation, as float; see `in_chunks` on large arrays.
 
         What is read serves the neighbours along the other axes that lie in the same chunks too, so

@@ -1,5 +1,7 @@
 """Mean and deviation of images, by which they are normalised; outliers and missing pixels apart."""
 
+from typing import Any
+
 import numpy as np
 
 from napari_metastructure.arrays.chunks import ChunkedArray
@@ -10,7 +12,7 @@ __all__ = ["channel_moments", "moments", "normalised"]
 _FARTHEST = 20.0  # deviations from the mean
 
 
-def moments(image, robust: bool = True) -> tuple[float, float]:
+def moments(image: Any, robust: bool = True) -> tuple[float, float]:
     """Mean and standard deviation of an image (1 where it is constant), for the z-score.
 
     Parameters
@@ -49,7 +51,7 @@ def _moments(pixels, robust):
         return float(pixels.mean(dtype=float)), float(pixels.std(dtype=float))
 
 
-def channel_moments(image, spatial_dims: int = 2, robust: bool = True) -> tuple:
+def channel_moments(image: Any, spatial_dims: int = 2, robust: bool = True) -> tuple:
     """`moments` of a plane or volume; of each channel, as arrays (c, 1, 1), if it has a first axis
     for them.
     """
@@ -60,7 +62,7 @@ def channel_moments(image, spatial_dims: int = 2, robust: bool = True) -> tuple:
     return tuple(np.array(values, np.float32).reshape(shape) for values in both)
 
 
-def normalised(pixels, mean, deviation, robust: bool = True) -> np.ndarray:
+def normalised(pixels: Any, mean: Any, deviation: Any, robust: bool = True) -> np.ndarray:
     """Pixels as float32 of zero mean and unit deviation, for moments taken of the whole image.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from napari_metastructure.files.names import folder_layout
 from napari_metastructure.files.read import read, read_pair
@@ -11,7 +12,7 @@ from napari_metastructure.files.results import MODEL
 __all__ = ["describe"]
 
 
-def describe(path):
+def describe(path: str | Path) -> Any:
     """Lines of text on an image, a folder, a model or a record."""
     path = Path(path)
     if path.suffix == MODEL:

@@ -3,6 +3,7 @@
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,7 +12,7 @@ from napari_metastructure.parameters import kind_of
 __all__ = ["config_options", "read_settings"]
 
 
-def config_options(model, *, leave_out=()):
+def config_options(model: Any, *, leave_out: Any = ()) -> Any:
     """Decorator: an option for each field of a parameter model, and ``--settings FILE``.
 
     The command gets the filled-in model as its argument ``config``. What is typed wins over the
@@ -54,7 +55,7 @@ def config_options(model, *, leave_out=()):
     return decorate
 
 
-def read_settings(path):
+def read_settings(path: str | Path | None) -> dict[str, Any]:
     """The parameters in a YAML or JSON file, or in the record of a run, as a dict.
 
     Raises

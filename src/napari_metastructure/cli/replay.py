@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Replayed:
     lines: list
 
 
-def replay(path, *, keep=None, quiet=False):
+def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
     """Repeat the run of a record, in a temporary folder.
 
     Parameters

@@ -2,8 +2,10 @@
 
 import errno
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Unreadable", "reading", "sentence", "writing"]
 
@@ -17,7 +19,7 @@ class Unreadable(ValueError):
     """Why a file cannot be read, as the end of a sentence that begins with its name."""
 
 
-def sentence(error):
+def sentence(error: Any) -> str:
     """What an exception says, without the number that the system gives it.
 
     A result that is being made is called by the name that it is to have.
@@ -45,7 +47,7 @@ def _said(error):
 
 
 @contextmanager
-def reading(path):
+def reading(path: Any) -> Iterator[Any]:
     """Turn what a library says of a file into one sentence that names it.
 
     Parameters
@@ -80,7 +82,7 @@ def _reason(error):
 
 
 @contextmanager
-def writing(path, kept=""):
+def writing(path: Any, kept: str = "") -> Iterator[Any]:
     """Turn what the file system says into one sentence that names the file.
 
     Parameters

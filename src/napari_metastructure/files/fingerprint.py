@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _SAMPLED = 64  # planes or parts that stand for a whole that is too large to has
 _HASHED_WHOLE = 2**30  # bytes
 
 
-def fingerprint(source):
+def fingerprint(source: Any) -> dict[str, Any]:
     """What tells whether files are still the same.
 
     Parameters
@@ -56,7 +57,7 @@ def fingerprint(source):
     return {**found, "sampled": True} if sampled else found
 
 
-def digest(pixels):
+def digest(pixels: Any) -> Any:
     """SHA-256 of pixels, with their shapes and types: the same however they are stored.
 
     Parameters

@@ -2,6 +2,8 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ _MOST_COLOURS = 64
 """Pictures of more colours than that are no masks."""
 
 
-def read_indexed(path):
+def read_indexed(path: str | Path) -> Any:
     """A PNG, GIF, BMP or JPEG picture, a palette's numbers in place of its colours.
 
     Parameters
@@ -32,7 +34,7 @@ def read_indexed(path):
         return np.array(picture)
 
 
-def label_images(parts, paths):
+def label_images(parts: Any, paths: Any) -> list[Any]:
     """What was read of files that belong together, as labels without an axis of colours.
 
     Parameters

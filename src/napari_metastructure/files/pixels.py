@@ -1,6 +1,7 @@
 """What was read of files, and what its axes mean."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,17 +44,17 @@ class Pixels:
     record: dict = field(default_factory=dict)
 
     @property
-    def arrays(self):
+    def arrays(self) -> Any:
         """The pixels as a list of arrays."""
         return as_list(self.data)
 
     @property
-    def channel_axis(self):
+    def channel_axis(self) -> Any:
         """The axis of the channels or colours; None if there is none."""
         found = [axis for axis, letter in enumerate(self.axes) if letter in "cs"]
         return found[0] if found else None
 
-    def without(self, axis):
+    def without(self, axis: int) -> Any:
         """What the pixels mean when an axis is gone; `data` stays as it is."""
         if axis is None:
             return self
@@ -64,7 +65,7 @@ class Pixels:
         return replace(self, axes=axes, scale=tuple(scale), units=tuple(units), names=names)
 
 
-def in_planes(data):
+def in_planes(data: Any) -> Any:
     """The array as a dask array; one that is not yet, in blocks of a plane."""
     import dask.array as da
 
@@ -74,6 +75,6 @@ def in_planes(data):
     return da.from_array(data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
 
 
-def plain(data, axes, scale=None, units=None):
+def plain(data: Any, axes: Any, scale: Any = None, units: Any = None) -> Any:
     """Pixels without a known scale or units, unless given."""
     return Pixels(data, axes, scale or (1.0,) * data.ndim, units or ("pixel",) * data.ndim)

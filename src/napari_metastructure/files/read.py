@@ -7,6 +7,7 @@ a list. What is larger than `pixels.LAZY` is opened as a dask array and not read
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from napari_metastructure.files.tiff import read_tiff
 __all__ = ["read", "read_labels", "read_pair"]
 
 
-def read(source, *, missing="fill"):
+def read(source: Any, *, missing: str = "fill") -> Pixels:
     """Read an image, a stack or a list of images.
 
     Parameters
@@ -58,7 +59,7 @@ def read(source, *, missing="fill"):
     return _as_one(source, paths, parts)
 
 
-def read_labels(source, *, missing="fill"):
+def read_labels(source: Any, *, missing: str = "fill") -> Pixels:
     """Read labels: as `read`, but always one integer per pixel.
 
     A palette's numbers, not its colours, are the labels; pictures of few colours become one label
@@ -110,7 +111,7 @@ def _as_one(source, paths, parts):
     return _marked(source, _stack(paths, parts))
 
 
-def read_pair(source, labels=None, *, channel_axis=None):
+def read_pair(source: Any, labels: Any = None, *, channel_axis: Any = None) -> Any:
     """Read images and the labels that belong to them.
 
     Parameters

@@ -8,6 +8,8 @@ import os
 import struct
 import warnings
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,7 +25,7 @@ _MOST_PLANES = 2**24
 _TILES = 1024  # pixels along y and x that a block of a tiled image has, about
 
 
-def read_tiff(path, count=1):
+def read_tiff(path: str | Path, count: int = 1) -> Any:
     """The first image of a TIFF file.
 
     Parameters

@@ -1,5 +1,7 @@
 """Pixel sizes and units, as the OME and ImageJ descriptions of a TIFF file tell them."""
 
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from napari_metastructure.files.units import full_name
@@ -7,7 +9,7 @@ from napari_metastructure.files.units import full_name
 __all__ = ["pixel_size"]
 
 
-def pixel_size(file, axes, path=None):
+def pixel_size(file: Any, axes: Any, path: str | Path | None = None) -> Any:
     """Scale and units per axis.
 
     Parameters

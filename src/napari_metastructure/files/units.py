@@ -3,6 +3,8 @@
 import re
 import warnings
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 __all__ = ["full_name", "ome_name", "symbol"]
 
@@ -17,7 +19,7 @@ _SYMBOLS = {
 }
 
 
-def full_name(unit, path=None, warn=True):
+def full_name(unit: Any, path: str | Path | None = None, warn: bool = True) -> str:
     """The full name of a unit, as napari and OME-Zarr spell it.
 
     Parameters
@@ -68,12 +70,12 @@ def _known(text):
     return None
 
 
-def symbol(unit):
+def symbol(unit: Any) -> Any:
     """The symbol of a unit, as OME-TIFF spells it, such as "µm"."""
     return _SYMBOLS.get(str(unit), str(unit))
 
 
-def ome_name(unit):
+def ome_name(unit: Any) -> Any:
     """The name of a unit as OME-Zarr spells it; None for pixels."""
     name = full_name(unit)
     return None if name == "pixel" else name

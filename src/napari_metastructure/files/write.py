@@ -21,8 +21,16 @@ __all__ = ["check_names", "create_zarr", "save", "write"]
 
 
 def write(
-    path, data, *, like=None, axes=None, scale=None, units=None, record=None, overwrite=False
-):
+    path: str | Path,
+    data: Any,
+    *,
+    like: Any = None,
+    axes: Any = None,
+    scale: Any = None,
+    units: Any = None,
+    record: Any = None,
+    overwrite: bool = False,
+) -> None:
     """Write an array, or a list of arrays, in the format that the name asks for.
 
     Parameters
@@ -96,7 +104,9 @@ def save(
             _write_npy(path, data)
 
 
-def create_zarr(path, shape, dtype, *, like=None, overwrite=False):
+def create_zarr(
+    path: str | Path, shape: Sequence[int], dtype: Any, *, like: Any = None, overwrite: bool = False
+) -> Any:
     """A new OME-Zarr image, to be filled block by block and then finished.
 
     Parameters

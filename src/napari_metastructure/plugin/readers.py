@@ -1,5 +1,7 @@
 """Folders that napari opens through this plugin: images/ with masks/ or labels/ beside it."""
 
+from typing import Any
+
 from napari_metastructure.files.names import folder_layout, paths_of
 from napari_metastructure.files.read import read_pair
 
@@ -8,7 +10,7 @@ __all__ = ["get_reader"]
 _MOST_LAYERS = 100
 
 
-def get_reader(path):
+def get_reader(path: str | list[str]) -> Any:
     """A reader for a folder that holds ``images/`` and ``masks/`` (or ``labels/``); else None.
 
     Parameters
