@@ -90,3 +90,11 @@ def test_blocks_of_a_large_zarr_array_are_small():
     assert isinstance(lazy, da.Array)
     assert np.prod(lazy.chunksize) * 2 <= 2**24
     assert all(side % chunk == 0 for side, chunk in zip(lazy.chunksize, array.chunks))
+
+
+def test_unknown_chunk_sizes_are_computed():
+    odd = da.from_array(ARRAY, chunks=(1, 37, 41))[da.from_array(np.arange(5)) > 1]
+    assert np.isnan(odd.shape[0])
+    found = volumes.as_array(odd)
+    assert found.shape == (3, 37, 41)
+    np.testing.assert_array_equal(found.compute(), ARRAY[2:])

@@ -43,3 +43,25 @@ def test_other_folders_and_files_are_left_to_others(folder):
     for file in (folder / "images").iterdir():
         file.unlink()
     assert get_reader(str(folder)) is None
+
+
+def test_channel_images_open_with_their_masks(tmp_path):
+    for name, shape in (("images", (2, 12, 10)), ("masks", (12, 10))):
+        (tmp_path / name).mkdir()
+        for number in (1, 2):
+            options = {"imagej": True, "metadata": {"axes": "CYX"[-len(shape) :]}}
+            plane = np.full(shape, number, np.uint16)
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", plane, **options)
+    image, labels = [Layer.create(*layer) for layer in get_reader(str(tmp_path))(str(tmp_path))]
+    assert image.data.shape == (2, 2, 12, 10)
+    assert labels.data.shape == (2, 12, 10)
+    assert labels.axis_labels == ("plane", "y", "x")
+
+
+def test_labels_keep_their_values(folder):
+    ids = np.full((12, 10), 256, np.float32)
+    ids[0] = 300
+    for number in (1, 2, 10):
+        tifffile.imwrite(folder / "labels" / f"{number}.tif", ids)
+    _, labels = get_reader(str(folder))(str(folder))
+    assert np.unique(labels[0]).tolist() == [256, 300]

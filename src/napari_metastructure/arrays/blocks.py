@@ -27,8 +27,10 @@ def as_array(array):
     several times their size, as floats and per class.
     """
     array = getattr(array, "lazy", array)
-    if is_lazy(array) or isinstance(array, np.ndarray):
+    if isinstance(array, np.ndarray):
         return array
+    if is_lazy(array):
+        return _with_known_sizes(array)
     if hasattr(array, "chunks") and hasattr(array, "shape"):
         from dask.array import from_array
         from dask.array.core import normalize_chunks
@@ -38,6 +40,13 @@ def as_array(array):
         )
         return from_array(array, chunks=blocks)
     return np.asarray(array)
+
+
+def _with_known_sizes(array):
+    """A dask array whose chunk sizes are known; those that are not are computed."""
+    if not np.isnan(array.shape).any():
+        return array
+    return array.copy().compute_chunk_sizes()
 
 
 def map_blocks(function, array, *, depth=0, dtype=None, whole_axes=(), leading=()):

@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from napari_metastructure.files.names import folder_layout
+from napari_metastructure.files.pairs import folder_layout
 from napari_metastructure.files.read import read, read_pair
 from napari_metastructure.files.records import read_record
 from napari_metastructure.files.results import MODEL

@@ -9,7 +9,7 @@ from napari_metastructure import __version__
 from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.files.errors import sentence
-from napari_metastructure.files.names import pair_of
+from napari_metastructure.files.pairs import pair_of
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig

@@ -1,16 +1,15 @@
-"""Names of files and folders: what a source stands for, and which mask belongs to which image."""
+"""Names of files and folders: which files a source stands for, and in which order."""
 
 import glob
 import os
 import re
 from pathlib import Path
 
-__all__ = ["OTHERS", "TIFF", "folder_layout", "is_zarr", "natural", "pair_of", "paths_of", "stem"]
+__all__ = ["OTHERS", "TIFF", "is_zarr", "natural", "paths_of", "stem"]
 
 TIFF = (".tif", ".tiff", ".btf")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
 _ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-_IMAGES, _LABELS = "images", ("masks", "labels")
 
 
 def paths_of(source):
@@ -38,48 +37,6 @@ def paths_of(source):
     else:
         raise FileNotFoundError(f"There is no file or folder {path}.")
     return sorted(found, key=natural)
-
-
-def folder_layout(path):
-    """The folders (images, labels) of a folder laid out as images/ and masks/ or labels/.
-
-    Returns
-    -------
-    tuple of Path, or None
-        None if it is laid out in another way.
-    """
-    path = Path(path)
-    images = path / _IMAGES
-    labels = [path / name for name in _LABELS if (path / name).is_dir()]
-    if is_zarr(path) or not images.is_dir() or len(labels) != 1:
-        return None
-    return images, labels[0]
-
-
-def pair_of(source, labels=None):
-    """The sources of images and labels, where the first may be a folder that holds both."""
-    if labels is None:
-        layout = folder_layout(source) if isinstance(source, (str, os.PathLike)) else None
-        if layout is None:
-            raise ValueError(
-                f"There are no labels: give them too, or a folder that holds {_IMAGES}/ and "
-                f"{_LABELS[0]}/ in place of {source}."
-            )
-        source, labels = layout
-        _check_names(source, labels)
-    return source, labels
-
-
-def _check_names(images, labels):
-    """Folders that belong together hold the same names, whatever the endings."""
-    ours, theirs = ({path.stem for path in paths_of(folder)} for folder in (images, labels))
-    for more, fewer, names in ((images, labels, ours - theirs), (labels, images, theirs - ours)):
-        if names:
-            first = min(names, key=natural)
-            raise ValueError(
-                f"{more} holds {len(names)} {'file' if len(names) == 1 else 'files'} that {fewer} "
-                f"lacks, the first named {first}; both should hold the same names."
-            )
 
 
 def natural(path):

@@ -17,7 +17,8 @@ from napari_metastructure.arrays.labels import common_type
 from napari_metastructure.files import pixels as limits
 from napari_metastructure.files.errors import Unreadable, reading
 from napari_metastructure.files.label_images import label_images, read_indexed
-from napari_metastructure.files.names import TIFF, is_zarr, pair_of, paths_of, stem
+from napari_metastructure.files.names import TIFF, is_zarr, paths_of, stem
+from napari_metastructure.files.pairs import matched, pair_of
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
 from napari_metastructure.files.records import says_partial
 from napari_metastructure.files.tiff import read_tiff
@@ -133,7 +134,7 @@ def read_pair(source: Any, labels: Any = None, *, channel_axis: Any = None) -> A
     FileNotFoundError, ValueError
         As for `read`, and if numbers, names or shapes do not match; the sentence says which.
     """
-    source, labels = pair_of(source, labels)
+    source, labels = matched(*pair_of(source, labels))
     images, labels = read(source), read_labels(labels)
     _check_match(images, labels, channel_axis)
     return images, labels

@@ -1,8 +1,10 @@
 """Folders that napari opens through this plugin: images/ with masks/ or labels/ beside it."""
 
+from dataclasses import replace
 from typing import Any
 
-from napari_metastructure.files.names import folder_layout, paths_of
+from napari_metastructure.files.names import paths_of
+from napari_metastructure.files.pairs import folder_layout
 from napari_metastructure.files.read import read_pair
 
 __all__ = ["get_reader"]
@@ -34,12 +36,12 @@ def get_reader(path: str | list[str]) -> Any:
 
 def _read(path):
     images, labels = read_pair(path)
-    if labels.axes.endswith("s"):
-        raise ValueError(f"The labels in {path} are coloured pictures, not one number per pixel.")
+    lacking = images.channel_axis if len(labels.axes) < len(images.axes) else None
+    labels = replace(images.without(lacking), data=labels.data, names=labels.names)
     if not isinstance(images.data, list):
         return [
             _layer(images.data, images, "images", "image"),
-            _layer(labels.data, images, "labels", "labels"),
+            _layer(labels.data, labels, "labels", "labels"),
         ]
     if 2 * len(images.data) > _MOST_LAYERS:
         raise ValueError(
@@ -48,9 +50,9 @@ def _read(path):
         )
     pairs = zip(images.names, images.data, labels.data)
     return [
-        _layer(data, images, f"{name} {kind}", kind)
+        _layer(data, pixels, f"{name} {kind}", kind)
         for name, image, label in pairs
-        for data, kind in ((image, "image"), (label, "labels"))
+        for data, pixels, kind in ((image, images, "image"), (label, labels, "labels"))
     ]
 
 

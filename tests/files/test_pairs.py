@@ -1,0 +1,81 @@
+"""Which mask belongs to which image."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_metastructure.files.pairs import folder_layout
+from napari_metastructure.files.read import read_pair
+
+NUMBERS = (1, 2, 10)
+
+
+def fill(folder, image, mask):
+    """Three images and masks under names made from these patterns; each holds its number."""
+    for number in NUMBERS:
+        for pattern, dtype in ((image, np.uint16), (mask, np.uint8)):
+            path = folder / pattern.format(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.full((4, 5), number, dtype)
+            np.save(path, pixels) if path.suffix == ".npy" else tifffile.imwrite(path, pixels)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{}.tif", "masks/{}.tif"),
+        ("Images/{}.tif", "Masks/{}.npy"),
+        ("img/{}.tif", "gt/{}.tif"),
+        ("image/{}.tif", "label/{}.tif"),
+        ("raw/{}.ome.tif", "annotations/{}.tif"),
+        ("images/{}.tif", "targets/{}.ome.tif"),
+        ("images/{}.tif", "masks/{}_mask.tif"),
+        ("images/{}_img.tif", "labels/{}_label.tif"),
+        ("imagesTr/case_{}_0000.tif", "labelsTr/case_{}.tif"),
+        ("train/images/{}.tif", "train/masks/{}.tif"),
+        ("{}.tif", "{}_mask.tif"),
+        ("{}.tif", "{}_masks.npy"),
+        ("{}.tif", "{}_seg.npy"),
+        ("{}.tif", "{}_cp_masks.tif"),
+        ("{}.tif", "mask_{}.tif"),
+        ("{}_img.tif", "{}_gt.tif"),
+        ("train/{}.tif", "train/{}_labels.tif"),
+    ],
+)
+def test_layouts_people_have(image, mask, tmp_path, recwarn):
+    fill(tmp_path, image, mask)
+    images, labels = read_pair(tmp_path)
+    assert images.data[:, 0, 0].tolist() == labels.data[:, 0, 0].tolist() == list(NUMBERS)
+    assert (images.data.dtype, labels.data.dtype) == (np.uint16, np.uint8)
+    assert not recwarn.list
+
+
+def test_other_folders_are_no_layout(tmp_path):
+    fill(tmp_path, "images/{}.tif", "other/{}.tif")
+    assert folder_layout(tmp_path) is None
+    assert folder_layout(tmp_path / "images") is None
+    assert folder_layout(tmp_path / "nowhere") is None
+    with pytest.raises(ValueError, match="There are no labels"):
+        read_pair(tmp_path)
+
+
+def test_two_folders_are_paired_by_name_and_the_rest_is_listed(tmp_path):
+    fill(tmp_path, "a/{}.tif", "b/{}_seg.tif")
+    (tmp_path / "b" / "2_seg.tif").unlink()
+    with pytest.warns(UserWarning, match=r"1 file in .*a without labels .*: 2\.tif; left out"):
+        images, labels = read_pair(tmp_path / "a", tmp_path / "b")
+    assert images.data[:, 0, 0].tolist() == labels.data[:, 0, 0].tolist() == [1, 10]
+
+
+def test_names_that_do_not_fit_are_paired_in_order_with_a_note(tmp_path):
+    fill(tmp_path, "a/cell{}.tif", "b/truth{}.tif")
+    with pytest.warns(UserWarning, match=r"do not fit \(cell1\.tif, truth1\.tif\): .* in order"):
+        images, labels = read_pair(tmp_path / "a", tmp_path / "b")
+    assert images.data[:, 0, 0].tolist() == labels.data[:, 0, 0].tolist()
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    fill(tmp_path, "a/{}.tif", "b/{}_seg.tif")
+    tifffile.imwrite(tmp_path / "a" / "1_img.tif", np.zeros((4, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"1\.tif and .*1_img\.tif go by one name, 1; give one"):
+        read_pair(tmp_path / "a", tmp_path / "b")
