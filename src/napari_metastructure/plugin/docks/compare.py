@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from magicgui.widgets import CheckBox, ComboBox
@@ -34,7 +35,11 @@ _OBJECT_TITLES = {
     "precision": "Precision",
     "recall": "Recall",
 }
-_OBJECTS = {"not compared": None, "connected parts": "components", "one per label": "numbered"}
+_OBJECTS: dict[str, Any] = {
+    "not compared": None,
+    "connected parts": "components",
+    "one per label": "numbered",
+}
 _ERRORS = {0: "transparent", 1: "magenta", 2: "cyan", 3: "yellow", None: "transparent"}
 
 
@@ -51,9 +56,12 @@ class CompareLabels(Dock):
         The last comparison.
     """
 
-    def __init__(self, napari_viewer):
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
-        self.found = self._pending = self._compared = self._layers = None
+        self.found: Any = None
+        self._pending: Any = None
+        self._compared: Any = None
+        self._layers: Any = None
         self._build_inputs()
         self._build_results()
         self.reset_choices()
@@ -122,7 +130,7 @@ class CompareLabels(Dock):
 
     # ------------------------------------------------------------------ inputs
 
-    def reset_choices(self, event=None):
+    def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now."""
         super().reset_choices(event)
         self._on_form()
@@ -149,7 +157,7 @@ class CompareLabels(Dock):
             return False
         return other.ndim == reference.ndim and len(self.only_class.choices) > 1
 
-    def problem(self):
+    def problem(self) -> Any:
         """Why the layers cannot be compared; None if they can."""
         reference, other = self.reference.value, self.other.value
         if reference is None:
@@ -171,7 +179,7 @@ class CompareLabels(Dock):
 
     # ------------------------------------------------------------------ run
 
-    def run(self):
+    def run(self) -> None:
         """Compare in the background."""
         reference, other = self.reference.value, self.other.value
         request = Request(
@@ -218,13 +226,13 @@ class CompareLabels(Dock):
                 **placed,
             )
 
-    def closed(self):
+    def closed(self) -> None:
         """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ table
 
-    def save_scores(self, path):
+    def save_scores(self, path: str | Path) -> None:
         """Write the table of scores as CSV."""
         try:
             text = self.scores.as_text()

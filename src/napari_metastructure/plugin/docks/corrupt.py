@@ -1,5 +1,7 @@
 """Dock widget: corrupt a labels layer, with a live preview."""
 
+from typing import Any
+
 import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Labels
@@ -46,7 +48,7 @@ class CorruptLabels(Dock):
     napari_viewer : napari.Viewer
     """
 
-    def __init__(self, napari_viewer):
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.labels = self.choose_layer(
             "labels", "Labels", lambda layer: isinstance(layer, Labels), tooltip="The clean labels."
@@ -87,7 +89,7 @@ class CorruptLabels(Dock):
 
     # ------------------------------------------------------------------ parameters
 
-    def spec(self):
+    def spec(self) -> Any:
         """The `NoiseSpec` that the form shows."""
         values = self.form.values()
         if self.form.is_shown("only_class") and self.only_class.value != _ALL:
@@ -96,7 +98,7 @@ class CorruptLabels(Dock):
             values["matrix"] = self.matrix.matrix()
         return NoiseSpec(**values)
 
-    def reset_choices(self, event=None):
+    def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
@@ -211,19 +213,19 @@ class CorruptLabels(Dock):
             self._hidden.visible = True
         self._hidden = None
 
-    def hideEvent(self, event):
+    def hideEvent(self, event: Any) -> None:
         """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
         self._remove_preview()
 
-    def closed(self):
+    def closed(self) -> None:
         """End what runs when the dock is closed."""
         self.panel.abandon()
         self._remove_preview()
 
     # ------------------------------------------------------------------ run
 
-    def run(self):
+    def run(self) -> None:
         """Corrupt the labels in the background; the result is a new layer."""
         layer, spec = self.labels.value, self.spec()
         index = plane_index(layer, self.viewer) if self.scope.value == "this plane" else None

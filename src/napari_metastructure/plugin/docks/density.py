@@ -1,5 +1,7 @@
 """Dock widget: spatial density distributions of the classes of a labels layer."""
 
+from typing import Any
+
 import numpy as np
 from magicgui.widgets import ComboBox, Slider
 from napari.layers import Labels
@@ -45,9 +47,11 @@ class DensityDistributions(Dock):
     napari_viewer : napari.Viewer
     """
 
-    def __init__(self, napari_viewer):
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
-        self._layer = self._computing = self._pending = None
+        self._layer: Any = None
+        self._computing: Any = None
+        self._pending: Any = None
         self._preview = LiveLayer(self.viewer, "image", "density preview")
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
@@ -101,14 +105,14 @@ class DensityDistributions(Dock):
     def _is_labels(self, layer):
         return isinstance(layer, Labels) and not layer.multiscale
 
-    def reset_choices(self, event=None):
+    def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now."""
         super().reset_choices(event)
         if self.labels.value is not self._layer:
             self._on_layer()
         self._check()
 
-    def problem(self):
+    def problem(self) -> Any:
         """Why nothing can be computed; None if it can."""
         labels, clean = self.labels.value, self.clean.value
         if labels is None:
@@ -156,7 +160,7 @@ class DensityDistributions(Dock):
             shown |= {"spatial_dims", "scope"}
         self.form.show_only(shown)
 
-    def config(self):
+    def config(self) -> Any:
         """The `DensityConfig` that the form shows, with pixels in units of those along x."""
         values = self.form.values()
         scale = np.abs(self.labels.value.scale[-values.get("spatial_dims", 2) :])
@@ -238,12 +242,12 @@ class DensityDistributions(Dock):
         self._timer.stop()
         self._preview.remove()
 
-    def hideEvent(self, event):
+    def hideEvent(self, event: Any) -> None:
         """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
         self._remove_preview()
 
-    def closed(self):
+    def closed(self) -> None:
         """End what runs when the dock is closed."""
         self.panel.abandon()
         self._computing = None
@@ -251,7 +255,7 @@ class DensityDistributions(Dock):
 
     # ------------------------------------------------------------------ run
 
-    def run(self):
+    def run(self) -> None:
         """Compute the densities in the background; each class gives a new layer."""
         layer = self.labels.value
         one_plane = layer.ndim > 2 and self.scope.value == "this plane"

@@ -1,5 +1,7 @@
 """Layers that follow a running job, and the plane that it previews."""
 
+from typing import Any
+
 import numpy as np
 
 __all__ = ["LiveLayer", "Watched"]
@@ -19,16 +21,16 @@ class LiveLayer:
         Keyword arguments for the new layer.
     """
 
-    def __init__(self, viewer, kind, name, **options):
+    def __init__(self, viewer: Any, kind: Any, name: str, **options: Any) -> None:
         self.viewer, self.kind, self.name, self.options = viewer, kind, name, options
-        self.layer = None
+        self.layer: Any = None
 
     @property
-    def shown(self):
+    def shown(self) -> bool:
         """Whether the layer is there."""
         return self.layer is not None and self.layer in self.viewer.layers
 
-    def draw(self, plane, place):
+    def draw(self, plane: Any, place: Any) -> None:
         """Show a plane at its place (`layers.place_plane`)."""
         data = plane.reshape((1,) * (len(place["scale"]) - plane.ndim) + plane.shape)
         if not self.shown:
@@ -42,7 +44,7 @@ class LiveLayer:
         for name, value in place.items():
             setattr(self.layer, name, value)
 
-    def remove(self):
+    def remove(self) -> None:
         """Take the layer away."""
         if self.shown:
             self.viewer.layers.remove(self.layer)
@@ -59,11 +61,12 @@ class Watched:
         The image as it is read.
     """
 
-    def __init__(self, job, source):
+    def __init__(self, job: Any, source: Any) -> None:
         self.job, self.source = job, source
-        self.plane = self.place = None
+        self.plane: Any = None
+        self.place: Any = None
 
-    def follow(self, viewer):
+    def follow(self, viewer: Any) -> None:
         """Ask the job for previews of the plane that the sliders point at."""
         index = self.source.plane_index(viewer)
         self.plane = np.array(self.source.canonical[index])

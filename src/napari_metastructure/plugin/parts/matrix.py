@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from napari.utils.colormaps import AVAILABLE_COLORMAPS
@@ -76,11 +78,11 @@ class _Table(QTableWidget):
 class ScoreTable(_Table):
     """One row of numbers per class."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
 
-    def show_scores(self, scores, titles):
+    def show_scores(self, scores: Any, titles: Any) -> None:
         """Show ``scores[row][name]``, with a column for each name of ``titles`` that has values."""
         known = {n for values in scores.values() for n in titles if not np.isnan(values[n])}
         titles = {name: title for name, title in titles.items() if name in known}
@@ -105,13 +107,15 @@ class MatrixTable(_Table):
 
     changed = Signal()
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.editable = False
         self.setToolTip("Row: true class; column: class in the noisy labels. Rows sum to 1.")
         self.itemChanged.connect(self._on_item)
 
-    def show_matrix(self, matrix, classes=None, editable=False):
+    def show_matrix(
+        self, matrix: Any, classes: Sequence[int] | None = None, editable: bool = False
+    ) -> None:
         """Show a matrix; a row of NaN belongs to a class without pixels."""
         names = range(len(matrix)) if classes is None else classes
         with self._quiet():
@@ -125,7 +129,7 @@ class MatrixTable(_Table):
         self.setEditTriggers(triggers.AllEditTriggers if editable else triggers.NoEditTriggers)
         self.show()
 
-    def matrix(self):
+    def matrix(self) -> Any:
         """The numbers that are shown, as nested lists; NaN where there is none."""
         size = range(self.rowCount())
         return [[_number(self.item(row, column).text()) for column in size] for row in size]
