@@ -1,7 +1,7 @@
 """OME-Zarr images (OME-NGFF): made to be filled block by block, and opened without being read.
 
-Written is version 0.5 (Zarr format 3), one resolution level; read are 0.4 and 0.5, any level, and
-plain Zarr arrays, in folders and zip files.
+Written is version 0.5 (Zarr format 3), with coarser levels of what is larger than 512 pixels; read
+are 0.4 and 0.5, any level, and plain Zarr arrays, in folders and zip files.
 
 A result that is not finished, because its job runs, was stopped or failed, is recognised by the
 attribute ``"napari_metastructure": {"complete": false}``. A chunk that is not there is the fill
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_metastructure.files.errors import Unreadable, reading, writing
+from napari_metastructure.files.pyramid import coarser_levels, update
 from napari_metastructure.files.units import ome_name
 from napari_metastructure.files.zarr_groups import describe, find_image
 
@@ -36,7 +37,7 @@ _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _MOST_CHUNKS = 2**24
 _LARGEST_SIDE = 1024  # of a chunk, in pixels
-_MOST_LEVELS = 8
+_MOST_LEVELS = 32
 _KEPT = "what was written so far is kept, marked as partial"
 
 
@@ -64,6 +65,10 @@ class ZarrImage:
         False for a result of ours that was not finished.
     record : dict
         Ours, of how the result came about.
+    coarser : list of zarr.Array
+        Levels that are kept up to date when pixels are written; none of an image that is opened.
+    smooth : bool
+        They hold means; otherwise, as suits labels, every second pixel.
     """
 
     path: str
@@ -76,6 +81,8 @@ class ZarrImage:
     shapes: list = field(default_factory=list)
     complete: bool = True
     record: dict = field(default_factory=dict)
+    coarser: list = field(default_factory=list)
+    smooth: bool = False
 
     @property
     def shape(self):
@@ -111,6 +118,8 @@ class ZarrImage:
     def __setitem__(self, where, block):
         with writing(self.path, _KEPT):
             self.array[where] = block
+            if self.coarser:
+                update(self.array, self.coarser, where, block, self.smooth)
 
     def finish(self, record=None):
         """Mark a new image as complete, and note its record (values that JSON can hold)."""
@@ -139,6 +148,7 @@ def create_image(
     units=None,
     chunks=None,
     name=None,
+    smooth=None,
     overwrite=False,
 ):
     """Make a new OME-Zarr image, marked as partial, to be filled block by block.
@@ -159,6 +169,9 @@ def create_image(
         By default one plane, cut to at most 1024 x 1024 pixels.
     name : str, optional
         By default the name of the folder.
+    smooth : bool, optional
+        The coarser levels hold means; by default those of floats do, and integers are taken for
+        labels, of which every second pixel is kept.
     overwrite : bool
         Replace an image that this program made; otherwise what is there is an error.
 
@@ -195,26 +208,30 @@ def create_image(
             )
     if chunks is None:
         chunks = [1] * (len(shape) - 2) + [min(side, _LARGEST_SIDE) for side in shape[-2:]]
+    chunks = tuple(max(1, int(side)) for side in chunks)
+    sizes = [(shape, chunks), *coarser_levels(shape, chunks)]
     with writing(path, _KEPT):
         group = zarr.create_group(path, overwrite=overwrite)
-        array = group.create_array(
-            "0",
-            shape=shape,
-            dtype=dtype,
-            chunks=tuple(max(1, int(side)) for side in chunks),
-            dimension_names=list(axes),
-            config={"write_empty_chunks": True},
+        array, *coarser = (
+            group.create_array(
+                str(level),
+                shape=level_shape,
+                dtype=dtype,
+                chunks=level_chunks,
+                dimension_names=list(axes),
+                config={"write_empty_chunks": True},
+            )
+            for level, (level_shape, level_chunks) in enumerate(sizes)
         )
+        described = _multiscale(name, axes, scale, translation, units, len(sizes))
         group.update_attributes(
-            {
-                "ome": {
-                    "version": "0.5",
-                    "multiscales": [_multiscale(name, axes, scale, translation, units)],
-                },
-                _RECORD: {"complete": False},
-            }
+            {"ome": {"version": "0.5", "multiscales": [described]}, _RECORD: {"complete": False}}
         )
-    return ZarrImage(path, array, axes, scale, translation, units, 0, [shape], False)
+    shapes = [level_shape for level_shape, _ in sizes]
+    image = ZarrImage(path, array, axes, scale, translation, units, 0, shapes, False)
+    image.coarser = coarser
+    image.smooth = np.dtype(dtype).kind == "f" if smooth is None else smooth
+    return image
 
 
 def open_image(path, level=0, *, missing="fill"):
@@ -355,7 +372,7 @@ def _plain(path, array):
     return ZarrImage(path, array, axes, ones, zeros, (None,) * array.ndim, 0, [array.shape])
 
 
-def _multiscale(name, axes, scale, translation, units):
+def _multiscale(name, axes, scale, translation, units, levels):
     described = []
     for letter, unit in zip(axes, units):
         axis = {"name": letter, "type": _TYPES[letter]}
@@ -365,14 +382,22 @@ def _multiscale(name, axes, scale, translation, units):
         "axes": described,
         "datasets": [
             {
-                "path": "0",
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": list(scale)},
-                    {"type": "translation", "translation": list(translation)},
-                ],
+                "path": str(level),
+                "coordinateTransformations": _place(scale, translation, 2**level),
             }
+            for level in range(levels)
         ],
     }
+
+
+def _place(scale, translation, step):
+    """Where the pixels of a level lie, of which each covers `step` by `step` of the image."""
+    steps = [1] * (len(scale) - 2) + [step] * 2
+    shift = [t + (n - 1) / 2 * s for t, s, n in zip(translation, scale, steps)]
+    return [
+        {"type": "scale", "scale": [s * n for s, n in zip(scale, steps)]},
+        {"type": "translation", "translation": shift},
+    ]
 
 
 def _checked_axes(axes, ndim):

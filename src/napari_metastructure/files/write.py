@@ -1,6 +1,7 @@
 """Arrays as files: OME-TIFF, OME-Zarr, NumPy, or a folder of files."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,14 +22,16 @@ __all__ = ["check_names", "create_zarr", "save", "write"]
 
 
 def write(
-    path: str | Path,
+    path: str | os.PathLike,
     data: Any,
     *,
-    like: Any = None,
-    axes: Any = None,
-    scale: Any = None,
-    units: Any = None,
-    record: Any = None,
+    like: Pixels | None = None,
+    axes: str | None = None,
+    scale: Sequence[float] | None = None,
+    units: Sequence[str] | None = None,
+    translation: Sequence[float] | None = None,
+    smooth: bool | None = None,
+    record: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an array, or a list of arrays, in the format that the name asks for.
@@ -45,6 +48,10 @@ def write(
         `data` has in front, such as that of the classes, count as channels.
     axes, scale, units : optional
         Per axis, in place of those of `like`.
+    translation : sequence of float, optional
+        Place of the first pixel, per axis; kept by OME-Zarr only.
+    smooth : bool, optional
+        As for `ome_zarr.create_image`.
     record : dict, optional
         How the pixels came about; an OME-Zarr image keeps it.
     overwrite : bool
@@ -63,7 +70,8 @@ def write(
         )
     output = Output(path, overwrite=overwrite)
     try:
-        save(output.draft, data, like=like, axes=axes, scale=scale, units=units, record=record)
+        place = {"axes": axes, "scale": scale, "units": units, "translation": translation}
+        save(output.draft, data, like=like, **place, smooth=smooth, record=record)
         output.settle()
         output.commit()
     finally:
@@ -78,6 +86,8 @@ def save(
     axes: str | None = None,
     scale: Sequence[float] | None = None,
     units: Sequence[str] | None = None,
+    translation: Sequence[float] | None = None,
+    smooth: bool | None = None,
     record: dict[str, Any] | None = None,
     complete: bool = True,
 ) -> None:
@@ -85,7 +95,7 @@ def save(
 
     Parameters
     ----------
-    path, data, like, axes, scale, units, record
+    path, data, like, axes, scale, units, translation, smooth, record
         As for `write`.
     complete : bool
         False marks an OME-Zarr image or a folder as partial.
@@ -97,7 +107,8 @@ def save(
     axes, scale, units = _described(data, like, axes, scale, units)
     with writing(path):
         if path.suffix == ".zarr":
-            _write_zarr(path, data, axes, scale, units, record, complete)
+            image = _write_zarr(path, data, axes, scale, units, translation, smooth)
+            (image.finish if complete else image.note)(record)
         elif path.suffix.lower() in TIFF:
             _write_tiff(path, data, axes, scale, units)
         else:
@@ -208,7 +219,7 @@ def _write_npy(path, data):
             file.write(np.ascontiguousarray(np.asarray(data[index], data.dtype)).tobytes())
 
 
-def _write_zarr(path, data, axes, scale, units, record, complete):
+def _write_zarr(path, data, axes, scale, units, translation, smooth):
     from napari_metastructure.files.ome_zarr import create_image
 
     order = sorted(range(data.ndim), key=lambda i: "tczyx".index(axes[i]))
@@ -216,11 +227,13 @@ def _write_zarr(path, data, axes, scale, units, record, complete):
         data = data.transpose(order)
         axes = "".join(axes[i] for i in order)
         scale, units = [scale[i] for i in order], [units[i] for i in order]
+        translation = translation and [translation[i] for i in order]
     dtype = np.uint8 if data.dtype == bool else data.dtype
-    image = create_image(path, data.shape, dtype, axes=axes, scale=scale, units=units)
+    place = {"axes": axes, "scale": scale, "units": units, "translation": translation}
+    image = create_image(path, data.shape, dtype, **place, smooth=smooth)
     for index in np.ndindex(data.shape[:-2]):
         image[index] = np.asarray(data[index])
-    (image.finish if complete else image.note)(record)
+    return image
 
 
 def _write_folder(path, data, like, complete):
