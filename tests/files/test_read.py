@@ -95,3 +95,11 @@ def test_what_does_not_match_is_named(folder):
     with pytest.raises(ValueError, match="There are no labels") as error:
         read_pair(folder / "images")
     one_sentence(error)
+
+
+def test_own_results_among_the_images_are_left_out(folder):
+    path = folder / "images" / "result.ome.tif"
+    tifffile.imwrite(path, LABELS[0])
+    path.with_name("result.ome.tif.record.json").write_text("{}")
+    with pytest.warns(UserWarning, match=r"results of this program, .* left out: result\.ome\.tif"):
+        assert read(folder / "images").names == ("1", "2", "10")

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import warnings
 from pathlib import Path
 
 __all__ = ["OTHERS", "TIFF", "is_zarr", "natural", "paths_of", "stem"]
@@ -23,7 +24,7 @@ def paths_of(source):
     if path.is_dir():
         if is_zarr(path):
             return [path]
-        found = [item for item in path.iterdir() if _is_image(item)]
+        found = _without_results([item for item in path.iterdir() if _is_image(item)])
         if not found:
             raise ValueError(
                 f"There is no image in the folder {path}; it should hold TIFF, PNG or NumPy files."
@@ -37,6 +38,19 @@ def paths_of(source):
     else:
         raise FileNotFoundError(f"There is no file or folder {path}.")
     return sorted(found, key=natural)
+
+
+def _without_results(paths):
+    """The images of a folder without our own results among them, if it holds other images too."""
+    results = [path for path in paths if path.with_name(f"{path.name}.record.json").exists()]
+    if not results or len(results) == len(paths):
+        return paths
+    listed = ", ".join(sorted(path.name for path in results)[:5])
+    warnings.warn(
+        f"{results[0].parent} holds results of this program, which are left out: {listed}.",
+        stacklevel=4,
+    )
+    return [path for path in paths if path not in results]
 
 
 def natural(path):
