@@ -103,3 +103,9 @@ def test_own_results_among_the_images_are_left_out(folder):
     path.with_name("result.ome.tif.record.json").write_text("{}")
     with pytest.warns(UserWarning, match=r"results of this program, .* left out: result\.ome\.tif"):
         assert read(folder / "images").names == ("1", "2", "10")
+
+
+def test_formats_of_microscopes_are_told_as_such(tmp_path):
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
+    with pytest.raises(ValueError, match=r"a\.czi cannot be read as image: .* save it as OME-TIFF"):
+        read(tmp_path / "a.czi")

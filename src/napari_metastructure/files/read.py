@@ -26,6 +26,9 @@ from napari_metastructure.files.tiff import read_tiff
 __all__ = ["read", "read_labels", "read_pair"]
 
 
+_OF_MAKERS = (".czi", ".lif", ".nd2", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".sld", ".dv")
+
+
 def read(source: Any, *, missing: str = "fill") -> Pixels:
     """Read an image, a stack or a list of images.
 
@@ -174,6 +177,8 @@ def _read_one(path, count=1, missing="fill", labels=False):
             found, files = read_tiff(path, count)
         elif kind == ".npy":
             found = _read_npy(path, count)
+        elif kind in _OF_MAKERS:
+            raise Unreadable("it is a microscope's own format; save it as OME-TIFF, in Fiji say")
         else:
             found = _read_picture(path, labels)
         if found.data.dtype.kind not in "biufc":
