@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from napari_metastructure.files.records import load_json
 from napari_metastructure.parameters import kind_of
 
 __all__ = ["config_options", "read_settings"]
@@ -67,15 +68,14 @@ def read_settings(path: str | Path | None) -> dict[str, Any]:
         return {}
     text = Path(path).read_text(encoding="utf-8")
     if Path(path).suffix == ".json":
-        try:
-            settings = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error}).") from None
+        settings = load_json(path, "settings")
     else:
         import yaml
 
         try:
             settings = yaml.safe_load(text) or {}
+        except RecursionError:
+            raise ValueError(f"{path} is nested too deeply.") from None
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is not YAML ({reason}).") from None
