@@ -31,4 +31,4 @@ scores = nms.metrics.evaluate(viewer.layers["mask"].data, result.data)
     ).raise_error()
     assert viewer.layers["result"].data.shape == image.shape
     assert shell.user_ns["scores"]["dice"] > 0.7
-    assert np.isclose(shell.user_ns["done"].model.threshold, 0.25)
+    assert np.isclose(shell.user_ns["done"].model.threshold, 0.5)  # the loss undoes the noise
