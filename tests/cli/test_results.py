@@ -72,9 +72,13 @@ def test_two_results_to_one_name_are_refused_before_the_work(folder, model):  # 
     for a in "ab":
         (folder / "d" / a).mkdir(parents=True)
         tifffile.imwrite(folder / "d" / a / "x.tif", tifffile.imread("images/0.tif"))
-    text = run("predict", model, "d/*/x.tif", "-o", "out", "--quiet", code=1)
-    assert "2 results would be named x" in text
-    assert not (folder / "out").exists()
+    run("predict", model, "d/*/x.tif", "-o", "out", "--quiet")
+    assert read("out").names == ("a_x", "b_x")
+    (folder / "d" / "a" / "x.png").touch()
+    text = run("predict", model, "d/a/x.*", "-o", "other", "--quiet", code=1)
+    assert "2 results would be named" in text
+    assert not (folder / "other").exists()
+    (folder / "d" / "a" / "x.png").unlink()
     run("predict", model, "d/*/x.tif", "-o", "out.tif", "--quiet")
     for other in ("s.tif", "./s.tif"):
         text = run("predict", model, "images", "-o", "s.tif", "--probabilities", other, code=1)

@@ -16,7 +16,7 @@ import numpy as np
 from napari_metastructure import __version__
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.files.fingerprint import fingerprint
-from napari_metastructure.files.names import paths_of, stem
+from napari_metastructure.files.names import paths_of, stems
 from napari_metastructure.files.outputs import Output, check_apart, image_path, with_ending
 from napari_metastructure.files.pixels import Pixels, in_planes
 from napari_metastructure.files.read import read, read_labels, read_pair
@@ -278,7 +278,7 @@ def _check_plan(run):
                 raise ValueError(f"{path} and {known} are both results; give each its own name.")
         places[place] = path
         if run.is_image(role) and not path.suffix and "images" in run.inputs:
-            check_names([stem(found) for found in paths_of(run.inputs["images"])])
+            check_names(stems(paths_of(run.inputs["images"])))
         if path.suffix == ".zarr":
             from napari_metastructure.files.ome_zarr import require_zarr
 

@@ -4,9 +4,10 @@ import glob
 import os
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 
-__all__ = ["OTHERS", "TIFF", "is_zarr", "natural", "paths_of", "stem"]
+__all__ = ["OTHERS", "TIFF", "is_zarr", "natural", "paths_of", "stem", "stems"]
 
 TIFF = (".tif", ".tiff", ".btf")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
@@ -66,6 +67,26 @@ def stem(path):
         if name.lower().endswith(ending) and ending:
             return name[: -len(ending)]
     return name
+
+
+def stems(paths):
+    """The names of files without endings; those of one name in several folders get these too.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+
+    Returns
+    -------
+    tuple of str
+        "a_x" and "b_x" for a/x.tif and b/x.tif.
+    """
+    plain = [stem(path) for path in paths]
+    counts = Counter(name.lower() for name in plain)
+    return tuple(
+        f"{path.parent.name}_{name}" if counts[name.lower()] > 1 and path.parent.name else name
+        for path, name in zip(paths, plain)
+    )
 
 
 def _is_image(path):

@@ -17,7 +17,7 @@ from napari_metastructure.arrays.labels import common_type
 from napari_metastructure.files import pixels as limits
 from napari_metastructure.files.errors import Unreadable, reading
 from napari_metastructure.files.label_images import label_images, read_indexed
-from napari_metastructure.files.names import TIFF, is_zarr, paths_of, stem
+from napari_metastructure.files.names import TIFF, is_zarr, paths_of, stems
 from napari_metastructure.files.pairs import matched, pair_of
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
 from napari_metastructure.files.records import says_partial
@@ -245,7 +245,7 @@ def _all_grey(data):
 
 def _stack(paths, parts):
     """Files as one stack if they have one shape and kind, else as a list."""
-    names = tuple(stem(path) for path in paths)
+    names = stems(paths)
     first = parts[0]
     shapes = {part.data.shape for part in parts}
     complete = all(part.complete for part in parts)
