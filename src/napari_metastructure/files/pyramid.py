@@ -67,7 +67,7 @@ def halved(block: np.ndarray, mean: bool) -> np.ndarray:
     if any(odd):
         block = np.pad(block, [(0, 0)] * (block.ndim - 2) + [(0, more) for more in odd], "edge")
     quarters = [block[..., y::2, x::2] for y in (0, 1) for x in (0, 1)]
-    found = sum(quarter.astype(np.result_type(block, np.float32)) for quarter in quarters) / 4
+    found: Any = sum(quarter.astype(np.result_type(block, np.float32)) for quarter in quarters) / 4
     return (found if block.dtype.kind == "f" else np.rint(found)).astype(block.dtype)
 
 

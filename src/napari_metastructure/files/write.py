@@ -70,7 +70,12 @@ def write(
         )
     output = Output(path, overwrite=overwrite)
     try:
-        place = {"axes": axes, "scale": scale, "units": units, "translation": translation}
+        place: dict[str, Any] = {
+            "axes": axes,
+            "scale": scale,
+            "units": units,
+            "translation": translation,
+        }
         save(output.draft, data, like=like, **place, smooth=smooth, record=record)
         output.settle()
         output.commit()

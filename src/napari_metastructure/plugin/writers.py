@@ -1,4 +1,4 @@
-"""napari's "Save Selected Layers": images and labels as OME-Zarr and OME-TIFF, with their scale."""
+"""The writers behind napari's "Save Selected Layers": OME-Zarr and OME-TIFF, with their scale."""
 
 import os
 import warnings
@@ -80,7 +80,7 @@ def _write(path: Path, data: Any, meta: dict[str, Any]) -> list[str]:
         data, axes = np.moveaxis(data, -1, 0), "c" + axes
         scale, units, translation = [1.0, *scale], ["pixel", *units], [0.0, *translation]
     _tell_what_is_lost(path, meta, translation)
-    place = {"scale": scale, "units": units, "translation": translation}
+    place: dict[str, Any] = {"scale": scale, "units": units, "translation": translation}
     write(path, data, axes=axes, smooth="contrast_limits" in meta, **place)  # labels have none
     return [str(path)]
 
