@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import napari_metastructure as nms
 from napari_metastructure.arrays.labels import count_classes
-from napari_metastructure.labels import density, extraction, metrics, noise, transition
+from napari_metastructure.labels import density, extraction, metrics, noise, objects, transition
 
 PACKAGE = str(Path(nms.__file__).parent)
 EXAMPLES = int(os.environ.get("EXAMPLES", 15))  # of each function; more for a search
@@ -97,6 +97,27 @@ FUNCTIONS = {
     "extract": (lambda a, n: extraction.extract(a, shift=n), labels, awkward),
     "evaluate": (metrics.evaluate, labels, labels),
     "compare": (nms.compare, labels, labels),
+    "compare_objects": (
+        lambda a, b, how: nms.compare(a, b, objects=how),
+        labels,
+        labels,
+        st.sampled_from(["numbered", "components"]),
+    ),
+    "split": (lambda a, n: objects.split(a, spatial_dims=n), labels, st.sampled_from([None, 2, 3])),
+    "split_scale": (lambda a, n: objects.split(a, scale=n), labels, awkward),
+    "split_sizes": (
+        lambda a, n: objects.split(a, min_size=n, smoothing=n, drop_border=True, fill_holes=True),
+        labels,
+        awkward,
+    ),
+    "split_watershed": (
+        lambda a, how: objects.split(a, method="watershed", seeds=how),
+        labels,
+        st.sampled_from(["distance", "probability"]),
+    ),
+    "measure": (objects.measure, labels, labels),
+    "measure_scale": (lambda a, n: objects.measure(a, scale=n, skeleton=True), labels, awkward),
+    "summary": (objects.summary, labels, awkward),
 }
 
 

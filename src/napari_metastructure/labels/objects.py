@@ -24,7 +24,7 @@ WATERSHED_HALO = 64  # pixels around a block in which a watershed of a dask arra
 
 
 class ObjectsConfig(Parameters):
-    """How a mask is split into objects; lengths and sizes are in units of `scale`."""
+    """How a mask is split into objects; sizes and the smoothing are in units of `scale`."""
 
     threshold: float = Field(
         0.5, title="Threshold", description="Probabilities above it are object; not for labels."
@@ -52,7 +52,7 @@ class ObjectsConfig(Parameters):
         ge=0,
         le=1e6,
         title="Split depth",
-        description="An object is split where its half width falls by more than this.",
+        description="An object is split where its half width falls by more than this, in pixels.",
     )
     split_contrast: float = Field(
         0.1,
@@ -93,8 +93,8 @@ def split(mask: Any, config: ObjectsConfig | dict | None = None, **params: Any) 
     config : ObjectsConfig or mapping, optional
     **params
         Fields of `ObjectsConfig`: ``threshold, smoothing, fill_holes, method, seeds, split_depth,
-        split_contrast, min_size, max_size, drop_border, spatial_dims, scale``. Lengths and sizes
-        are in the units of `scale`, by default pixels.
+        split_contrast, min_size, max_size, drop_border, spatial_dims, scale``. Sizes and the
+        smoothing are in the units of `scale`, by default pixels.
 
     Returns
     -------
@@ -339,17 +339,19 @@ def _outline(image: np.ndarray, scale: Sequence[float]) -> float:
 
 def _skeleton(image: np.ndarray, scale: Sequence[float]) -> tuple[float, int]:
     """Length of the skeleton of an object, and the number of its branch points."""
-    from scipy.ndimage import label
+    from scipy.ndimage import convolve, label
     from skan import Skeleton
     from skimage.morphology import skeletonize
 
     line = skeletonize(np.pad(image, 1)) > 0
-    if np.count_nonzero(line) < 2:
+    touching = np.ones((3,) * line.ndim, int)
+    line &= convolve(line.astype(int), touching, mode="constant") > 1  # no single pixels
+    if not line.any():
         return 0.0, 0
     found = Skeleton(line, spacing=tuple(scale))
     branching = np.zeros(line.shape, bool)
     branching[tuple(found.coordinates[found.degrees > 2].astype(int).T)] = True
-    return float(found.path_lengths().sum()), label(branching, np.ones((3,) * line.ndim))[1]
+    return float(found.path_lengths().sum()), label(branching, touching)[1]
 
 
 def _intensity_columns(labels: np.ndarray, image: np.ndarray, name: str) -> dict[str, Any]:
@@ -387,8 +389,8 @@ def _spatial_scale(scale: Any, spatial_dims: int | None, ndim: int) -> tuple[flo
     if sizes.ndim != 1 or not (len(sizes) == 1 or spatial_dims <= len(sizes) <= ndim):
         raise ValueError(f"scale needs one number or one per axis, not {scale!r}.")
     sizes = sizes[-spatial_dims:] if len(sizes) > 1 else np.repeat(sizes, spatial_dims)
-    if not ((sizes > 0) & np.isfinite(sizes)).all():
-        raise ValueError(f"scale must be positive, not {scale!r}.")
+    if not ((sizes >= 1e-12) & (sizes <= 1e12)).all():
+        raise ValueError(f"scale must be positive, from 1e-12 to 1e12, not {scale!r}.")
     return tuple(float(size) for size in sizes)
 
 
@@ -461,7 +463,7 @@ class _Task:
             return np.zeros(mask.shape, np.int64)
         depth = self.config.split_contrast
         if height is None:
-            depth = self.config.split_depth
+            depth = self.config.split_depth * min(self.scale)
             height = np.zeros(mask.shape)
             if not mask.all():
                 height = distance_transform_edt(mask, sampling=self.scale)

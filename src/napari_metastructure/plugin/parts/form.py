@@ -157,7 +157,7 @@ def _real_number(options, bounds, default):
     lowest, highest = bounds.get("ge", bounds.get("gt", 0)), bounds.get("le", 1000)
     if "ge" in bounds and highest == 1:
         return FloatSlider(min=lowest, max=highest, step=0.01, value=default, **options)
-    step = 1.0 if default >= 1 else default / 5
+    step = 1.0 if default >= 1 else default / 5 or 0.5
     return FloatSpinBox(min=lowest, max=highest, step=step, value=default, **options)
 
 
