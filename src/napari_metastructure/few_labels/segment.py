@@ -11,7 +11,7 @@ from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.few_labels.paper import Paper
 from napari_metastructure.few_labels.robust import Robust
-from napari_metastructure.few_labels.strokes import check_strokes
+from napari_metastructure.few_labels.strokes import check_strokes, pack_strokes
 from napari_metastructure.few_labels.taught import Taught
 from napari_metastructure.jobs.devices import pick_device, release_memory
 from napari_metastructure.jobs.events import Done, Progress
@@ -145,6 +145,8 @@ def _segmenting(job, images, strokes, labels, model, out, config):
             "versions": versions(),
         }
         run.model.record = record
+        if strokes is not None:
+            run.model.attached |= pack_strokes(as_list(strokes))
         run.model.network.eval()
         if outs is None:
             masks = _like(arrays, masks, config.channel_axis, config.spatial_dims)

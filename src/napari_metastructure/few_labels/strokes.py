@@ -17,9 +17,11 @@ __all__ = [
     "StrokeClassifier",
     "check_strokes",
     "hold_out",
+    "pack_strokes",
     "simulate_strokes",
     "stroke_numbers",
     "uncertainty",
+    "unpack_strokes",
 ]
 
 MOST_CLASSES = 32
@@ -448,6 +450,29 @@ def _numbered(mask):
     from scipy.ndimage import generate_binary_structure, label
 
     return label(mask, generate_binary_structure(mask.ndim, mask.ndim))
+
+
+def pack_strokes(strokes: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Strokes, few pixels of many, as small arrays to save by name; see `unpack_strokes`."""
+    packed = {}
+    for number, one in enumerate(strokes):
+        one = np.asarray(one)
+        where = np.argwhere(one > 0).astype(np.int32)
+        packed[f"strokes.{number}.shape"] = np.array(one.shape, np.int64)
+        packed[f"strokes.{number}.where"] = where
+        packed[f"strokes.{number}.values"] = one[tuple(where.T)].astype(np.uint8)
+    return packed
+
+
+def unpack_strokes(packed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The strokes, uint8, that `pack_strokes` packed; other arrays are passed over."""
+    found = []
+    while f"strokes.{len(found)}.shape" in packed:
+        name = f"strokes.{len(found)}"
+        one = np.zeros(tuple(packed[f"{name}.shape"]), np.uint8)
+        one[tuple(packed[f"{name}.where"].T)] = packed[f"{name}.values"]
+        found.append(one)
+    return found
 
 
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The unsupervised segmentation dock, clicked in a real napari window."""
+"""The dock that segments with few or no labels, clicked in a real napari window."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ LONG = 100_000
 
 @pytest.fixture
 def dock(placed_layers, open_dock):
-    return set_up(open_dock("Unsupervised segmentation")[1])
+    return set_up(open_dock("Segment with few or no labels")[1])
 
 
 def set_up(dock):
@@ -104,13 +104,13 @@ def test_start_labels_are_asked_for(viewer, dock, placed_layers):
 
 
 def test_without_an_image_the_button_says_why(viewer, open_dock):
-    _, dock = open_dock("Unsupervised segmentation")
+    _, dock = open_dock("Segment with few or no labels")
     assert not dock.panel.run_button.isEnabled()
     assert "Add an Image layer" in dock.panel.reason.text()
 
 
 def test_closing_the_dock_ends_the_job(qtbot, viewer, placed_layers, open_dock):
-    window, dock = open_dock("Unsupervised segmentation")
+    window, dock = open_dock("Segment with few or no labels")
     set_up(dock).form["epochs"].value = 5000
     dock.panel.run_button.click()
     qtbot.waitUntil(lambda: "live probability" in viewer.layers, timeout=LONG)

@@ -110,12 +110,12 @@ def test_a_region_of_a_coarse_level(qtbot, viewer, dock):
     assert "inside" not in read(dock)
 
 
-def test_unsupervised_inside_a_region(qtbot, viewer, open_dock, stack):
+def test_segment_inside_a_region(qtbot, viewer, open_dock, stack):
     image, _ = stack
     layer = viewer.add_image(image, name="discs", scale=(2, 0.5, 0.5))
     corners = np.array([[7, 5], [7, 27], [29, 27], [29, 5]]) / 2
     shapes = viewer.add_shapes([corners], name="part")
-    dock = open_dock("Unsupervised segmentation")[1]
+    dock = open_dock("Segment with few or no labels")[1]
     dock.form["polarity"].value = "bright"
     dock.form["epochs"].value = 1
     values = {"channels": 4, "depth": 3, "patch_size": 16, "batch_size": 4, "min_steps": 30}

@@ -126,19 +126,19 @@ def test_full_disk_is_one_sentence(qtbot, viewer, models, monkeypatch):
 def test_segmentation_of_a_lazy_layer(qtbot, viewer, lazy_layer, open_dock, stack, tmp_path):
     from napari_metastructure.files.ome_zarr import open_image
 
-    dock = open_dock("Unsupervised segmentation")[1]
+    dock = open_dock("Segment with few or no labels")[1]
     dock.models.folder.value = tmp_path
     dock.form["epochs"].value = 1
     for name, value in {"channels": 4, "depth": 3, "patch_size": 64, "min_steps": 2}.items():
         form = dock.form if name in dock.form._rows else dock.advanced
         form[name].value = value
     dock.panel.run_button.click()
-    assert viewer.layers[-1].name == "discs segmentation (unsupervised), partial"
+    assert viewer.layers[-1].name == "discs segmentation (no labels), partial"
     finish(qtbot, dock)
     (layer,) = [layer for layer in viewer.layers if "segmentation" in layer.name]
-    assert layer.name == "discs segmentation (unsupervised)"
+    assert layer.name == "discs segmentation (no labels)"
     assert_same_place(layer, lazy_layer)
-    written = open_image(tmp_path / "discs segmentation (unsupervised).ome.zarr")
+    written = open_image(tmp_path / "discs segmentation (no labels).ome.zarr")
     assert written.record["operation"] == "segment"
     assert set(np.unique(written[:])) == {0, 1}
     assert dock.models.model is not None

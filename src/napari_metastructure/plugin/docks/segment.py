@@ -1,32 +1,32 @@
-"""Dock widget: segment images without annotation, and watch the pseudo-labels form."""
+"""Dock widget: segment images with a few strokes of a brush, or without any label."""
 
 from dataclasses import replace
 
 import numpy as np
-import pyqtgraph as pg
 from qtpy.QtWidgets import QPushButton
 
 from napari_metastructure.few_labels.configs import SegmentConfig
-from napari_metastructure.jobs.events import Done, Preview, Progress, Result, Round, Step
-from napari_metastructure.jobs.job import Job
-from napari_metastructure.plugin.layers import RECORD
-from napari_metastructure.plugin.parts.dock import Dock, say, section
+from napari_metastructure.jobs.events import Done, Preview, Result, Round, Step
+from napari_metastructure.plugin.docks.segment_results import Results, summary
+from napari_metastructure.plugin.parts.baselines import baselines, show_baselines
+from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.gallery import Gallery
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_image, is_labels
+from napari_metastructure.plugin.parts.pictures import Pictures
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
 from napari_metastructure.plugin.parts.streamed import Streamed, is_large
+from napari_metastructure.plugin.parts.strokes_panel import StrokesPanel
 
-__all__ = ["UnsupervisedSegmentation"]
+__all__ = ["SegmentFewLabels"]
 
-_BASIC = ("polarity", "start", "mode", "epochs", "time_limit", "device", "seed")
-_ADVANCED = (
-    "rounds",
-    "loss",
-    "ems",
-    "start_channel",
+_WITHOUT_LABELS = ("polarity", "start", "mode")
+_ALWAYS = ("epochs", "time_limit", "device", "seed")
+_BASIC = _WITHOUT_LABELS + _ALWAYS
+_ADVANCED_WITHOUT_LABELS = ("rounds", "loss", "ems", "start_channel")
+_ADVANCED_ALWAYS = (
     "network",
     "channels",
     "depth",
@@ -35,12 +35,12 @@ _ADVANCED = (
     "min_steps",
     "learning_rate",
 )
-_GIVEN = ("labels", "scribbles")
-_BASELINES = ("otsu", "li", "triangle", "sato")
+_ADVANCED = _ADVANCED_WITHOUT_LABELS + _ADVANCED_ALWAYS
+_GIVEN = ("labels",)
 
 
-class UnsupervisedSegmentation(Dock):
-    """Segment bright or dark structures in one or more images without labels.
+class SegmentFewLabels(Dock):
+    """Segment one or more images with a few strokes, or without labels.
 
     Parameters
     ----------
@@ -49,13 +49,15 @@ class UnsupervisedSegmentation(Dock):
 
     def __init__(self, napari_viewer):
         super().__init__(napari_viewer)
-        self._watched = self._sources = self._done = None
+        self._watched = self._sources = self._done = self._step = None
         self._streamed = []  # results that are written to files
+        self.results = Results(self.viewer)
         self._live = {
             "probability": LiveLayer(self.viewer, "image", "live probability", **PROBABILITY),
             "label": LiveLayer(self.viewer, "labels", "live pseudo-label"),
         }
         self._build_inputs()
+        self._build_strokes()
         self._build_run()
         self.viewer.dims.events.current_step.connect(self._follow_plane)
         self.reset_choices()
@@ -65,14 +67,6 @@ class UnsupervisedSegmentation(Dock):
 
     def _build_inputs(self):
         self.images = [self.choose_layer("image", "Image", is_image, tooltip="Image or stack.")]
-        self.given = self.choose_layer(
-            "given",
-            "Start labels",
-            is_labels,
-            optional=True,
-            tooltip="For start: labels, a first segmentation; for start: scribbles, "
-            "1 on background and 2 on structures.",
-        )
         self.inputs = self.add(Form().add(*self.images))
         self.reading = self.add(InputForm(self, "segmented"))
         self.more = self.add(QPushButton("Add another image"))
@@ -81,31 +75,47 @@ class UnsupervisedSegmentation(Dock):
         self.gallery = self.add(Gallery(self.viewer, self._shown_source))
         self.gallery.picked.connect(self._take_start)
         self.inputs.changed.connect(self.gallery.follow)
+
+    def _build_strokes(self):
+        self.strokes = StrokesPanel(self, self._read_sources)
+        self.add(section("Strokes", self.strokes, expanded=True))
+        self.strokes.changed.connect(self._on_strokes)
+
+    def _build_run(self):
+        self.given = self.choose_layer(
+            "given",
+            "Start labels",
+            is_labels,
+            optional=True,
+            tooltip="For start: labels, a first segmentation.",
+        )
         self.form = self.add(Form().add_fields(SegmentConfig, _BASIC).add(self.given))
         self.advanced = Form().add_fields(SegmentConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        for form in (self.inputs, self.reading, self.form, self.advanced):
-            form.changed.connect(self._check)
-        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
-        self.form["mode"].changed.connect(self._on_mode)
-
-    def _build_run(self):
-        self.panel = self.add(RunPanel("Segment"))
+        self.panel = self.add(RunPanel("Segment all"))
+        self.panel.run_button.setToolTip("Train a network, and segment every plane with it.")
+        self.summary = self.add(note())
+        self.loss_curve = self.add(Curves({"loss": ["training"]}))
         self.curves = self.add(
             Curves({"loss": ["training"], "change per round": ["labels"]}, "round")
         )
         self.pictures = self.add(Pictures(("candidate", "label", "prediction")))
-        self.curves.hide()
-        self.pictures.hide()
-        self.panel.clicked.connect(self.run)
-        self.panel.yielded.connect(self._on_event)
+        for part in (self.loss_curve, self.curves, self.pictures):
+            part.hide()
         self.models = self.add(ModelPanel(self, self.panel, predict_after=False))
-        self.panel.finished.connect(self._on_finished)
         self.baseline_button = self.add(QPushButton("Add filters to compare with"))
         self.baseline_button.setToolTip(
             "Otsu, Li, triangle and Sato ridge masks of the image, as hidden layers."
         )
         self.baseline_button.clicked.connect(self.add_baselines)
+        for form in (self.inputs, self.reading, self.form, self.advanced):
+            form.changed.connect(self._check)
+        self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
+        self.form["mode"].changed.connect(self._on_mode)
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.panel.finished.connect(self._on_finished)
+        self.models.loaded.connect(self._on_model_loaded)
 
     def _shown_source(self):
         """The first image as it is read, for the gallery; None without one."""
@@ -125,14 +135,25 @@ class UnsupervisedSegmentation(Dock):
 
     # ------------------------------------------------------------------ inputs
 
+    @property
+    def has_strokes(self):
+        """Whether there is a stroke to learn from."""
+        layer = self.strokes.layer
+        return layer is not None and bool(np.any(layer.data))
+
     def config(self):
-        """The `SegmentConfig` that the form shows."""
-        read = self.reading.values()
-        return SegmentConfig(**self.form.values(), **self.advanced.values(), **read)
+        """The `SegmentConfig` that the forms show."""
+        values = {**self.form.values(), **self.advanced.values()}
+        if values.get("min_steps") == SegmentConfig.model_fields["min_steps"].default:
+            del values["min_steps"]  # left alone: strokes have a default of their own
+        return SegmentConfig(**values, **self.reading.values())
 
     def chosen_images(self):
         """The image layers of the set."""
         return [box.value for box in self.images if box.value is not None]
+
+    def _read_sources(self):
+        return [self.reading.source(layer) for layer in self.chosen_images()]
 
     def reset_choices(self, event=None):
         """Offer the layers that are there now."""
@@ -145,6 +166,8 @@ class UnsupervisedSegmentation(Dock):
         images = self.chosen_images()
         if not images:
             return "Add an Image layer to segment."
+        if self.has_strokes:
+            return self.strokes.problem()
         if self.form["start"].value in _GIVEN:
             given = self.given.value
             if given is None or len(images) > 1 or not self.reading.source().fits(given):
@@ -156,11 +179,19 @@ class UnsupervisedSegmentation(Dock):
         return None
 
     def _check(self):
-        given = {"given"} if self.form["start"].value in _GIVEN else set()
-        self.form.show_only({*_BASIC, *given})
+        taught = self.has_strokes
+        given = {"given"} if self.form["start"].value in _GIVEN and not taught else set()
+        self.form.show_only({*(_ALWAYS if taught else _BASIC), *given})
+        self.advanced.show_only(_ADVANCED_ALWAYS if taught else _ADVANCED)
         self.reading.show_layer(self.images[0].value)
+        self.strokes.refresh()
         self.panel.set_problem(self.problem())
         self.baseline_button.setEnabled(bool(self.chosen_images()) and not self.panel.running)
+
+    def _on_strokes(self):
+        self._check()
+        if self.has_strokes and self.strokes.live_box.isChecked():
+            self.results.hide()
 
     def _on_mode(self):
         """Fill in the defaults of the mode."""
@@ -178,10 +209,9 @@ class UnsupervisedSegmentation(Dock):
     # ------------------------------------------------------------------ run
 
     def run(self):
-        """Segment in the background."""
+        """Segment all planes in the background."""
         self.gallery.clear()
-        layers, config = self.chosen_images(), self.config()
-        sources = [self.reading.source(layer) for layer in layers]
+        config, sources = self.config(), self._read_sources()
         try:
             regions = [self.reading.region(source) for source in sources]
         except ValueError as error:
@@ -191,34 +221,60 @@ class UnsupervisedSegmentation(Dock):
             source if region is None else source.around(region)
             for source, region in zip(sources, regions)
         ]
-        given = {"labels": [sources[0].labels(self.given.value)]} if config.start in _GIVEN else {}
-        self._streamed = []
-        if not any(source.box for source in sources) and any(
-            is_large(source.array, source.shape, 2) for source in sources
-        ):
-            try:
-                folder = self.models.folder.value
-                self._streamed = [
-                    Streamed(self.viewer, "unsupervised", source, "uint8", folder=folder)
-                    for source in sources
-                ]
-            except (OSError, ImportError) as error:
-                notify_error(error)
-                return
-            given["out"] = [streamed.out for streamed in self._streamed]
-            say(self.models.written, f"Written to {self._streamed[0].path}")
+        labels = self._labels(config, sources)
+        try:
+            out = self._stream(sources)
+        except (OSError, ImportError) as error:
+            notify_error(error)
+            return
         job = late_job(
             "napari_metastructure.few_labels.segment:segment",
             images=[source.array for source in sources],
             config=config,
-            **given,
+            **labels,
+            **out,
         )
-        self._watched = Watched(job, sources[0])
+        self._watched, self._step = Watched(job, sources[0]), None
         self._sources = list(zip(sources, regions))
         self._follow_plane()
-        self.curves.clear_points()
-        self.curves.show()
+        say(self.summary, None)
+        shown = self.loss_curve if self.has_strokes else self.curves
+        shown.clear_points()
+        for part in (self.loss_curve, self.curves):
+            part.setVisible(part is shown)
         self.panel.start(job, "Segmentation")
+
+    def _labels(self, config, sources):
+        """What the user has annotated, as arguments of `segment`."""
+        if self.has_strokes:
+            strokes = self.results.corrected(self.strokes.strokes())
+            strokes = [
+                one if source.box is None else one[source.box]
+                for one, source in zip(strokes, sources)
+            ]
+            model = self.models.model
+            taught = model is not None and "strokes.0.shape" in model.attached
+            return {"strokes": strokes, "model": model if taught else None}
+        if config.start in _GIVEN:
+            return {"labels": [sources[0].labels(self.given.value)]}
+        return {}
+
+    def _stream(self, sources):
+        """Files to write results to that may not fit in memory, as an argument of `segment`."""
+        self._streamed = []
+        large = (is_large(source.array, source.shape, 2) for source in sources)
+        if any(source.box for source in sources) or not any(large):
+            return {}
+        folder = self.models.folder.value
+        self._streamed = [
+            Streamed(self.viewer, self._title, source, "uint8", folder=folder) for source in sources
+        ]
+        say(self.models.written, f"Written to {self._streamed[0].path}")
+        return {"out": [streamed.out for streamed in self._streamed]}
+
+    @property
+    def _title(self):
+        return "strokes" if self.has_strokes else "no labels"
 
     def _follow_plane(self, event=None):
         if self._watched is not None:
@@ -228,8 +284,10 @@ class UnsupervisedSegmentation(Dock):
         for streamed in self._streamed:
             streamed.on_event(event)
         if isinstance(event, Step):
-            self._step = event.step
-            self.curves.add_point("training", event.step, event.loss)
+            self._step = event
+            for curve in (self.loss_curve, self.curves):
+                if curve.isVisible():
+                    curve.add_point("training", event.step, event.loss)
         elif isinstance(event, Preview) and event.image is self._watched.plane:
             self._draw("probability", event.probability)
         elif isinstance(event, Round):
@@ -237,7 +295,7 @@ class UnsupervisedSegmentation(Dock):
         elif isinstance(event, Done):
             self._done = event
         elif isinstance(event, Result) and isinstance(event.value, dict):
-            self._show_baselines(event.value)
+            show_baselines(self.viewer, self._baselines_of, event.value)
 
     def _show_round(self, event):
         self.curves.add_point("labels", event.round, event.label_change)
@@ -248,6 +306,8 @@ class UnsupervisedSegmentation(Dock):
             self._draw("label", np.rint(event.label).astype(np.uint8))
 
     def _draw(self, kind, plane):
+        if plane.ndim > self._watched.source.layout.spatial_dims:  # of several classes: any object
+            plane = 1 - plane[0]
         self._live[kind].draw(self._watched.source.shaped(plane), self._watched.place)
 
     def _on_finished(self):
@@ -258,106 +318,68 @@ class UnsupervisedSegmentation(Dock):
         self._check()
         streamed, self._streamed = self._streamed, []
         if streamed and (done is None or done.stopped):
-            say(self.models.written, f"Not finished; what there is lies in {streamed[0].path}")
+            say(self.models.written, f"Not finished; the partial result is saved to {streamed[0].path}")
         if done is None:
             return
         self.gallery.suggest(done.record.get("confidence", {}))
-        start = "+".join(np.atleast_1d(done.record.get("start", done.record["config"]["mode"])))
-        self.models.take(done.model, f"unsupervised, {start}")
-        if done.probabilities is None:
-            return
+        say(self.summary, summary(done, self._step))
+        taught = "result" in done.record
+        title = "strokes" if taught else f"no labels, {_start_of(done.record)}"
+        self.models.take(done.model, title)
+        if done.probabilities is not None:
+            self._show_results(done, taught)
+
+    def _show_results(self, done, taught):
+        self.strokes.clear()
+        self.results.put_away()
         for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
             if region is not None:
-                mask, p = (np.where(region, source.whole(part), 0) for part in (mask, p))
+                inside = np.broadcast_to(region, source.layout.label_shape)
+                mask, p = (
+                    np.where(inside, _whole(source, part), 0).astype(part.dtype)
+                    for part in (mask, p)
+                )
                 source = replace(source, box=None)
-            mask, p = source.shaped(mask), source.shaped(p)
-            self.models.show_result(source.name, source.place(), p, mask)
+            before = len(self.viewer.layers)
+            layer = self.models.show_result(
+                source.name, source.place(), source.shaped(p), source.shaped(mask)
+            )
+            self.results.take(self.viewer.layers[before:], layer, taught=taught)
+        if taught and self.strokes.layer is not None:
+            self.viewer.layers.move(
+                self.viewer.layers.index(self.strokes.layer), len(self.viewer.layers)
+            )
+            self.viewer.layers.selection.active = self.strokes.layer
+
+    def _on_model_loaded(self):
+        """Strokes saved with a model come back, where they fit and there are none yet."""
+        from napari_metastructure.few_labels.strokes import unpack_strokes
+
+        found, sources = unpack_strokes(self.models.model.attached), self._read_sources()
+        if found and sources and not self.has_strokes and found[0].shape == sources[0].shape:
+            self.strokes.show_strokes(found[0])
 
     def closed(self):
-        """End what runs when the dock is closed."""
+        """Let go of the viewer, and end what runs."""
         self.gallery.clear()
+        self.strokes.close_down()
         self.panel.abandon()
 
     # ------------------------------------------------------------------ filters
 
     def add_baselines(self):
         """Masks of simple filters, each a hidden layer."""
-        source = self.reading.source()
-        layout, data = source.layout, source.canonical
-        if layout.input_axis is not None:
-            data = data.mean(axis=-layout.spatial_dims - 1, dtype=np.float32)
-        self._baselines_of, dims = source, layout.spatial_dims
-        polarity = self.form["polarity"].value
-        job = Job(lambda job: _filtering(job, data, polarity, dims))
+        self._baselines_of = self.reading.source()
+        job = baselines(self._baselines_of, self.form["polarity"].value)
         self.panel.start(job, "Filters")
 
-    def _show_baselines(self, masks):
-        source = self._baselines_of
-        name, placed = source.name, source.place()
-        for kind, mask in masks.items():
-            record = {"operation": "filter", "filter": kind, "applied_to": name}
-            self.viewer.add_labels(
-                source.shaped(mask),
-                name=f"{name} {kind}",
-                visible=False,
-                metadata={RECORD: record},
-                **placed,
-            )
+
+def _start_of(record):
+    return "+".join(np.atleast_1d(record.get("start", record["config"]["mode"])))
 
 
-class Pictures(pg.GraphicsLayoutWidget):
-    """A strip of small pictures with titles.
-
-    Parameters
-    ----------
-    titles : sequence of str
-    """
-
-    def __init__(self, titles):
-        super().__init__()
-        self.setBackground(None)
-        self.setFixedHeight(130)
-        self.ci.setContentsMargins(0, 0, 0, 0)
-        self._items = []
-        for column, title in enumerate(titles):
-            self.addLabel(title, row=0, col=column)
-            box = self.addViewBox(
-                row=1,
-                col=column,
-                lockAspect=True,
-                invertY=True,
-                enableMouse=False,
-                enableMenu=False,
-            )
-            item = pg.ImageItem(levels=(0, 1), axisOrder="row-major")
-            box.addItem(item)
-            self._items.append(item)
-
-    def draw(self, *planes):
-        """Show these planes, values 0 to 1; of a volume its middle plane."""
-        for item, plane in zip(self._items, planes):
-            plane = plane[len(plane) // 2] if plane.ndim == 3 else plane
-            item.setImage(np.asarray(plane, np.float32), levels=(0, 1))
-
-
-def _filtering(job, data, polarity, spatial_dims):
-    """The mask of each baseline filter for all planes."""
-    yield Progress("starting", 0, 1)
-    from napari_metastructure.arrays.blocks import planes
-    from napari_metastructure.few_labels.filters import filter_mask
-    from napari_metastructure.few_labels.polarity import polarity as of_images
-
-    parts = planes(np.asarray(data), spatial_dims)
-    polarity = of_images(parts) if polarity == "auto" else polarity
-    masks = {}
-    total = len(_BASELINES) * len(parts)
-    for kind in _BASELINES:
-        filtered = []
-        for part in parts:
-            filtered.append(filter_mask(part, kind, polarity))
-            yield Progress(kind, len(masks) * len(parts) + len(filtered), total)
-            if job.stopping:
-                yield Result(None, stopped=True)
-                return
-        masks[kind] = np.stack(filtered).reshape(data.shape)
-    yield Result(masks)
+def _whole(source, result):
+    """A result of a part as one of the whole image; classes along a first axis stay."""
+    if result.ndim == len(source.layout.label_shape):
+        return source.whole(result)
+    return np.stack([source.whole(one) for one in result])

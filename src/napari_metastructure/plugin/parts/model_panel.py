@@ -7,7 +7,7 @@ import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -45,7 +45,14 @@ class ModelPanel(QWidget):
         Predictions run in it.
     predict_after : bool
         Offer to predict when a training is done.
+
+    Attributes
+    ----------
+    loaded : Signal
+        A model was loaded from a file.
     """
+
+    loaded = Signal()
 
     def __init__(self, dock: Dock, panel: RunPanel, *, predict_after: bool = True) -> None:
         super().__init__()
@@ -170,6 +177,8 @@ class ModelPanel(QWidget):
             self.take(load_model(path), Path(path).stem)
         except (OSError, ValueError) as error:
             notify_error(error)
+            return
+        self.loaded.emit()
 
     def _ask_and_save(self):
         typed, _ = QFileDialog.getSaveFileName(self, "Save model", "model.safetensors", _FILES)
@@ -320,8 +329,8 @@ def is_grey(layer: Layer) -> bool:
 
 
 def is_image(layer: Layer) -> bool:
-    """Whether a layer can be an input: an image of grey values or colours."""
-    return isinstance(layer, Image)
+    """Whether a layer can be an input: an image of grey values or colours, no result of ours."""
+    return isinstance(layer, Image) and RECORD not in layer.metadata
 
 
 def is_labels(layer: Layer) -> bool:

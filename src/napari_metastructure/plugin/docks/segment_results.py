@@ -1,0 +1,85 @@
+"""The result layers of the segmentation dock: their order, and what the user paints on them."""
+
+import numpy as np
+
+from napari_metastructure.plugin.parts.stroke_layer import result_colors
+
+__all__ = ["Results", "summary"]
+
+
+class Results:
+    """The layers of the last run; those of earlier runs go once they are hidden.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    """
+
+    def __init__(self, viewer):
+        self.viewer = viewer
+        self._layers, self._masks = [], []
+
+    def put_away(self):
+        """Remove hidden layers of earlier runs and hide the others: nothing lies twice."""
+        present = [layer for layer in self._layers if layer in self.viewer.layers]
+        for layer in present:
+            if not layer.visible:
+                self.viewer.layers.remove(layer)
+        self._layers = [layer for layer in present if layer in self.viewer.layers]
+        self.hide()
+        self._masks = []
+
+    def hide(self):
+        """Hide the layers, as while a live result is shown."""
+        for layer in self._layers:
+            if layer in self.viewer.layers:
+                layer.visible = False
+
+    def take(self, layers, mask, *, taught):
+        """Hold the layers of one image's result, among them its mask."""
+        self._layers += list(layers)
+        if taught:
+            mask.colormap = result_colors()
+        self._masks.append((mask, np.array(mask.data)))
+
+    def corrected(self, strokes):
+        """Strokes, and what was painted on the last masks as further strokes."""
+        for one, (mask, before) in zip(strokes, self._masks):
+            if mask not in self.viewer.layers or mask.data.size != one.size:
+                continue
+            changed = np.asarray(mask.data != before).reshape(one.shape)
+            one[changed] = np.asarray(mask.data).reshape(one.shape)[changed] + 1
+        return strokes
+
+
+def summary(done, step) -> str:
+    """What came out of a run, in one line.
+
+    Parameters
+    ----------
+    done : Done
+    step : Step or None
+        The last step of the training.
+    """
+    record, parts = done.record, []
+    if step is not None:
+        verb = "Stopped at step" if done.stopped else "Trained for"
+        unit = "" if done.stopped else " steps"
+        parts.append(f"{verb} {step.step} of {step.total}{unit}")
+    if "result" in record:
+        parts.append(f"result of the {record['result']}")
+        held_out = record.get("held_out")
+        if isinstance(held_out, dict):
+            parts.append(
+                f"held-out strokes told apart: network {held_out['network']:.2f}, "
+                f"classifier {held_out['classifier']:.2f} of 1"
+            )
+        elif held_out:
+            parts.append("too few strokes to compare network and classifier")
+    if record["threshold_source"] != "default":
+        is_number = "none" not in record["threshold_source"]
+        threshold = f"threshold {record['threshold']:.2f}: " if is_number else "threshold: "
+        parts.append(threshold + record["threshold_source"])
+    parts += [record["note"]] if "note" in record else []
+    text = "; ".join(parts) + "."
+    return text[:1].upper() + text[1:]

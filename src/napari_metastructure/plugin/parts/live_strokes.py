@@ -1,0 +1,210 @@
+"""The classifier's work for the window: learn the strokes, then predict what is in view."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_metastructure.few_labels.features import tiles
+from napari_metastructure.few_labels.strokes import StrokeClassifier, uncertainty
+
+__all__ = ["Learned", "LiveClassifier", "Piece", "Place", "View"]
+
+_FIRST_LOOK = 2**16  # pixels decided at once for a first look
+_TILE = {2: 256, 3: 48}
+_PLANES_SEARCHED = 12  # for the place where a stroke helps most
+_NEIGHBOURHOOD = 8.0  # pixels: sigma of the region that a stroke informs
+_AWAY = 20  # pixels from strokes that are there
+
+
+@dataclass(frozen=True)
+class View:
+    """What is in view: the plane's index into the leading axes, and slices within it."""
+
+    index: tuple[int, ...]
+    box: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The strokes were learnt."""
+
+    oob_error: float
+    pixels: int
+    planes: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a plane's result: labels and uncertainty, each pixel standing for `step` squared."""
+
+    index: tuple[int, ...]
+    box: tuple[slice, ...]
+    step: int
+    labels: np.ndarray
+    uncertainty: np.ndarray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stroke would help most: the plane's index, and the pixel in it."""
+
+    index: tuple[int, ...]
+    pixel: tuple[int, ...]
+
+
+class LiveClassifier:
+    """A stroke classifier of one image set as it is read, and its decisions.
+
+    Parameters
+    ----------
+    arrays : sequence of arrays
+        Images with channels, if any, just before the spatial axes.
+    spatial_dims, has_channels, anisotropy
+        How they are read.
+    budget : int
+        Bytes of features to keep.
+    """
+
+    def __init__(self, arrays, spatial_dims, has_channels, anisotropy=1.0, budget=2**30):
+        self.arrays = list(arrays)
+        self.spatial_dims, self.has_channels = spatial_dims, has_channels
+        self.classifier = StrokeClassifier(
+            spatial_dims=spatial_dims,
+            channel_axis=-spatial_dims - 1 if has_channels else None,
+            anisotropy=anisotropy,
+            budget=budget,
+        )
+        self.threshold = 0.5
+        self.cancelled = False
+
+    # ------------------------------------------------------------------ work in a thread
+
+    def update(self, strokes, view, *, learn=True, first=0) -> Iterator:
+        """Learn the strokes and predict what is in view; generator of `Learned` and `Piece`.
+
+        Parameters
+        ----------
+        strokes : sequence of arrays
+            One per image, without channels.
+        view : View
+            Of the image numbered `first`.
+        learn : bool
+            Whether strokes have changed; otherwise only predict.
+        first : int
+            Number of the image that is shown.
+        """
+        if learn or not self.classifier.fitted:
+            self._learn(strokes)
+            painted = [np.count_nonzero(one) for one in strokes]
+            yield Learned(self.classifier.oob_error, sum(painted), self._painted_planes(strokes))
+        yield from self._predict(view, first)
+
+    def _learn(self, strokes):
+        images, keys, planes = [], [], []
+        for number, stroke in enumerate(strokes):
+            leading = stroke.shape[: stroke.ndim - self.spatial_dims]
+            for index in np.ndindex(*leading):
+                if np.any(stroke[index]):
+                    images.append(self._plane(number, index))
+                    planes.append(np.asarray(stroke[index]))
+                    keys.append((number, index))
+        if not planes:
+            from napari_metastructure.few_labels.strokes import check_strokes
+
+            check_strokes(strokes)
+        self.classifier.fit(images, planes, keys=keys)
+
+    def _painted_planes(self, strokes):
+        axes = tuple(range(-self.spatial_dims, 0))
+        return int(sum(np.count_nonzero(np.any(one, axis=axes)) for one in strokes))
+
+    def _plane(self, number, index):
+        return np.asarray(self.arrays[number][index])
+
+    def _predict(self, view, number):
+        plane = self._plane(number, view.index)
+        key, shape = (number, view.index), plane.shape[-self.spatial_dims :]
+        boxes = _in_view(tiles(shape, _TILE[self.spatial_dims]), view.box)
+        pixels = sum(np.prod([part.stop - part.start for part in box]) for box in boxes)
+        step = 1
+        while pixels / step**2 > _FIRST_LOOK:
+            step *= 2
+        steps = (step, 1) if step > 1 else (1,)
+        for step in steps:
+            whole = []
+            for box, found in self.classifier.predicting_plane(
+                plane, key=key, boxes=boxes, step=step
+            ):
+                if self.cancelled:
+                    return
+                whole.append((box, found))
+                yield Piece(view.index, box, step, self.decide(found), uncertainty(found))
+        yield from self._with_new_threshold(plane, view, whole)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Labels, the stroke value minus 1, of probabilities with the class axis first."""
+        classes = self.classifier.classes
+        if len(classes) == 2:
+            value = classes[1] - 1
+            return np.where(probabilities[value] > self.threshold, value, 0).astype(np.uint8)
+        return probabilities.argmax(0).astype(np.uint8)
+
+    def _with_new_threshold(self, plane, view, whole):
+        """Pieces again if the threshold, chosen by the view's outlines, has moved; generator."""
+        if len(self.classifier.classes) != 2 or not whole:
+            return
+        from napari_metastructure.learning.threshold import outline_threshold
+
+        value = self.classifier.classes[1] - 1
+        picture = plane.mean(axis=0) if self.has_channels else plane
+        found = [probabilities[value] for _, probabilities in whole]
+        pictures = [picture[box] for box, _ in whole]
+        threshold = outline_threshold(found, pictures, self.classifier.polarity)
+        moved, self.threshold = abs(threshold - self.threshold) > 0.02, threshold
+        for box, probabilities in whole if moved else ():
+            if self.cancelled:
+                return
+            yield Piece(view.index, box, 1, self.decide(probabilities), uncertainty(probabilities))
+
+    def next_place(self, strokes, view, *, first=0) -> Iterator[Place]:
+        """Find the place where a stroke would help most; generator of one `Place` at the end.
+
+        That is where the classifier is least certain over a neighbourhood, away from strokes, on
+        the plane in view or on one of evenly spread others.
+        """
+        from scipy.ndimage import binary_dilation, gaussian_filter
+
+        if not self.classifier.fitted:
+            self._learn(strokes)
+        leading = strokes[first].shape[: strokes[first].ndim - self.spatial_dims]
+        every = list(np.ndindex(*leading))
+        spread = np.linspace(0, len(every) - 1, min(_PLANES_SEARCHED, len(every))).round()
+        best, place = -1.0, None
+        for index in dict.fromkeys([view.index, *(every[int(k)] for k in spread)]):
+            if self.cancelled:
+                return
+            found = self.classifier.predict_plane(self._plane(first, index), key=(first, index))
+            open_question = gaussian_filter(uncertainty(found), _NEIGHBOURHOOD)
+            near = np.asarray(strokes[first][index]) > 0
+            if near.any():
+                near = binary_dilation(near, iterations=_AWAY)
+            open_question[near] = 0
+            pixel = np.unravel_index(int(open_question.argmax()), open_question.shape)
+            if open_question[pixel] > best:
+                best, place = open_question[pixel], Place(index, tuple(map(int, pixel)))
+            yield None
+        yield place
+
+
+def _in_view(boxes, view):
+    """Those boxes that a view touches, the nearest to its middle first."""
+    middle = np.array([(part.start + part.stop) / 2 for part in view])
+
+    def touches(box):
+        return all(a.start < b.stop and b.start < a.stop for a, b in zip(box, view))
+
+    def distance(box):
+        return np.linalg.norm([(p.start + p.stop) / 2 for p in box] - middle)
+
+    return sorted(filter(touches, boxes), key=distance) or boxes[:1]

@@ -1,0 +1,133 @@
+"""The Labels layer that strokes are painted on: its colours, classes, and a copy on disk."""
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastructure.few_labels.strokes import pack_strokes, unpack_strokes
+
+__all__ = [
+    "class_colors",
+    "class_names",
+    "new_stroke_layer",
+    "restore_strokes",
+    "result_colors",
+    "save_strokes",
+    "saved_strokes_path",
+]
+
+_COLORS = (
+    "#3b82f6",
+    "#f97316",
+    "#22c55e",
+    "#e11d48",
+    "#a855f7",
+    "#eab308",
+    "#06b6d4",
+    "#ec4899",
+)
+STROKES = "strokes"
+"""Marks a stroke layer in its metadata."""
+
+
+def class_names(count: int) -> list[str]:
+    """Names of the first stroke values: "background", "object", "class 3" ..."""
+    return ["background", "object", *(f"class {n}" for n in range(3, count + 1))][:count]
+
+
+def class_colors(count: int) -> list[str]:
+    """A colour for each of the first stroke values."""
+    return [_COLORS[n % len(_COLORS)] for n in range(count)]
+
+
+def _colormap(colors):
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colors})
+
+
+def stroke_colors(count: int = 32):
+    """Colormap of strokes."""
+    return _colormap({n + 1: color for n, color in enumerate(class_colors(count))})
+
+
+def result_colors(count: int = 32):
+    """Colormap of results: the stroke's colour at its value minus 1; background is not painted."""
+    return _colormap(dict(list(enumerate(class_colors(count)))[1:]))
+
+
+def new_stroke_layer(viewer, source, *, data=None):
+    """A layer to paint on, of the image's shape without channels, in its place.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    source : Source
+        The image.
+    data : array of uint8, optional
+        Strokes that are there already.
+
+    Returns
+    -------
+    napari.layers.Labels
+        Active, with a brush for class 2, the object.
+    """
+    from napari_metastructure.plugin.layers import RECORD
+
+    shape = source.shape
+    data = np.zeros(shape, np.uint8) if data is None else np.asarray(data, np.uint8).copy()
+    layer = viewer.add_labels(
+        source.shaped(data),
+        name=f"{source.name} strokes",
+        colormap=stroke_colors(),
+        metadata={RECORD: {"operation": STROKES, "applied_to": source.name}},
+        opacity=0.9,
+        **source.place(),
+    )
+    ready_to_paint(viewer, layer, shape)
+    return layer
+
+
+def ready_to_paint(viewer, layer, shape) -> None:
+    """Make a layer active with the brush in hand."""
+    viewer.layers.selection.active = layer
+    layer.brush_size = max(2, round(min(shape[-2:]) / 128))
+    layer.n_edit_dimensions = 2
+    if layer.selected_label == 0:
+        layer.selected_label = 2
+    layer.mode = "paint"
+
+
+# ---------------------------------------------------------------------- on disk
+
+
+def saved_strokes_path(source) -> Path:
+    """Where strokes on an image are kept while they are painted."""
+    import hashlib
+
+    from platformdirs import user_data_path
+
+    name = f"{source.name} {source.layer.source.path or ''} {source.shape}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return user_data_path("napari-metastructure") / "strokes" / f"{digest}.npz"
+
+
+def save_strokes(path: Path, strokes: np.ndarray, name: str) -> None:
+    """Write strokes, few pixels of many, to a small file that takes the old one's place whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, name=np.array(name), **pack_strokes([strokes]))
+    temporary.replace(path)
+
+
+def restore_strokes(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Strokes of an earlier session; None if there are none of this shape."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = unpack_strokes(dict(file))
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+    if not found or found[0].shape != tuple(shape) or not found[0].any():
+        return None
+    return found[0]

@@ -1,0 +1,564 @@
+"""Paint strokes, and see at once what a classifier makes of them."""
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+from napari.layers import Labels
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_metastructure.plugin.keys import bind_keys, with_key
+from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.stroke_layer import (
+    STROKES,
+    class_colors,
+    class_names,
+    new_stroke_layer,
+    ready_to_paint,
+    restore_strokes,
+    result_colors,
+    save_strokes,
+    saved_strokes_path,
+)
+
+__all__ = ["StrokesPanel", "may_hold_strokes"]
+
+_SETTLE = 60  # ms after the last change
+_SAVE_AFTER = 1000  # ms
+_REDRAW = 100  # ms
+_MOST_CLASSES = 32
+
+
+def may_hold_strokes(layer) -> bool:
+    """Whether a layer can be chosen for strokes: labels that are no result of ours."""
+    if not isinstance(layer, Labels) or layer.multiscale:
+        return False
+    return layer.metadata.get(RECORD, {}).get("operation", STROKES) == STROKES
+
+
+class StrokesPanel(QWidget):
+    """The layer to paint on, its classes, and the live result.
+
+    Parameters
+    ----------
+    dock : Dock
+        Its viewer and layer choices are used.
+    sources : callable
+        ``sources()`` returns the `Source` of each image of the set; the first is painted on.
+
+    Attributes
+    ----------
+    changed : Signal
+        Strokes were painted, or another layer was chosen.
+    """
+
+    changed = Signal()
+
+    def __init__(self, dock, sources):
+        super().__init__()
+        self.viewer, self._sources = dock.viewer, sources
+        self.worker = self.live = None
+        self._live_key = self._learned = self._watched_layer = self._drawn = None
+        self._wanted = None  # what to do when the worker has ended: "learn", "predict", "search"
+        self._brush_down = False
+        record = {"metadata": {RECORD: {"operation": "live"}}}
+        self._overlay = LiveLayer(
+            self.viewer,
+            "labels",
+            "live segmentation",
+            opacity=0.5,
+            colormap=result_colors(),
+            **record,
+        )
+        self._doubt = LiveLayer(
+            self.viewer,
+            "image",
+            "uncertainty",
+            colormap="inferno",
+            contrast_limits=(0, 1),
+            blending="additive",
+            **record,
+        )
+        self._build(dock)
+        self._changes = self._timer(_SETTLE, self._on_settled)
+        self._saving = self._timer(_SAVE_AFTER, self._save)
+        self._redraw = self._timer(_REDRAW, self._refresh_layers)
+        self.viewer.dims.events.current_step.connect(self._on_view)
+        self.viewer.camera.events.zoom.connect(self._on_view)
+        self.viewer.camera.events.center.connect(self._on_view)
+        self._looking = self._timer(250, self._look_again)
+        bind_keys(
+            self.viewer,
+            {
+                "update": self.update_now,
+                "next_place": self.find_next_place,
+                "toggle_overlay": self.overlay_box.toggle,
+                "toggle_uncertainty": self.doubt_box.toggle,
+            },
+        )
+
+    def _timer(self, interval, action):
+        timer = QTimer(self, interval=interval, singleShot=True)
+        timer.timeout.connect(action)
+        return timer
+
+    # ------------------------------------------------------------------ layout
+
+    def _build(self, dock):
+        self.paint_button = _button(
+            "Paint strokes",
+            "A new layer of the image's shape, with the brush in hand. Paint 1 on "
+            "background and 2 on objects: short strokes, on any planes.",
+            self.paint,
+        )
+        self.restore_button = _button(
+            "Restore strokes of an earlier session",
+            "Strokes are kept while you paint.",
+            self.restore,
+        )
+        self.choice = dock.choose_layer(
+            "strokes",
+            "Strokes",
+            may_hold_strokes,
+            optional=True,
+            tooltip="Labels layer: 0 not annotated, 1 background, 2 object, 3 ... more classes.",
+        )
+        self.form = Form().add(self.choice)
+        self.choice.changed.connect(self._on_chosen)
+        self.classes = QHBoxLayout()
+        self.add_class_button = _button("Add class", "One more kind of object.", self.add_class)
+        self.live_box = QCheckBox("Live")
+        self.live_box.setChecked(True)
+        self.live_box.setToolTip("Show the result of what is in view after each stroke.")
+        self.live_box.toggled.connect(lambda on: on and self.request("learn"))
+        self.update_button = _button(
+            "Update",
+            with_key("Show the result of what is in view once.", "update"),
+            self.update_now,
+        )
+        self.overlay_box = QCheckBox("Result")
+        self.overlay_box.setChecked(True)
+        self.overlay_box.setToolTip(with_key("Show or hide the live result.", "toggle_overlay"))
+        self.overlay_box.toggled.connect(self._toggle_layers)
+        self.doubt_box = QCheckBox("Uncertainty")
+        self.doubt_box.setToolTip(
+            with_key("Where the two likeliest classes are close.", "toggle_uncertainty")
+        )
+        self.doubt_box.toggled.connect(self._toggle_layers)
+        self.next_button = _button(
+            "Next place",
+            with_key(
+                "Go where the classifier is least certain: one stroke there helps most.",
+                "next_place",
+            ),
+            self.find_next_place,
+        )
+        self.note = note()
+        grid = QGridLayout()
+        for number, part in enumerate((self.live_box, self.overlay_box, self.doubt_box)):
+            grid.addWidget(part, 0, number)
+        grid.addWidget(self.update_button, 1, 0)
+        grid.addWidget(self.next_button, 1, 1, 1, 2)
+        self._painting = QWidget()
+        inner = QVBoxLayout(self._painting)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.addLayout(self.classes)
+        inner.addWidget(self.add_class_button)
+        inner.addLayout(grid)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (self.paint_button, self.restore_button, self.form, self._painting, self.note):
+            layout.addWidget(part)
+        self.num_classes = 2
+        self.refresh()
+
+    def refresh(self):
+        """Offer what can be done with the image and the layer that are chosen."""
+        source = self._first()
+        self.paint_button.setEnabled(source is not None)
+        self.restore_button.setVisible(
+            source is not None and self.layer is None and saved_strokes_path(source).exists()
+        )
+        self.form.show_only({"strokes"} if len(self.choice.choices) > 1 else set())
+        self._painting.setVisible(self.layer is not None)
+
+    def _show_classes(self):
+        while self.classes.count():
+            self.classes.takeAt(0).widget().deleteLater()
+        pairs = zip(class_names(self.num_classes), class_colors(self.num_classes))
+        for value, (name, color) in enumerate(pairs, 1):
+            swatch = QPixmap(14, 14)
+            swatch.fill(QColor(color))
+            button = _button(
+                name, f"Paint {name} (label {value}).", lambda *_, v=value: self.take_class(v)
+            )
+            button.setIcon(QIcon(swatch))
+            self.classes.addWidget(button)
+
+    # ------------------------------------------------------------------ the layer
+
+    @property
+    def layer(self):
+        """The chosen stroke layer, if it is still there and fits the image."""
+        layer, source = self.choice.value, self._first()
+        if layer is None or source is None or layer not in self.viewer.layers:
+            return None
+        return layer if source.fits(layer) or _shape_fits(layer, source) else None
+
+    def _first(self):
+        sources = self._sources()
+        return sources[0] if sources else None
+
+    def paint(self):
+        """Make a layer to paint on, or take up the one there is."""
+        source, layer = self._first(), self.layer
+        if layer is None:
+            layer = new_stroke_layer(self.viewer, source)
+            self._take(layer)
+        ready_to_paint(self.viewer, layer, source.shape)
+
+    def restore(self):
+        """Take up the strokes of an earlier session."""
+        source = self._first()
+        strokes = restore_strokes(saved_strokes_path(source), source.shape)
+        if strokes is None:
+            say(self.note, "The earlier strokes do not fit this image.")
+            return
+        self.show_strokes(strokes)
+
+    def show_strokes(self, strokes):
+        """A new stroke layer with these strokes on the first image."""
+        self._take(new_stroke_layer(self.viewer, self._first(), data=strokes))
+
+    def _take(self, layer):
+        self.choice.reset_choices()
+        self.choice.value = layer
+
+    def add_class(self):
+        """One class more, with the brush on it."""
+        self.num_classes = min(self.num_classes + 1, _MOST_CLASSES)
+        self._show_classes()
+        self.take_class(self.num_classes)
+
+    def take_class(self, value):
+        """Paint this class from now on."""
+        layer = self.layer
+        if layer is not None:
+            layer.selected_label = value
+            self.viewer.layers.selection.active = layer
+            if layer.mode not in ("paint", "fill", "polygon"):
+                layer.mode = "paint"
+
+    def strokes(self):
+        """Strokes of each image, in its shape without channels; zeros where there are none."""
+        found = []
+        for number, source in enumerate(self._sources()):
+            layer = self.layer if number == 0 else self._layer_of(source)
+            found.append(
+                np.zeros(source.shape, np.uint8)
+                if layer is None
+                else np.asarray(layer.data).reshape(source.shape).copy()
+                if _shape_fits(layer, source)
+                else np.asarray(source.labels(layer))
+            )
+        return found
+
+    def problem(self):
+        """Why nothing can be learnt from the strokes, in one sentence; None if something can."""
+        from napari_metastructure.few_labels.strokes import check_strokes
+
+        try:
+            check_strokes(self.strokes())
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return None
+
+    def _layer_of(self, source):
+        """The stroke layer that was made for a further image of the set."""
+        for layer in self.viewer.layers:
+            record = layer.metadata.get(RECORD, {})
+            if record.get("operation") == STROKES and record.get("applied_to") == source.name:
+                return layer
+        return None
+
+    def _on_chosen(self, _value=None):
+        layer, old = self.layer, self._watched_layer
+        if layer is old:
+            return
+        if old is not None:
+            old.events.paint.disconnect(self._on_change)
+            old.events.set_data.disconnect(self._on_change)
+            if self._on_drag in old.mouse_drag_callbacks:
+                old.mouse_drag_callbacks.remove(self._on_drag)
+        self._watched_layer = layer
+        if layer is not None:
+            layer.events.paint.connect(self._on_change)
+            layer.events.set_data.connect(self._on_change)
+            layer.mouse_drag_callbacks.append(self._on_drag)
+            top = int(layer.data.max()) if layer.data.size else 0
+            self.num_classes = min(max(2, top), _MOST_CLASSES)
+            self._show_classes()
+            self._on_change()
+        self._learned = None
+        self.refresh()
+        self.changed.emit()
+
+    def _on_drag(self, _layer, event):
+        self._brush_down = True
+        yield
+        while event.type == "mouse_move":
+            yield
+        self._brush_down = False
+        self._changes.start()
+
+    def _on_change(self, _event=None):
+        self._changes.start()
+
+    def _on_settled(self):
+        """The strokes have not changed for a moment."""
+        if self._brush_down:
+            return
+        layer = self.layer
+        if layer is None:
+            return
+        checksum = zlib.crc32(np.ascontiguousarray(layer.data))
+        if checksum == self._learned:
+            return
+        first, self._learned = self._learned is None, checksum
+        if first and not layer.data.any():
+            return
+        self._saving.start()
+        self.changed.emit()
+        if self.live_box.isChecked():
+            self.request("learn")
+
+    def _save(self):
+        source, layer = self._first(), self.layer
+        if layer is None:
+            return
+        worker = create_worker(
+            save_strokes,
+            saved_strokes_path(source),
+            self.strokes()[0],
+            source.name,
+            _start_thread=False,
+            _ignore_errors=True,
+        )
+        worker.errored.connect(lambda error: say(self.note, f"Strokes were not saved: {error}"))
+        worker.start()
+
+    # ------------------------------------------------------------------ the live result
+
+    def update_now(self):
+        """Show the result of what is in view once."""
+        self.request("learn")
+
+    def find_next_place(self):
+        """Go where a stroke would help most."""
+        self.request("search")
+
+    def request(self, what):
+        """Do this as soon as the present work is given up: "learn", "predict" or "search"."""
+        if self.layer is None:
+            return
+        if self.worker is not None:
+            if what != "predict" or self._wanted is None:
+                self._wanted = what
+            self.live.cancelled = True
+            return
+        self._start(what)
+
+    def _start(self, what):
+        self._wanted = None
+        sources, strokes = self._sources(), self.strokes()
+        self.live = self._classifier_for(sources)
+        self.live.cancelled = False
+        view = self._view(sources[0])
+        if what == "search":
+            work = self.live.next_place(strokes, view)
+            say(self.note, "Looking for the place where a stroke helps most …")
+        else:
+            work = self.live.update(strokes, view, learn=what == "learn")
+        self.worker = create_worker(_passed_on, work, _start_thread=False, _ignore_errors=True)
+        self.worker.yielded.connect(self._on_event)
+        self.worker.errored.connect(self._on_error)
+        self.worker.finished.connect(self._on_finished)
+        self.worker.start()
+
+    def _classifier_for(self, sources):
+        """The classifier at hand, or a new one where the images are read in another way."""
+        from napari_metastructure.plugin.parts.live_strokes import LiveClassifier
+
+        key = [(id(s.layer.data), s.layout, s.level) for s in sources]
+        if self.live is None or key != self._live_key:
+            layout = sources[0].layout
+            self.live = LiveClassifier(
+                [source.canonical for source in sources],
+                layout.spatial_dims,
+                layout.input_axis is not None,
+                layout.anisotropy,
+            )
+            self._live_key = key
+        return self.live
+
+    def _view(self, source):
+        """What is in view of the first image."""
+        from napari_metastructure.plugin.parts.live_strokes import View
+
+        dims = source.layout.spatial_dims
+        planes = replace(source, layout=replace(source.layout, spatial_dims=2))
+        index = planes.plane_index(self.viewer)
+        leading, within = index[: len(source.shape) - dims], index[len(source.shape) - dims :]
+        box = [slice(k, k + 1) for k in within]
+        low, high = self._corners(source)
+        for axis, side in enumerate(source.shape[-2:]):
+            start = int(np.clip(low[axis], 0, side - 1))
+            box.append(slice(start, max(start + 1, int(min(high[axis] + 1, side)))))
+        return View(leading, tuple(box))
+
+    def _corners(self, source):
+        """First and last (y, x) pixels that the canvas shows; all where that is not known."""
+        shape, layer = source.shape[-2:], source.layer
+        axis = source.layout.channel_axis
+        last_are_spatial = source.layout.rgb or axis is None or axis < len(source.layout.shape) - 2
+        if layer.multiscale or not last_are_spatial or self.viewer.dims.ndisplay != 2:
+            return (0, 0), shape
+        low, high = np.asarray(layer.corner_pixels)[:, -2:]
+        return (low, high) if np.all(high > low) else ((0, 0), shape)
+
+    def _on_event(self, event):
+        kind = type(event).__name__
+        if kind == "Learned":
+            say(
+                self.note,
+                f"Error on strokes the trees have not seen: {event.oob_error:.1%} "
+                f"({event.pixels} pixels on {event.planes} "
+                f"{'plane' if event.planes == 1 else 'planes'}).",
+            )
+        elif kind == "Piece":
+            self._draw(event)
+        elif kind == "Place":
+            self._go_to(event)
+
+    def _on_error(self, error):
+        say(self.note, str(error))
+
+    def _on_finished(self):
+        self.worker = None
+        if self._wanted is not None and self.layer is not None:
+            self._start(self._wanted)
+
+    def _draw(self, piece):
+        """Take a piece into the plane that is shown, and redraw soon."""
+        source = self._first()
+        if source is None:
+            return
+        shape = source.shape[len(piece.index) :]
+        if self._drawn is None or self._drawn[0] != (piece.index, shape):
+            planes = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
+            self._drawn = (piece.index, shape), planes
+            place = source.place_plane(piece.index)
+            for live, plane in zip((self._overlay, self._doubt), planes):
+                live.draw(source.shaped(plane), place)
+            self._arrange()
+        for plane, part in zip(self._drawn[1], (piece.labels, piece.uncertainty)):
+            target = plane[piece.box]
+            if piece.step > 1:
+                part = part.repeat(piece.step, axis=-1).repeat(piece.step, axis=-2)
+                part = part[..., : target.shape[-2], : target.shape[-1]]
+            target[...] = part
+        if not self._redraw.isActive():
+            self._redraw.start()
+
+    def _refresh_layers(self):
+        for live in (self._overlay, self._doubt):
+            if live.shown and live.layer.visible:
+                live.layer.refresh(extent=False)
+
+    def _arrange(self):
+        """The live layers lie below the strokes."""
+        self._toggle_layers()
+        layer, layers = self.layer, self.viewer.layers
+        if layer is not None and layers.index(layer) != len(layers) - 1:
+            layers.move(layers.index(layer), len(layers))
+
+    def _toggle_layers(self, _on=None):
+        pairs = ((self._overlay, self.overlay_box), (self._doubt, self.doubt_box))
+        for live, box in pairs:
+            if live.shown:
+                live.layer.visible = box.isChecked()
+
+    def _on_view(self, _event=None):
+        """Another plane or another part is in view."""
+        if self.live_box.isChecked() and self.layer is not None and self.live is not None:
+            self._looking.start()
+
+    def _look_again(self):
+        if self.live is not None and self.live.classifier.fitted and self.worker is None:
+            self.request("predict")
+
+    def _go_to(self, place):
+        """Show a pixel in the middle of the canvas."""
+        layer, source = self.layer, self._first()
+        if layer is None:
+            return
+        data = np.zeros(layer.ndim)
+        data[source._result_axes] = [*place.index, *place.pixel]
+        world = layer.data_to_world(data)
+        first = self.viewer.dims.ndim - layer.ndim
+        hidden = set(self.viewer.dims.not_displayed)
+        for axis, value in enumerate(world, first):
+            if axis in hidden:
+                self.viewer.dims.set_point(axis, value)
+        center = [world[axis - first] for axis in self.viewer.dims.displayed if axis >= first]
+        self.viewer.camera.center = ([0] * (3 - len(center))) + center
+        self.viewer.camera.zoom = max(self.viewer.camera.zoom, 1)
+        where = f"plane {', '.join(map(str, place.index))}, " if place.index else ""
+        say(self.note, f"Least certain: {where}around {', '.join(map(str, place.pixel))}.")
+        ready_to_paint(self.viewer, layer, source.shape)
+
+    # ------------------------------------------------------------------ the end
+
+    def clear(self):
+        """Take the live layers away."""
+        if self.live is not None:
+            self.live.cancelled = True
+        self._wanted = None
+        for live in (self._overlay, self._doubt):
+            live.remove()
+        self._drawn = None
+
+    def close_down(self):
+        """Let go of the viewer, as when the dock is closed."""
+        self.clear()
+        bind_keys(self.viewer, None)
+        for event in (
+            self.viewer.dims.events.current_step,
+            self.viewer.camera.events.zoom,
+            self.viewer.camera.events.center,
+        ):
+            event.disconnect(self._on_view)
+        for timer in (self._changes, self._saving, self._redraw, self._looking):
+            timer.stop()
+
+
+def _passed_on(work):
+    yield from work
+
+
+def _shape_fits(layer, source):
+    """Whether a layer has the image's shape, but for axes of a single pixel."""
+    return tuple(n for n in layer.data.shape if n > 1) == tuple(n for n in source.shape if n > 1)
+
+
+def _button(text, tooltip, action):
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    button.clicked.connect(lambda *_: action())
+    return button

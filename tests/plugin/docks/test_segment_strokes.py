@@ -1,0 +1,303 @@
+"""Strokes painted in a real napari window: the live result, and the network's."""
+
+import numpy as np
+import pytest
+
+from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.plugin.layers import RECORD, place
+from napari_metastructure.plugin.parts import strokes_panel
+from tests.plugin.conftest import assert_same_place
+
+LONG = 100_000
+
+
+@pytest.fixture(autouse=True)
+def strokes_on_disk(tmp_path, monkeypatch):
+    """Strokes are kept in a folder of the test's own."""
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def dock(qtbot, placed_layers, open_dock, one_thread):
+    dock = set_up(open_dock("Segment with few or no labels")[1])
+    yield dock
+    dock.strokes.clear()
+    qtbot.waitUntil(lambda: dock.strokes.worker is None, timeout=LONG)
+
+
+def set_up(dock):
+    """A tiny network that trains in seconds."""
+    dock.form["seed"].value = "0"
+    dock.form["epochs"].value = 1
+    dock.advanced.set_values({"channels": 4, "depth": 3, "patch_size": 64, "batch_size": 2})
+    dock.advanced["min_steps"].value = 40
+    return dock
+
+
+def paint(layer, strokes):
+    """Paint with the layer's own brush, one stroke of all pixels per class."""
+    layer.brush_size = 1
+    for value in np.unique(strokes[strokes > 0]):
+        with layer.block_history():
+            for place in np.argwhere(strokes == value):
+                layer.paint(tuple(place), value)
+
+
+def paint_some(dock, mask, number=4):
+    """Strokes on the third plane of the stack, to which the slider goes."""
+    if mask.ndim == 3:
+        dock.viewer.dims.set_current_step(0, 2)
+    dock.strokes.paint_button.click()
+    strokes = np.zeros(dock.strokes.layer.data.shape, np.uint8)
+    plane = np.squeeze(strokes)
+    plane = plane[2] if plane.ndim == 3 else plane
+    plane[...] = simulate_strokes(mask[2] if mask.ndim == 3 else mask, number, 10, seed=0)
+    paint(dock.strokes.layer, strokes)
+
+
+def wait_for_result(qtbot, dock):
+    panel = dock.strokes
+    qtbot.waitUntil(lambda: "live segmentation" in dock.viewer.layers, timeout=LONG)
+    qtbot.waitUntil(lambda: panel.worker is None and not panel._changes.isActive(), timeout=LONG)
+
+
+def shown(dock):
+    """Index of the plane that the live result shows; the sheared stack leans."""
+    return dock.strokes._drawn[0][0][0]
+
+
+def live_plane(dock):
+    return np.squeeze(dock.viewer.layers["live segmentation"].data)
+
+
+def finish(qtbot, dock):
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=LONG)
+
+
+def dice(reference, mask):
+    return evaluate(reference, mask)["dice"]
+
+
+def test_paint_strokes_makes_a_layer_ready_to_paint_on(viewer, dock, placed_layers):
+    dock.strokes.paint_button.click()
+    layer = dock.strokes.layer
+    assert viewer.layers.selection.active == layer
+    assert layer.mode == "paint"
+    assert layer.selected_label == 2
+    assert layer.data.shape == (4, 64, 64)
+    assert_same_place(layer, placed_layers[0])
+    texts = [dock.strokes.classes.itemAt(k).widget().text() for k in range(2)]
+    assert texts == ["background", "object"]
+
+
+def test_a_painted_stroke_updates_the_live_result(qtbot, viewer, dock, placed_layers):
+    image, labels = placed_layers
+    paint_some(dock, labels.data)
+    wait_for_result(qtbot, dock)
+    overlay = viewer.layers["live segmentation"]
+    assert dice(labels.data[shown(dock)], live_plane(dock)) > 0.8
+    assert overlay.data.shape == (1, 64, 64)
+    np.testing.assert_allclose(
+        overlay.data_to_world((0, 5, 6)), image.data_to_world((shown(dock), 5, 6))
+    )
+    assert "Error on strokes" in dock.strokes.note.text()
+    assert viewer.layers[-1] == dock.strokes.layer
+    before, forest = live_plane(dock).copy(), dock.strokes.live.classifier.forest
+    corner = np.zeros((4, 64, 64), np.uint8)
+    corner[shown(dock), :6, :6] = 2
+    paint(dock.strokes.layer, corner)
+    qtbot.waitUntil(lambda: dock.strokes.live.classifier.forest is not forest, timeout=LONG)
+    wait_for_result(qtbot, dock)
+    assert (live_plane(dock) != before).any()
+
+
+def test_nothing_is_computed_while_the_brush_is_down(qtbot, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    layer, forest = dock.strokes.layer, dock.strokes.live.classifier.forest
+
+    class Event:
+        type = "mouse_press"
+
+    drag = dock.strokes._on_drag(layer, Event)
+    next(drag)
+    layer.paint((2, 3, 3), 1)
+    qtbot.wait(300)
+    assert dock.strokes.live.classifier.forest is forest
+    Event.type = "mouse_release"
+    assert next(drag, "end") == "end"
+    qtbot.waitUntil(lambda: dock.strokes.live.classifier.forest is not forest, timeout=LONG)
+
+
+def test_another_plane_in_view_is_predicted_too(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    before = shown(dock)
+    viewer.dims.set_current_step(0, 0)
+    qtbot.waitUntil(lambda: shown(dock) != before, timeout=LONG)
+    wait_for_result(qtbot, dock)
+    assert dice(placed_layers[1].data[shown(dock)], live_plane(dock)) > 0.7
+
+
+def test_without_live_a_button_updates_once(qtbot, viewer, dock, placed_layers):
+    dock.strokes.live_box.setChecked(False)
+    paint_some(dock, placed_layers[1].data)
+    qtbot.wait(300)
+    assert "live segmentation" not in viewer.layers
+    dock.strokes.update_button.click()
+    wait_for_result(qtbot, dock)
+
+
+def test_overlay_and_uncertainty_can_be_toggled(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    assert viewer.layers["live segmentation"].visible
+    assert not viewer.layers["uncertainty"].visible
+    dock.strokes.overlay_box.click()
+    dock.strokes.doubt_box.click()
+    assert not viewer.layers["live segmentation"].visible
+    assert viewer.layers["uncertainty"].visible
+    assert np.max(viewer.layers["uncertainty"].data) > 0
+
+
+def test_next_place_goes_where_nothing_is_painted(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    dock.strokes.next_button.click()
+    qtbot.waitUntil(lambda: "Least certain" in dock.strokes.note.text(), timeout=LONG)
+
+
+def test_strokes_of_one_class_are_told_in_a_sentence(qtbot, dock):
+    dock.strokes.paint_button.click()
+    strokes = np.zeros((4, 64, 64), np.uint8)
+    strokes[2, :5, :5] = 2
+    paint(dock.strokes.layer, strokes)
+    qtbot.waitUntil(lambda: "stroke on background" in dock.strokes.note.text(), timeout=LONG)
+    assert not dock.panel.run_button.isEnabled()
+    assert "stroke on background" in dock.panel.reason.text()
+
+
+def test_numbered_objects_are_no_strokes(qtbot, viewer, dock):
+    numbered = np.arange(4 * 64 * 64).reshape(4, 64, 64)
+    layer = viewer.add_labels(numbered, name="nuclei")
+    dock.strokes.choice.value = layer
+    qtbot.waitUntil(lambda: "numbered objects" in dock.panel.reason.text(), timeout=LONG)
+
+
+def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
+    image, labels = placed_layers
+    paint_some(dock, labels.data)
+    wait_for_result(qtbot, dock)
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    mask = viewer.layers["discs segmentation (strokes)"]
+    assert mask.data.shape == (4, 64, 64)
+    assert_same_place(mask, image)
+    assert mask.metadata[RECORD]["operation"] == "segment"
+    assert "live segmentation" not in viewer.layers
+    assert "result of the" in dock.summary.text().lower()
+    first = dock.models.model
+    # what is painted on the result counts, and training goes on from the network
+    mask.data[3, :10, :10] = 1
+    assert (dock.results.corrected(dock.strokes.strokes())[0][3, :10, :10] == 2).any()
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    assert dock.models.model is not first
+    visible = [layer.name for layer in viewer.layers if layer.visible]
+    assert sum("segmentation" in name for name in visible) == 1
+    # results of earlier runs are no inputs
+    assert [choice.name for choice in dock.images[0].choices] == ["discs"]
+
+
+def test_three_classes(qtbot, viewer, dock, placed_layers):
+    image, labels = placed_layers
+    bright = image.data.copy()
+    bright[:, :20] += 400
+    image.data = bright
+    truth = np.where(np.arange(64)[:, None] < 20, 2, labels.data[2])
+    dock.strokes.paint_button.click()
+    dock.strokes.add_class_button.click()
+    assert dock.strokes.layer.selected_label == 3
+    strokes = np.zeros((4, 64, 64), np.uint8)
+    strokes[2] = simulate_strokes(truth, 4, 10, seed=0)
+    paint(dock.strokes.layer, strokes)
+    wait_for_result(qtbot, dock)
+    assert set(np.unique(live_plane(dock))) == {0, 1, 2}
+    assert (live_plane(dock)[:18] == 2).mean() > 0.9
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    mask = viewer.layers["discs segmentation (strokes)"]
+    assert set(np.unique(mask.data)) <= {0, 1, 2}
+
+
+def test_volumes(qtbot, viewer, open_dock, one_thread, stack):
+    image, mask = (np.repeat(part[:2], 6, axis=0) for part in stack)
+    viewer.add_image(image, name="discs", scale=(2, 1, 1))
+    dock = set_up(open_dock("Segment with few or no labels")[1])
+    dock.reading.form["spatial_dims"].value = 3
+    dock.strokes.paint_button.click()
+    strokes = np.zeros(image.shape, np.uint8)
+    strokes[6] = simulate_strokes(mask[6], 4, 10, seed=0)
+    paint(dock.strokes.layer, strokes)
+    wait_for_result(qtbot, dock)
+    z = viewer.dims.current_step[0]
+    assert viewer.layers["live segmentation"].data.shape == image.shape
+    assert dice(mask[z], viewer.layers["live segmentation"].data[z]) > 0.6
+
+
+def test_colour(qtbot, viewer, open_dock, one_thread, stack):
+    _, mask = stack
+    rng = np.random.default_rng(0)
+    red = 100 + 100 * mask[2] + rng.normal(0, 10, mask[2].shape)
+    colours = np.stack([red, 300 - red, np.full_like(red, 90)], -1).clip(0, 255).astype(np.uint8)
+    viewer.add_image(colours, rgb=True, name="stained")
+    dock = set_up(open_dock("Segment with few or no labels")[1])
+    paint_some(dock, mask[2])
+    wait_for_result(qtbot, dock)
+    assert dice(mask[2], live_plane(dock)) > 0.8
+
+
+def test_strokes_are_kept_while_painting_and_come_back(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    painted = dock.strokes.layer.data.copy()
+    path = strokes_panel.saved_strokes_path(dock.reading.source())
+    qtbot.waitUntil(path.exists, timeout=LONG)
+    wait_for_result(qtbot, dock)
+    viewer.layers.remove(dock.strokes.layer)
+    assert dock.strokes.restore_button.isVisibleTo(dock)
+    dock.strokes.restore_button.click()
+    np.testing.assert_array_equal(dock.strokes.layer.data, painted)
+
+
+def test_strokes_come_back_with_a_loaded_model(qtbot, viewer, dock, placed_layers, tmp_path):
+    paint_some(dock, placed_layers[1].data)
+    painted = dock.strokes.layer.data.copy()
+    dock.advanced["min_steps"].value = 2
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    dock.models.save(tmp_path / "model.safetensors")
+    viewer.layers.remove(dock.strokes.layer)
+    dock.models.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(dock.strokes.layer.data, painted)
+
+
+def test_an_existing_labels_layer_can_be_chosen(qtbot, viewer, dock, placed_layers):
+    strokes = np.zeros((4, 64, 64), int)
+    strokes[2] = simulate_strokes(placed_layers[1].data[2], 4, 10, seed=0)
+    viewer.dims.set_current_step(0, 2)
+    dock.strokes.choice.value = viewer.add_labels(strokes, name="mine", **place(placed_layers[0]))
+    wait_for_result(qtbot, dock)
+    assert dice(placed_layers[1].data[shown(dock)], live_plane(dock)) > 0.8
+
+
+def test_keys_update_and_toggle(qtbot, viewer, dock, placed_layers):
+    from napari_metastructure.plugin.keys import KEYS
+
+    assert KEYS["update"] in dock.strokes.update_button.toolTip()
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    actions = {str(key): action for key, action in viewer.keymap.items()}
+    actions[KEYS["toggle_overlay"]](viewer)
+    assert not viewer.layers["live segmentation"].visible
