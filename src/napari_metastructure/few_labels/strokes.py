@@ -1,6 +1,7 @@
 """A pixel classifier taught by a few strokes of a brush: a quick look, and a network's teacher."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,14 +156,17 @@ class StrokeClassifier:
         self._rows, self._values = _thinned(rows, values, self.seed)
         self.classes = [int(value) for value in np.unique(self._values)]
         self.num_classes = max(self.num_classes, *self.classes)
-        self.forest = RandomForestClassifier(
+        forest = RandomForestClassifier(
             self.trees,
             min_samples_leaf=5 if len(self._values) >= 100 else 1,
             class_weight="balanced",
             oob_score=_balanced_accuracy,
             bootstrap=True,
             random_state=self.seed,
-        ).fit(self._rows, self._values)
+        )
+        with warnings.catch_warnings():  # of pixels that every tree has learnt: they are not scored
+            warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
+            self.forest = forest.fit(self._rows, self._values)
         self.oob_error = 1 - float(self.forest.oob_score_)
         bright = self._rows[:, 0]
         low, top = (
@@ -454,7 +458,7 @@ def _numbered(mask):
 
 def pack_strokes(strokes: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Strokes, few pixels of many, as small arrays to save by name; see `unpack_strokes`."""
-    packed = {}
+    packed: dict[str, np.ndarray] = {}
     for number, one in enumerate(strokes):
         one = np.asarray(one)
         where = np.argwhere(one > 0).astype(np.int32)

@@ -296,7 +296,8 @@ def compare_on_strokes(truth, strokes, network, classifier, classes, draws=200) 
     """How much better a classifier tells held-out strokes apart than a network, and how surely.
 
     Pixels of one stroke resemble each other, so what counts are strokes: the difference has to
-    exceed its standard error over redrawn strokes (bootstrap), and more where there are few.
+    exceed two of its standard errors over redrawn strokes (bootstrap), and more where there are
+    few.
 
     Parameters
     ----------
@@ -336,7 +337,7 @@ def compare_on_strokes(truth, strokes, network, classifier, classes, draws=200) 
         "network": round(of_network, 4),
         "classifier": round(of_classifier, 4),
         "difference": round(of_classifier - of_network, 4),
-        "needed": round(max(_MARGIN, _MARGIN_OF_ONE / least, float(np.std(differences))), 4),
+        "needed": round(max(_MARGIN, _MARGIN_OF_ONE / least, 2 * float(np.std(differences))), 4),
         "pixels": len(truth),
         "strokes": len(every),
     }

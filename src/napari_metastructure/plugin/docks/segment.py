@@ -72,7 +72,7 @@ class SegmentFewLabels(Dock):
         self.more = self.add(QPushButton("Add another image"))
         self.more.setToolTip("Segment several image layers as one image set.")
         self.more.clicked.connect(self.add_image)
-        self.gallery = self.add(Gallery(self.viewer, self._shown_source))
+        self.gallery = self.add(Gallery(self.viewer, self._shown_source, self._strokes_at))
         self.gallery.picked.connect(self._take_start)
         self.inputs.changed.connect(self.gallery.follow)
 
@@ -120,6 +120,10 @@ class SegmentFewLabels(Dock):
     def _shown_source(self):
         """The first image as it is read, for the gallery; None without one."""
         return self.reading.source() if self.images[0].value is not None else None
+
+    def _strokes_at(self, index):
+        """Strokes on a plane of the first image, which the gallery's ranking follows."""
+        return self.strokes.strokes()[0][index] if self.has_strokes else None
 
     def _take_start(self, name, polarity):
         """Start from the mask that was clicked in the gallery."""
@@ -318,7 +322,10 @@ class SegmentFewLabels(Dock):
         self._check()
         streamed, self._streamed = self._streamed, []
         if streamed and (done is None or done.stopped):
-            say(self.models.written, f"Not finished; the partial result is saved to {streamed[0].path}")
+            say(
+                self.models.written,
+                f"Not finished; the partial result is saved to {streamed[0].path}",
+            )
         if done is None:
             return
         self.gallery.suggest(done.record.get("confidence", {}))

@@ -96,7 +96,7 @@ class LiveClassifier:
         """
         if learn or not self.classifier.fitted:
             self._learn(strokes)
-            painted = [np.count_nonzero(one) for one in strokes]
+            painted = [int(np.count_nonzero(one)) for one in strokes]
             yield Learned(self.classifier.oob_error, sum(painted), self._painted_planes(strokes))
         yield from self._predict(view, first)
 
@@ -167,8 +167,8 @@ class LiveClassifier:
                 return
             yield Piece(view.index, box, 1, self.decide(probabilities), uncertainty(probabilities))
 
-    def next_place(self, strokes, view, *, first=0) -> Iterator[Place]:
-        """Find the place where a stroke would help most; generator of one `Place` at the end.
+    def next_place(self, strokes, view, *, first=0) -> Iterator[Place | None]:
+        """Find the place where a stroke would help most; generator, the `Place` comes last.
 
         That is where the classifier is least certain over a neighbourhood, away from strokes, on
         the plane in view or on one of evenly spread others.

@@ -1,6 +1,7 @@
 """The Labels layer that strokes are painted on: its colours, classes, and a copy on disk."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,7 @@ def new_stroke_layer(viewer, source, *, data=None):
         opacity=0.9,
         **source.place(),
     )
+    layer.selected_label = 2
     ready_to_paint(viewer, layer, shape)
     return layer
 
@@ -117,7 +119,8 @@ def save_strokes(path: Path, strokes: np.ndarray, name: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     with open(temporary, "wb") as file:
-        np.savez_compressed(file, name=np.array(name), **pack_strokes([strokes]))
+        arrays: dict[str, Any] = pack_strokes([strokes])
+        np.savez_compressed(file, name=np.array(name), **arrays)
     temporary.replace(path)
 
 
