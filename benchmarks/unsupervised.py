@@ -1,4 +1,4 @@
-"""Unsupervised segmentation against the filters that need no training.
+"""Segmentation without labels against the filters that need no training.
 
 Run: python benchmarks/unsupervised.py DATA [--sets er mito] [--seeds 5] [--quick] [--starts]. DATA
 holds SET/images/*.tif and SET/masks/*.tif. Of the large sets networks see the images of the first

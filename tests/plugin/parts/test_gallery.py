@@ -12,7 +12,7 @@ LONG = 60_000
 
 @pytest.fixture
 def dock(placed_layers, open_dock):
-    dock = open_dock("Unsupervised segmentation")[1]
+    dock = open_dock("Segment with few or no labels")[1]
     yield dock
     dock.gallery.clear()
 
@@ -86,7 +86,7 @@ def test_volumes_show_the_section_in_view(qtbot, viewer, dock, placed_layers):
 def test_colours_are_one_plane(qtbot, viewer, open_dock, stack):
     image, _ = stack
     viewer.add_image(np.stack([image[0] // 2, image[0], 255 - image[0] // 2], -1).astype("u1"))
-    dock = open_dock("Unsupervised segmentation")[1]
+    dock = open_dock("Segment with few or no labels")[1]
     suggest(qtbot, dock)
     assert len(dock.gallery.pictures) == 6
     dock.gallery.tiles[0].click()
@@ -99,7 +99,7 @@ def test_low_confidence_of_a_run_brings_the_pictures(qtbot, viewer, open_dock):
     rng = np.random.default_rng(0)
     checks = np.indices((64, 64)).sum(0) // 8 % 2 + rng.normal(0, 0.1, (64, 64))
     viewer.add_image(checks)
-    dock = open_dock("Unsupervised segmentation")[1]
+    dock = open_dock("Segment with few or no labels")[1]
     dock.advanced.set_values({"channels": 4, "depth": 3, "patch_size": 64, "min_steps": 20})
     dock.form["epochs"].value = 1
     dock.panel.run_button.click()
@@ -113,6 +113,6 @@ def test_low_confidence_of_a_run_brings_the_pictures(qtbot, viewer, open_dock):
 
 
 def test_without_an_image_nothing_happens(viewer, open_dock):
-    dock = open_dock("Unsupervised segmentation")[1]
+    dock = open_dock("Segment with few or no labels")[1]
     dock.gallery.button.click()
     assert not dock.gallery.running
