@@ -5,15 +5,18 @@ network ranks the pixels as much as it moves its probabilities, so the threshold
 """
 
 import numpy as np
-import torch
 
 from napari_metastructure.arrays.intensity import unit_range
+from napari_metastructure.jobs.events import Progress
 from napari_metastructure.labels import transition
-from napari_metastructure.labels.metrics import Tally
-from napari_metastructure.learning.losses import IGNORE
+from napari_metastructure.learning.edges import Evidence
+from napari_metastructure.learning.model import run_out
+from napari_metastructure.learning.patches import class_indices
 
 __all__ = ["choose_threshold", "known_matrix", "outline_threshold"]
 
+_MOST_PIXELS = 2**21
+_NOTEWORTHY = 1.0  # pixels between the labels' outlines and the edges
 _BINS = 100
 _MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
 
@@ -59,15 +62,40 @@ def _with_indices(spec, classes):
     return type(spec).of(spec, classes=[classes.index(c) for c in spec.classes if c in classes])
 
 
-def choose_threshold(model, noise, validation, sampler):
-    """Decision rule: of the known noise, else of the clean labels, else Otsu's threshold."""
+def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=None):
+    """Set the model's threshold, for two classes, and the words that say where it came from.
+
+    In this order of trust: clean validation labels; the edges of the images, with the labels
+    having a say; the labels alone, where the edges of one half of the images do not bear out
+    those of the other. Stated noise has been corrected in training, and is undone in the labels.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+    noise : list of NoiseSpec
+        What is stated of the noise.
+    validation : Validation
+    items : Items
+        Images and labels trained on; about 2**21 evenly spread pixels are looked at.
+    matrix : (2, 2) array of float, optional
+        Noise transition matrix of the labels.
+    ignore_label : int, optional
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    dict
+        ``displacement``, how far outside the outlines of the labels the model's lie, in pixels,
+        and ``notes``, sentences for the user. Empty where the images were not looked at.
+    """
     kinds = ", ".join(spec.summary() for spec in noise)
     corrected = validation.forward_matrix is not None
+    known = f", the noise corrected in training ({kinds})" if corrected else ""
     if len(model.classes) > 2:
-        undone = f", the noise corrected in training ({kinds})" if corrected else ""
-        model.threshold_source = f"none: the most probable class{undone}"
-    elif corrected:  # the probability is that of the true label
-        model.threshold, model.threshold_source = 0.5, f"transition matrix ({kinds})"
+        model.threshold_source = f"none: the most probable class{known}"
     elif validation.clean and validation.scores:
         scores = validation.tally.scores()
         if scores["auc"] < 0.5:
@@ -76,24 +104,43 @@ def choose_threshold(model, noise, validation, sampler):
         model.threshold = scores["threshold"]
         model.threshold_source = "best on the clean validation labels"
     else:
-        tally = validation.tally if validation.scores else _tally_of_patches(model, sampler)
-        if np.count_nonzero(tally.histogram) > 1:
-            from skimage.filters import threshold_otsu
-
-            model.threshold = float(threshold_otsu(hist=(tally.histogram, tally.values)))
-            model.threshold_source = "Otsu's threshold of the probabilities"
+        evidence = yield from _evidence(model, items, matrix, ignore_label)
+        return _decide(model, evidence, known)
+    return {}
 
 
-def _tally_of_patches(model, sampler):
-    """Probabilities of one training batch, where nothing was held back or validated yet."""
-    tally = Tally()
-    images, targets = sampler.batch()
-    with torch.inference_mode():
-        logits = model.network(torch.from_numpy(images).to(model.device)).float()
-    probability = logits[:, 0].sigmoid().cpu().numpy()
-    counted = targets != IGNORE
-    tally.add(targets[counted] == 1, probability[counted])
-    return tally.turned() if model.inverted else tally
+def _evidence(model, items, matrix, ignore_label):
+    """`Evidence` of evenly spread images; generator of `Progress`."""
+    items = items.in_memory(_MOST_PIXELS)
+    probabilities, pictures, labels = [], [], []
+    for number, picture in enumerate(items.images):
+        yield Progress("looking for the threshold", number, len(items))
+        probabilities.append(run_out(model.predicting_one(items.image(number))))
+        pictures.append(picture)
+        labels.append(class_indices(np.asarray(items.labels[number]), model.classes, ignore_label))
+    return Evidence(probabilities, pictures, labels, matrix)
+
+
+def _decide(model, evidence, known):
+    """Take the threshold that the evidence prefers; returns what `choose_threshold` does."""
+    if evidence.consistent:
+        source = "edges of the images and the labels"
+    elif evidence.agreement is not None:
+        source = "best agreement with the labels; the edges of the images do not tell"
+    else:
+        return {}
+    index = evidence.best()
+    model.threshold = float(evidence.thresholds[index])
+    model.threshold_source = source + known
+    distance, notes = evidence.displacement(index), []
+    if evidence.consistent and abs(distance) >= _NOTEWORTHY:
+        side = "inside" if distance > 0 else "outside"
+        count = round(abs(distance))
+        notes.append(
+            f"Your outlines lie about {count} pixel{'s' * (count > 1)} {side} the edges of the "
+            "images; the threshold follows the edges."
+        )
+    return {"displacement": round(distance, 2), "notes": notes}
 
 
 def outline_threshold(probabilities, images, polarity="bright"):

@@ -102,6 +102,7 @@ def train(
                 training = _Training(job, config, noise, device)
                 yield from training.prepare(images, labels, *validation)
                 yield from training.steps()
+                yield from training.decide()
                 yield training.done()
         finally:
             release_memory(device)
@@ -246,15 +247,23 @@ class _Training:
                     self.stopped_early = True
                     return
 
-    def done(self):
-        """The end: the best weights, the decision rule and the record."""
+    def decide(self):
+        """The best weights and the decision rule; generator of events."""
         model = self.model
         self.trainer.optimizer.zero_grad()
         if self.validation.weights:
             model.network.load_state_dict(self.validation.weights)
         model.network.eval()
-        self.sampler.slots = slice(None)
-        choose_threshold(model, self.noise, self.validation, self.sampler)
+        self.decision = yield from choose_threshold(
+            model, self.noise, self.validation, self.items, self.matrix, self.config.ignore_label
+        )
+        for text in self.decision.get("notes", []):
+            self.trainer.notes.append(text)
+            yield Note(text)
+
+    def done(self):
+        """The end: the model and the record."""
+        model = self.model
         model.record = self._record()
         history = {"loss": self.losses, "validation": self.validation.history}
         return Done(model, history, model.record, stopped=self.job.stopping)
@@ -275,6 +284,7 @@ class _Training:
             "ended": self.duration.reason,
             "threshold": self.model.threshold,
             "threshold_source": self.model.threshold_source,
+            "outline_displacement": self.decision.get("displacement"),
             "device": str(self.device),
             "processes": parallel.size(),
             "peak_memory": self.trainer.memory.peak,
