@@ -17,7 +17,8 @@ _SMOOTHING = 4  # levels
 _CLIP = 1e-5
 _LABELS_WEIGHT = 0.4  # against the edges: what held on er, mito, nuclei and vessels
 _SCALES = (1, 1.5)  # pixels: to widen outlines, and to narrow them, where maps are rougher
-_LEAST_CONSISTENT = 0.6  # of the best score, at the other half's best threshold
+_PARTS = 4  # of the pixels, by planes and their halves, that have to agree on where the edges are
+_LEAST_CONSISTENT = 0.6  # of each part's best score, at the threshold that is best for all
 _SMALLEST, _LARGEST = 0.002, 0.8  # share of the pixels that are object
 
 
@@ -50,7 +51,7 @@ class Evidence:
     edges : (2, 256) array of float
         How well the outlines lie on the edges of the images at each of two scales; 1 for the best.
     consistent : bool
-        Whether one half of the planes bears out what the other half says of the edges.
+        Whether each quarter of the pixels bears out what all of them say of the edges.
     agreement : array of float or None
         Dice with the labels, their noise undone.
     """
@@ -63,7 +64,7 @@ class Evidence:
         self.thresholds = 1 / (1 + np.exp(-self._levels))
         labels = [None] * len(logits) if labels is None else labels
         pixels, hits, counted = np.zeros((3, _LEVELS))
-        halves = [[], []]
+        parts: list[list] = [[] for _ in range(_PARTS)]
         number = 0
         for values, picture, label in zip(logits, pictures, labels):
             bins = self._bin(values)
@@ -72,13 +73,14 @@ class Evidence:
                 counted += _count(bins, label >= 0)
                 hits += _count(bins, label == 1)
             for plane, channels in _planes(values, picture):
-                halves[number % 2].append(self._outlines(plane, channels))
-                number += 1
+                for half in self._outlines(plane, channels):
+                    parts[number % _PARTS].append(half)
+                    number += 1
         self._pixels = pixels
         self.area = _above(pixels) / pixels.sum()
-        parts = [np.sum(half, axis=0) for half in halves if half]
-        self._length = np.sum(parts, axis=0)[0, 0, 0]
-        self.edges, self.consistent = self._judge_edges(parts)
+        sums = [np.sum(part, axis=0) for part in parts if part]
+        self._length = np.sum(sums, axis=0)[0, 0, 0]
+        self.edges, self.consistent = self._judge_edges(sums)
         self.label_share, self.agreement = None, None
         if counted.any():
             self._judge_labels(hits, counted, np.eye(2) if matrix is None else np.asarray(matrix))
@@ -90,13 +92,18 @@ class Evidence:
 
     def _outlines(self, values, channels):
         """Length of the outlines at each level, slope of the image across them, and change of
-        that slope, summed per scale and channel: (scales, channels, 3, levels).
+        that slope, summed per half, scale and channel: (2, scales, channels, 3, levels).
         """
         normal = _derivatives(values, 1, ((1, 0), (0, 1)))
         steepness = np.sqrt((normal**2).sum(0)) + 1e-9
         y, x = normal / steepness
         bins = self._bin(values)
-        length = _count(bins, steepness) / (self._levels[1] - self._levels[0])
+        halves = slice(None, len(values) // 2), slice(len(values) // 2, None)
+
+        def counts(weights):
+            return [_count(bins[half], weights[half]) for half in halves]
+
+        length = counts(steepness / (self._levels[1] - self._levels[0]))
 
         def across(image, scale):
             along_y, along_x, yy, xx, yx = _derivatives(
@@ -104,12 +111,13 @@ class Evidence:
             )
             slope = (y * along_y + x * along_x) * steepness
             change = y * y * yy + x * x * xx + 2 * x * y * yx
-            return length, _count(bins, slope), _count(bins, change)
+            return length, counts(slope), counts(change)
 
-        return np.array([[across(image, scale) for image in channels] for scale in _SCALES])
+        found = [[across(image, scale) for image in channels] for scale in _SCALES]
+        return np.moveaxis(np.array(found), -2, 0)
 
     def _judge_edges(self, parts):
-        """The edges' score of each threshold, and whether two halves of the planes agree."""
+        """The edges' score of each threshold, and whether the parts of the pixels agree."""
         both = np.sum(parts, axis=0)
         polarity = np.sign(both[0, :, 1].sum(-1))  # bright or dark, channel by channel
         possible = (self.area > _SMALLEST) & (self.area < _LARGEST)
@@ -124,7 +132,7 @@ class Evidence:
         edges = scores(both)
         best = int(edges[0].argmax())
         consistent = edges[0, best] > 0 and all(
-            half[0, best] > _LEAST_CONSISTENT * half[0].max() for half in map(scores, parts)
+            part[0, best] > _LEAST_CONSISTENT * part[0].max() for part in map(scores, parts)
         )
         return edges / np.maximum(edges.max(axis=1, keepdims=True), 1e-9), bool(consistent)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.jobs.events import Progress
+from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.labels import transition
 from napari_metastructure.learning.edges import Evidence
-from napari_metastructure.learning.model import run_out
 from napari_metastructure.learning.patches import class_indices
 
 __all__ = ["choose_threshold", "known_matrix", "outline_threshold"]
@@ -66,8 +66,8 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
     """Set the model's threshold, for two classes, and the words that say where it came from.
 
     In this order of trust: clean validation labels; the edges of the images, with the labels
-    having a say; the labels alone, where the edges of one half of the images do not bear out
-    those of the other. Stated noise has been corrected in training, and is undone in the labels.
+    having a say; the labels alone, where the edges in one part of the images do not
+    bear out those in another. Stated noise has been corrected in training, and is undone in the labels.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_do
     probability, segmentation = viewer.layers[-2], viewer.layers[-1]
     assert_same_place(probability, image)
     assert_same_place(segmentation, image)
-    assert "transition matrix (flip 20 %" in dock.models.note.text()
+    assert "the noise corrected in training (flip 20 %" in dock.models.note.text()
     assert segmentation.metadata[RECORD]["noise"][0]["ratio"] == 0.2
     assert evaluate(labels.data, segmentation.data)["dice"] > 0.8
 

@@ -1,0 +1,86 @@
+"""Where the edges of the images lie among the thresholds of a probability map."""
+
+import numpy as np
+import pytest
+from scipy import ndimage as ndi
+
+from napari_metastructure.learning.edges import Evidence
+
+
+def _discs(seed=0, bright=True, shape=(128, 128)):
+    """Blurred, noisy discs and their distance map, positive inside."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
+    truth = np.zeros(shape, bool)
+    for centre in rng.uniform(15, np.array(shape) - 15, (6, len(shape))):
+        truth |= ((grid.T - centre) ** 2).sum(-1).T < 12**2
+    distance = ndi.distance_transform_edt(truth) - ndi.distance_transform_edt(~truth)
+    distance = ndi.gaussian_filter(distance, 1)  # of all values, as probabilities are
+    picture = 50 + 100 * ndi.gaussian_filter(truth.astype(float), 1) + rng.normal(0, 8, shape)
+    return (picture if bright else 300 - picture), truth, distance
+
+
+def _dice(mask, truth):
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+
+
+def _maps(moved, bright=True, number=4):
+    """Probabilities whose one-half outline lies `moved` pixels inside the objects, and labels."""
+    found = [_discs(seed, bright) for seed in range(number)]
+    probabilities = [1 / (1 + np.exp(-(d - moved))) for _, _, d in found]
+    labels = [(d > moved).astype(int) for _, _, d in found]
+    return probabilities, [f[0] for f in found], labels, [f[1] for f in found]
+
+
+@pytest.mark.parametrize("bright", [True, False])
+@pytest.mark.parametrize("moved", [-2.5, 0, 2.5])
+def test_the_threshold_lies_on_the_edges(moved, bright):
+    probabilities, pictures, labels, truth = _maps(moved, bright)
+    evidence = Evidence(probabilities, pictures, labels)
+    assert evidence.consistent
+    best = evidence.best()
+    masks = [p > evidence.thresholds[best] for p in probabilities]
+    assert _dice(np.array(masks), np.array(truth)) > 0.95
+    assert evidence.displacement(best) == pytest.approx(moved, abs=1)
+
+
+def test_channels_of_either_polarity_are_used():
+    probabilities, pictures, labels, truth = _maps(2.5)
+    pictures = [np.stack([np.zeros_like(p), 300 - p]) for p in pictures]
+    evidence = Evidence(probabilities, pictures, labels)
+    masks = [p > evidence.thresholds[evidence.best()] for p in probabilities]
+    assert _dice(np.array(masks), np.array(truth)) > 0.95
+
+
+def test_volumes_are_looked_at_plane_by_plane():
+    probabilities, pictures, labels, truth = map(np.stack, _maps(2.5))
+    evidence = Evidence([probabilities], [pictures], [labels])
+    mask = probabilities > evidence.thresholds[evidence.best()]
+    assert _dice(mask, truth) > 0.95
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_images_without_edges_leave_the_word_to_the_labels(seed):
+    probabilities, pictures, labels, _ = _maps(2.5)
+    rng = np.random.default_rng(seed)
+    evidence = Evidence(probabilities, [rng.normal(100, 10, p.shape) for p in pictures], labels)
+    assert not evidence.consistent
+    assert evidence.thresholds[evidence.best()] == pytest.approx(0.5, abs=0.1)
+
+
+def test_known_noise_is_undone_in_the_labels():
+    probabilities, pictures, labels, _ = _maps(0)
+    rng = np.random.default_rng(0)
+    flipped = [np.where(rng.random(one.shape) < 0.3, 1 - one, one) for one in labels]
+    evidence = Evidence(probabilities, pictures, flipped, [[0.7, 0.3], [0.3, 0.7]])
+    share = np.mean(labels)
+    assert evidence.label_share == pytest.approx(share, abs=0.02)
+    assert evidence.thresholds[evidence.agreement.argmax()] == pytest.approx(0.5, abs=0.15)
+
+
+def test_ignored_pixels_do_not_count():
+    probabilities, pictures, labels, _ = _maps(0)
+    for one in labels:
+        one[:64] = -1
+    evidence = Evidence(probabilities, pictures, labels)
+    assert evidence.label_share == pytest.approx(np.mean([one[64:] for one in labels]))
