@@ -67,7 +67,8 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
 
     In this order of trust: clean validation labels; the edges of the images, with the labels
     having a say; the labels alone, where the edges in one part of the images do not
-    bear out those in another. Stated noise has been corrected in training, and is undone in the labels.
+    bear out those in another. Stated noise has been corrected in training, and is undone in the
+    labels.
 
     Parameters
     ----------

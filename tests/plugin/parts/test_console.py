@@ -1,6 +1,5 @@
 """The whole job typed into napari's own console."""
 
-import numpy as np
 import pytest
 from napari_console import QtConsole
 
@@ -31,4 +30,4 @@ scores = nms.metrics.evaluate(viewer.layers["mask"].data, result.data)
     ).raise_error()
     assert viewer.layers["result"].data.shape == image.shape
     assert shell.user_ns["scores"]["dice"] > 0.7
-    assert np.isclose(shell.user_ns["done"].model.threshold, 0.5)  # the loss undoes the noise
+    assert 0.3 < shell.user_ns["done"].model.threshold < 0.7  # the loss undoes the noise
