@@ -112,7 +112,7 @@ def test_corrupt_train_predict_compare_replay(folder):
     run("predict", "m.safetensors", "images", *out)
     assert read("labels").names == tuple("012345")
     p = read("p.ome.tif").data
-    np.testing.assert_array_equal(read("labels").data, p > 0.5)
+    np.testing.assert_array_equal(read("labels").data, p > record["threshold"])
 
     text = run("compare", "masks", "p.ome.tif", "-o", "scores.json")
     scores = json.loads((folder / "scores.json").read_text())["scores"]
