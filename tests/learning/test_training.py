@@ -685,6 +685,42 @@ def test_close_from_another_thread(task):
     assert not any(isinstance(event, Done) for event in events)
 
 
+# ----------------------------------------------------------------- from a model
+
+
+def test_goes_on_from_a_model(task):
+    images, masks, *_ = task
+    first, _ = last(train(images, masks, epochs=12, **SMALL))
+    before = {name: v.clone() for name, v in first.model.network.state_dict().items()}
+    options = {**TINY, "epochs": 1, "learning_rate": 1e-4, "channels": 8}
+    done, _ = last(train(images, masks, model=first.model, **options))
+    assert done.model.architecture == first.model.architecture  # the model's network counts
+    assert done.record["validation"]["dice"] > 0.9  # after 6 steps
+    assert done.record["started_from"] == first.record
+    after = first.model.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    three = masks.astype(int) * (1 + (np.arange(64) >= 32))
+    other, _ = last(train(images, three, model=first.model, **options))
+    assert other.model.predict(images[:1]).shape[0] == 3
+
+
+def test_a_model_of_other_channels_is_refused(task):
+    images, masks, *_ = task
+    first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))
+    two = np.stack([images, images], axis=-1)
+    with pytest.raises(ValueError, match="other image channels") as error:
+        list(train(two, masks, model=first.model, channel_axis=-1, **TINY))
+    one_sentence(error)
+
+
+def test_mirror_averaging_is_kept_with_the_model(task):
+    images, masks, *_ = task
+    done, _ = last(train(images, masks, mirror_averaging=True, **{**TINY, "epochs": 1}))
+    image = images[0]
+    mirrored = done.model.predict(image[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(done.model.predict(image), mirrored, atol=1e-5)
+
+
 # ----------------------------------------------------------------- how long it lasts
 
 

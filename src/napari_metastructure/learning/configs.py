@@ -193,6 +193,12 @@ class TrainingConfig(NetworkConfig):
         title="Ignore label",
         description="Pixels with this label (and with -1) do not count.",
     )
+    mirror_averaging: bool = Field(
+        False,
+        title="Mirror averaging",
+        description="Predict the mirror images of each tile too and average them: slightly better, "
+        "four times the time.",
+    )
     early_stopping: bool = Field(
         True,
         title="Stop early",

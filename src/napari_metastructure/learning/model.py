@@ -117,6 +117,27 @@ class SegmentationModel:
         self.network.to(pick_device(device) if isinstance(device, str) else device)
         return self
 
+    def take_weights(self, other: "SegmentationModel") -> None:
+        """Start from the weights of another model, but for the last layer where the classes differ.
+
+        Raises
+        ------
+        ValueError
+            If the networks differ in more than the number of classes.
+        """
+        mine, theirs = _weights(self.network), _weights(other.network)
+        differing = [
+            name for name in mine if name not in theirs or mine[name].shape != theirs[name].shape
+        ]
+        architecture = {**other.architecture, "out_channels": self.architecture["out_channels"]}
+        if architecture != self.architecture:
+            raise ValueError(
+                "The model to start from has another network or other image channels: "
+                f"{other.architecture}, not {self.architecture}."
+            )
+        kept = {name: value for name, value in theirs.items() if name not in differing}
+        self.network.load_state_dict(kept, strict=False)
+
     def predict(
         self,
         image: Any,

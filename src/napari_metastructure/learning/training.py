@@ -44,6 +44,7 @@ def train(
     validation_images=None,
     validation_labels=None,
     noise=None,
+    model=None,
     **params,
 ):
     """Train a segmentation network.
@@ -70,6 +71,9 @@ def train(
         ``matrix[true, noisy]`` in the order of the label values. With ``loss="bce"`` the loss is
         then the cross entropy of the noisy labels under the matrix (forward correction, see
         `losses.forward_corrected`): probabilities are those of the true labels.
+    model : SegmentationModel, optional
+        Go on from the weights of this one, which stays as it is, with its network in place of the
+        config's. The classes may be others: then the last layer starts anew.
     **params
         Single parameters, such as ``epochs=20``, in place of the config's.
 
@@ -93,13 +97,15 @@ def train(
     """
     config = TrainingConfig.of(config, **params)
     noise = _noise_specs(noise)
+    if model is not None:
+        config = TrainingConfig.of(config, **_network_of(model))
     device = parallel.own_device(pick_device(config.device))
     validation = validation_images, validation_labels
 
     def work(job):
         try:
             with parallel.joined(job, device) as job:
-                training = _Training(job, config, noise, device)
+                training = _Training(job, config, noise, device, model)
                 yield from training.prepare(images, labels, *validation)
                 yield from training.steps()
                 yield from training.decide()
@@ -119,6 +125,12 @@ def _noise_specs(noise):
     return specs(noise)
 
 
+def _network_of(model):
+    """The parameters of a model's network, as a config has them."""
+    names = ("network", "channels", "depth", "spatial_dims", "anisotropy")
+    return {name: model.architecture[name] for name in names if name in model.architecture}
+
+
 class _Training:
     """One training: the data, the network that learns them, and what comes of it.
 
@@ -128,9 +140,12 @@ class _Training:
     config : TrainingConfig
     noise : list of NoiseSpec
     device : torch.device
+    start : SegmentationModel or None
+        Where the weights come from, if not from the seed.
     """
 
-    def __init__(self, job, config, noise, device):
+    def __init__(self, job, config, noise, device, start=None):
+        self.start = start
         self.job, self.config, self.noise, self.device = job, config, noise, device
         self.started, self.clock = datetime.now(), time.perf_counter()
         self.losses, self.stopped_early = [], False
@@ -194,6 +209,8 @@ class _Training:
             )
         elif self.matrix is not None and len(classes) == 2:
             model.inverted = bool(self.matrix[1, 1] < self.matrix[0, 1])
+        if self.start is not None:
+            model.take_weights(self.start)
         return model
 
     def _new_sampler(self, classes, seed):
@@ -254,6 +271,7 @@ class _Training:
         if self.validation.weights:
             model.network.load_state_dict(self.validation.weights)
         model.network.eval()
+        model.flips = self.config.mirror_averaging
         self.decision = yield from choose_threshold(
             model, self.noise, self.validation, self.items, self.matrix, self.config.ignore_label
         )
@@ -274,6 +292,7 @@ class _Training:
             "config": {**self.config.model_dump(mode="json"), "seed": self.seed},
             "noise": [spec.model_dump(mode="json") for spec in self.noise],
             "noise_matrix": None if self.matrix is None else self.matrix.tolist(),
+            "started_from": None if self.start is None else self.start.record,
             "images": len(self.items),
             "held_back": len(self.held_back),
             "image_shape": list(self.items.images[0].shape),
