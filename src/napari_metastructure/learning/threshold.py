@@ -82,15 +82,15 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
         Noise transition matrix of the labels.
     ignore_label : int, optional
 
-    Yields
-    ------
-    Progress
-
     Returns
     -------
     dict
         ``displacement``, how far outside the outlines of the labels the model's lie, in pixels,
         and ``notes``, sentences for the user. Empty where the images were not looked at.
+
+    Yields
+    ------
+    Progress
     """
     kinds = ", ".join(spec.summary() for spec in noise)
     corrected = validation.forward_matrix is not None
