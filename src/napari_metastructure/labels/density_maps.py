@@ -28,6 +28,7 @@ __all__ = [
     "RESIDUAL",
     "DensityMaps",
     "Request",
+    "all_maps",
     "compute",
     "one_plane",
 ]
@@ -59,6 +60,11 @@ class DensityMaps:
     maps: dict
     between: Between | None = None
     inside: float = float("nan")
+
+
+def all_maps(request: Request) -> DensityMaps:
+    """The maps of all classes that are asked for: `compute` run to its end."""
+    return list(Job(lambda job: compute(job, request)))[-1].value
 
 
 def one_plane(request: Any) -> Any:

@@ -15,6 +15,7 @@ from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.comparison import ERRORS, Request, comparing
 from napari_metastructure.labels.planewise import frozen, some_classes
 from napari_metastructure.plugin.layers import RECORD, place
+from napari_metastructure.plugin.parts.again import SayAgain, as_call, layer_code
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.matrix import MatrixTable, ScoreTable
@@ -105,6 +106,7 @@ class CompareLabels(Dock):
         self.form.add(self.reference, self.other, self.only_class, self.objects, self.dims)
         self.form.add(self.errors)
         self.panel = self.add(RunPanel("Compare"))
+        self.again = self.add(SayAgain(self, self.python))
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)
@@ -182,17 +184,38 @@ class CompareLabels(Dock):
     def run(self) -> None:
         """Compare in the background."""
         reference, other = self.reference.value, self.other.value
-        request = Request(
-            reference=reference.data,
-            other=other.data,
-            of_class=int(self.only_class.value) if self._needs_class() else None,
-            errors=self.errors.value,
-            objects=_OBJECTS[self.objects.value],
-            spatial_dims=3 if self.form.is_shown("dims") and self.dims.value == "volumes" else 2,
-        )
+        request = Request(reference=reference.data, other=other.data, **self._how())
         self._pending = reference.name, other.name, place(reference)
         self._compared = reference, other
         self.panel.start(Job(lambda job: _comparing(job, request)), "Comparison")
+
+    def _how(self) -> dict[str, Any]:
+        """What is compared besides pixels, as arguments of `compare`."""
+        volumes = self.form.is_shown("dims") and self.dims.value == "volumes"
+        return {
+            "of_class": int(self.only_class.value) if self._needs_class() else None,
+            "errors": self.errors.value,
+            "objects": _OBJECTS[self.objects.value],
+            "spatial_dims": 3 if volumes else 2,
+        }
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        reference, other = self.reference.value, self.other.value
+        data = ("reference.data", f"{layer_code(other)}.data")
+        lines = [
+            f"reference = {layer_code(reference)}",
+            as_call("found = nms.compare", *data, **self._how()),
+            "print(found.scores, *found.sentences, sep='\\n')",
+        ]
+        if not self.errors.value:
+            return lines
+        add = ("found.errors", f"name={f'{other.name} errors'!r}", "**place(reference)")
+        return [
+            "from napari_metastructure.plugin.layers import place",
+            *lines,
+            as_call("viewer.add_labels", *add),
+        ]
 
     def _on_event(self, event):
         if isinstance(event, Result) and not event.stopped:

@@ -26,6 +26,7 @@ from napari_metastructure.plugin.layers import (
     plane_index,
     snapshot,
 )
+from napari_metastructure.plugin.parts.again import SayAgain, as_call, config_code, layer_code
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
@@ -72,6 +73,8 @@ class CorruptLabels(Dock):
         self.matrix = self.add(MatrixTable())
         self.verdict = self.add(note())
         self.panel = self.add(RunPanel("Corrupt"))
+        command = "corrupt LABELS -o noisy.ome.tif"
+        self.again = self.add(SayAgain(self, self.python, self.spec, command))
 
         self._preview = LiveLayer(self.viewer, "labels", "corruption preview")
         self._hidden = None
@@ -150,18 +153,35 @@ class CorruptLabels(Dock):
         self.matrix.hide()
         say(self.verdict, None)
 
+    def problem(self) -> str | None:
+        """Why nothing can be run; None if it can."""
+        layer = self.labels.value
+        if layer is None:
+            return "Add a Labels layer to corrupt."
+        if layer.multiscale:
+            return "Multiscale labels cannot be corrupted; use one of their levels."
+        return _matrix_problem(self.matrix.matrix()) if self.matrix.editable else None
+
     def _check(self):
         """Say why nothing can be run, if so."""
-        layer = self.labels.value
-        problem = None
-        if layer is None:
-            problem = "Add a Labels layer to corrupt."
-        elif layer.multiscale:
-            problem = "Multiscale labels cannot be corrupted; use one of their levels."
-        elif self.matrix.editable:
-            problem = _matrix_problem(self.matrix.matrix())
+        problem = self.problem()
         self.panel.set_problem(problem)
         return problem is None
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        layer, spec = self.labels.value, self.spec()
+        lines = [
+            "from napari_metastructure.plugin.layers import place",
+            f"labels = {layer_code(layer)}",
+            as_call("noisy = nms.corrupt", "labels.data", f"nms.{config_code(spec)}"),
+        ]
+        if self.form.is_shown("scope") and self.scope.value == "this plane":
+            index = plane_index(layer, self.viewer)
+            lines += [f"corrupted, noisy = noisy[{index}], labels.data.copy()"]
+            lines += [f"noisy[{index}] = corrupted"]
+        name = f"{layer.name} {spec.summary()}"
+        return [*lines, as_call("viewer.add_labels", "noisy", f"name={name!r}", "**place(labels)")]
 
     # ------------------------------------------------------------------ preview
 

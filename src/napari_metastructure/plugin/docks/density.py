@@ -23,6 +23,7 @@ from napari_metastructure.labels.density_maps import (
 )
 from napari_metastructure.labels.planewise import noise_between, some_classes
 from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index
+from napari_metastructure.plugin.parts.again import SayAgain, as_call, config_code, layer_code
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
@@ -94,6 +95,8 @@ class DensityDistributions(Dock):
         self.form.add_fields(DensityConfig, ("kernel", "spatial_dims")).add(self.scope)
         self.about = self.add(note())
         self.panel = self.add(RunPanel("Compute"))
+        command = "density LABELS -o density.ome.tif"
+        self.again = self.add(SayAgain(self, self.python, self.config, command))
         self.labels.changed.connect(self._on_layer)
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
@@ -179,6 +182,36 @@ class DensityDistributions(Dock):
             config=self.config(),
             index=index,
         )
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        labels, mode = self.labels.value, self.mode.value
+        one_plane = self.form.is_shown("scope") and self.scope.value == "this plane"
+        index = plane_index(labels, self.viewer) if one_plane else None
+        request = self._request(index)
+        code = as_call(
+            "request = Request",
+            f"mode={mode!r}",
+            "labels=labels.data",
+            f"clean={'None' if request.clean is None else layer_code(self.clean.value) + '.data'}",
+            f"noise={request.noise!r}",
+            f"classes={request.classes!r}",
+            f"config={config_code(request.config)}",
+            f"index={index!r}",
+        )
+        placed = "place(labels)" if index is None else f"place_plane(labels, {index})"
+        name = f"{labels.name} {_NAMES[mode]} of "
+        looks = as_call("dict", **_LOOKS[mode])
+        return [
+            "from napari_metastructure.labels.density import DensityConfig",
+            "from napari_metastructure.labels.density_maps import Request, all_maps",
+            "from napari_metastructure.plugin.layers import place, place_plane",
+            f"labels = {layer_code(labels)}",
+            code,
+            "for value, data in all_maps(request).maps.items():",
+            f"    name = {name!r} + str(value)",
+            f"    viewer.add_image(data, name=name, **{looks}, **{placed})",
+        ]
 
     # ------------------------------------------------------------------ preview
 

@@ -22,6 +22,7 @@ from napari_metastructure.labels.objects import (
 )
 from napari_metastructure.labels.planewise import frozen
 from napari_metastructure.plugin.layers import RECORD, place, place_plane, plane_index
+from napari_metastructure.plugin.parts.again import SayAgain, as_call, as_settings, layer_code
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
@@ -95,6 +96,8 @@ class MeasureObjects(Dock):
         self.form.add_fields(ObjectsConfig, _FIELDS).add(self.skeleton)
         self.about = self.add(note())
         self.panel = self.add(RunPanel("Measure"))
+        command = "measure MASKS -o objects.csv"
+        self.again = self.add(SayAgain(self, self.python, self.config, command))
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)
@@ -156,6 +159,24 @@ class MeasureObjects(Dock):
         dims = 3 if self.form.is_shown("dims") and self.dims.value == "volumes" else 2
         scale = tuple(np.abs(self.mask.value.scale[-dims:]).tolist())
         return ObjectsConfig(**self.form.values(), spatial_dims=dims, scale=scale)
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        mask, image, config = self.mask.value, self.image.value, self.config()
+        images = "None" if image is None else f"{{{image.name!r}: {layer_code(image)}.data}}"
+        size = {"scale": config.scale, "spatial_dims": config.spatial_dims}
+        measured = as_call(
+            "table = nms.objects.measure", "objects", images, **size, skeleton=self.skeleton.value
+        )
+        name = f"{mask.name} objects"
+        return [
+            "from napari_metastructure.plugin.layers import place",
+            f"mask = {layer_code(mask)}",
+            as_call("objects = nms.objects.split", "mask.data", **as_settings(config)),
+            measured,
+            as_call("layer = viewer.add_labels", "objects", f"name={name!r}", "**place(mask)"),
+            "layer.features = nms.objects.features(table, objects.max())",
+        ]
 
     def _show_fields(self) -> None:
         shown = {"mask", "image", "skeleton", *_FIELDS} - {"threshold", "split_depth"}

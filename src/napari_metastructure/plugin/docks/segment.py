@@ -8,6 +8,14 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.jobs.events import Done, Preview, Result, Round, Step
 from napari_metastructure.plugin.docks.segment_results import Results, summary
+from napari_metastructure.plugin.parts.again import (
+    SayAgain,
+    as_call,
+    config_code,
+    layer_code,
+    region_code,
+    source_code,
+)
 from napari_metastructure.plugin.parts.baselines import baselines, show_baselines
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
@@ -93,6 +101,8 @@ class SegmentFewLabels(Dock):
         self.advanced = Form().add_fields(SegmentConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
         self.panel = self.add(RunPanel("Segment all"))
+        command = "segment IMAGES -o masks.ome.tif"
+        self.again = self.add(SayAgain(self, self.python, self.config, command))
         self.panel.run_button.setToolTip("Train a network, and segment every plane with it.")
         self.summary = self.add(note())
         self.loss_curve = self.add(Curves({"loss": ["training"]}))
@@ -262,6 +272,48 @@ class SegmentFewLabels(Dock):
         if config.start in _GIVEN:
             return {"labels": [sources[0].labels(self.given.value)]}
         return {}
+
+    def python(self):
+        """The next run as Python code; what was painted on a result is not in it."""
+        names, lines = [], []
+        for number, layer in enumerate(self.chosen_images(), start=1):
+            names.append("image" if number == 1 else f"image_{number}")
+            lines.append(source_code(names[-1], layer, self.reading))
+        regions = [region_code(name, self.reading) for name in names]
+        if regions[0]:
+            lines.append(f"regions = [{', '.join(map(str, regions))}]")
+            arounds = (f"{name}.around(regions[{k}])" for k, name in enumerate(names))
+            lines += [f"{name} = {around}" for name, around in zip(names, arounds)]
+        arguments = self._taught_by(names)
+        images = ", ".join(f"{name}.array" for name in names)
+        lines += [
+            f"config = nms.{config_code(self.config())}",
+            as_call("done = nms.segment", f"[{images}]", "config", *arguments) + ".run()",
+            f"for number, source in enumerate([{', '.join(names)}]):",
+            "    mask, name = done.masks[number], f'{source.name} segmentation'",
+        ]
+        if regions[0]:
+            lines += [
+                "    mask = np.where(regions[number], source.whole(mask), 0).astype(mask.dtype)",
+                "    source = replace(source, box=None)",
+            ]
+        return [
+            "import numpy as np",
+            *["from dataclasses import replace"][: bool(regions[0])],
+            "from napari_metastructure.plugin.layers import Source, region_mask",
+            *lines,
+            "    viewer.add_labels(source.shaped(mask), name=name, **source.place())",
+        ]
+
+    def _taught_by(self, names):
+        """What the user has annotated, as code of arguments of `segment`."""
+        if self.has_strokes:
+            sources = zip(names, self._read_sources())
+            found = ", ".join(self.strokes.code(name, source) for name, source in sources)
+            return [f"strokes=[{found}]"]
+        if self.form["start"].value in _GIVEN:
+            return [f"labels=[image.labels({layer_code(self.given.value)})]"]
+        return []
 
     def _stream(self, sources):
         """Files to write results to that may not fit in memory, as an argument of `segment`."""

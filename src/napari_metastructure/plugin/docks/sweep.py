@@ -14,6 +14,13 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_metastructure.jobs.events import Result, Scored
 from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.again import (
+    SayAgain,
+    config_code,
+    layer_code,
+    region_code,
+    source_code,
+)
 from napari_metastructure.plugin.parts.colours import COLOURS, FAINT
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
@@ -90,6 +97,8 @@ class NoiseSweep(Dock):
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Sweep"))
+        command = "sweep IMAGES LABELS -o sweep"
+        self.again = self.add(SayAgain(self, self.python, self.config, command))
         self.plot = self.add(SweepPlot())
         self.plot.hide()
         self.summary = self.add(note())
@@ -144,6 +153,20 @@ class NoiseSweep(Dock):
         defaults = SweepConfig(spatial_dims=dims)
         names = ("patch_size", "batch_size")
         self.advanced.set_values({name: getattr(defaults, name) for name in names})
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        labels, folder = layer_code(self.labels.value), self.folder.value
+        region = region_code("image", self.reading)
+        folder = str(folder) if folder and str(folder) != "." else None
+        return [
+            "from napari_metastructure.plugin.layers import Source, region_mask",
+            source_code("image", self.image.value, self.reading),
+            f"labels = image.labels({labels}, {region})",
+            f"config = nms.{config_code(self.config())}",
+            f"sweep = nms.sweep(image.array, labels, config, folder={folder!r}).run()",
+            "print(sweep.summary)",
+        ]
 
     # ------------------------------------------------------------------ run
 

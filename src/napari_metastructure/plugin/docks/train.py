@@ -8,6 +8,14 @@ from napari_metastructure.jobs.events import Done, Preview, Step, Validated
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.plugin.layers import noise_of, snapshot
+from napari_metastructure.plugin.parts.again import (
+    SayAgain,
+    as_call,
+    config_code,
+    layer_code,
+    region_code,
+    source_code,
+)
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
@@ -85,6 +93,8 @@ class TrainSegmentation(Dock):
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Train"))
+        command = "train IMAGES LABELS -o model.safetensors"
+        self.again = self.add(SayAgain(self, self.python, self.config, command))
         self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
         self.curves.hide()
         self.panel.clicked.connect(self.run)
@@ -176,7 +186,6 @@ class TrainSegmentation(Dock):
         """Train in the background."""
         pairs, config = self.chosen_pairs(), self.config()
         clean = self.clean_labels.value
-        noises = [noise_of(labels) for _, labels in pairs]
         sources = [self.reading.source(image) for image, _ in pairs]
         try:
             regions = [self.reading.region(source) for source in sources]
@@ -192,7 +201,7 @@ class TrainSegmentation(Dock):
             ],
             config=config,
             validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
-            noise=noises[0] if all(noise == noises[0] for noise in noises) else None,
+            noise=self._noise(),
         )
         self._watched = Watched(job, sources[0])
         self._trained_on = pairs[0][1], pairs[0][1].name
@@ -200,6 +209,39 @@ class TrainSegmentation(Dock):
         self.curves.clear_points()
         self.curves.show()
         self.panel.start(job, "Training")
+
+    def _noise(self):
+        """What is known of the noise of the labels, if it is the same for all."""
+        noises = [noise_of(labels) for _, labels in self.chosen_pairs()]
+        return noises[0] if all(noise == noises[0] for noise in noises) else None
+
+    def python(self):
+        """The next run as Python code."""
+        reading, clean = self.reading, self.clean_labels.value
+        lines = ["from napari_metastructure.plugin.layers import Source, region_mask"]
+        images, labels = [], []
+        for number, (image, layer) in enumerate(self.chosen_pairs(), start=1):
+            name = "image" if number == 1 else f"image_{number}"
+            lines.append(source_code(name, image, reading))
+            images.append(f"{name}.array")
+            labels.append(f"{name}.labels({layer_code(layer)}, {region_code(name, reading)})")
+        more = {"noise": repr(self._noise())}
+        if clean is not None:
+            region = region_code("image", reading)
+            more["validation_labels"] = f"[image.labels({layer_code(clean)}, {region})]"
+        arguments = (f"{name}={value}" for name, value in more.items())
+        lines += [
+            f"config = nms.{config_code(self.config())}",
+            f"images = [{', '.join(images)}]",
+            f"labels = [{', '.join(labels)}]",
+            as_call("done = nms.train", "images", "labels", "config", *arguments) + ".run()",
+        ]
+        if self.models.predict_after.value:
+            lines += [
+                "labels = image.shaped(done.model.segment(image.array))",
+                "viewer.add_labels(labels, name='segmentation', **image.place())",
+            ]
+        return lines
 
     def _follow_plane(self, event=None):
         """Preview the plane that is shown now."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QVB
 
 from napari_metastructure.plugin.keys import bind_keys, with_key
 from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.again import layer_code
 from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
@@ -268,6 +269,17 @@ class StrokesPanel(QWidget):
                 else np.asarray(source.labels(layer))
             )
         return found
+
+    def code(self, name, source):
+        """The strokes of a source, as Python code; `name` is the source in it."""
+        first = source.layer is self._first().layer
+        layer = self.layer if first else self._layer_of(source)
+        if layer is None:
+            return f"np.zeros({name}.shape, np.uint8)"
+        if _shape_fits(layer, source):
+            cut = f"[{name}.box or ...]"
+            return f"{layer_code(layer)}.data.reshape({name}.layout.label_shape){cut}"
+        return f"{name}.labels({layer_code(layer)})"
 
     def problem(self):
         """Why nothing can be learnt from the strokes, in one sentence; None if something can."""
