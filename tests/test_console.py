@@ -42,7 +42,9 @@ def test_public_names_exist(name):
     assert getattr(nms, name) is not None
 
 
-@pytest.mark.parametrize(("name", "found"), list(functions()), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "found"), list(functions()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_signature_and_help(name, found):
     assert inspect.getdoc(found), f"{name} has no docstring"
     kinds = {parameter.kind for parameter in inspect.signature(found).parameters.values()}

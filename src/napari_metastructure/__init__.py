@@ -37,6 +37,7 @@ _NAMES = {
     "train": "learning.training",
     "SegmentationModel": "learning.model",
     "load_model": "learning.model",
+    "estimate_noise": "learning.noise_estimate",
 }
 
 __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]

@@ -11,6 +11,7 @@ from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.labels import transition
 from napari_metastructure.learning.edges import Evidence
+from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
 
 __all__ = ["choose_threshold", "known_matrix", "outline_threshold"]
@@ -68,7 +69,7 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
     In this order of trust: clean validation labels; the edges of the images, with the labels
     having a say; the labels alone, where the edges in one part of the images do not
     bear out those in another. Stated noise has been corrected in training, and is undone in the
-    labels.
+    labels; so is pixel-wise noise that the labels show where none is stated.
 
     Parameters
     ----------
@@ -85,8 +86,9 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
     Returns
     -------
     dict
-        ``displacement``, how far outside the outlines of the labels the model's lie, in pixels,
-        and ``notes``, sentences for the user. Empty where the images were not looked at.
+        ``noise_estimate`` (`NoiseEstimate`); ``displacement``, how far outside the outlines of the
+        labels the model's lie, in pixels, where the edges were looked at; ``notes``, sentences for
+        the user.
 
     Yields
     ------
@@ -95,6 +97,9 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
     kinds = ", ".join(spec.summary() for spec in noise)
     corrected = validation.forward_matrix is not None
     known = f", the noise corrected in training ({kinds})" if corrected else ""
+    pictures, labels, probabilities = yield from _predicted(model, items, ignore_label)
+    estimate = estimate_from(probabilities, labels, len(model.classes))
+    decision = {"noise_estimate": estimate, "notes": _notes_on_noise(estimate, noise, matrix)}
     if len(model.classes) > 2:
         model.threshold_source = f"none: the most probable class{known}"
     elif validation.clean and validation.scores:
@@ -105,21 +110,32 @@ def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=
         model.threshold = scores["threshold"]
         model.threshold_source = "best on the clean validation labels"
     else:
-        evidence = yield from _evidence(model, items, matrix, ignore_label)
-        return _decide(model, evidence, known)
-    return {}
+        if not noise and estimate.noisy and transition.rank(estimate.matrix) == 2:
+            matrix, known = estimate.matrix, ", the noise that they show undone"
+        found = _decide(model, Evidence(probabilities, pictures, labels, matrix), known)
+        decision["notes"] += found.pop("notes", [])
+        decision |= found
+    return decision
 
 
-def _evidence(model, items, matrix, ignore_label):
-    """`Evidence` of evenly spread images; generator of `Progress`."""
+def _predicted(model, items, ignore_label):
+    """Images, labels and probabilities of evenly spread parts; generator of `Progress`."""
     items = items.in_memory(_MOST_PIXELS)
-    probabilities, pictures, labels = [], [], []
-    for number, picture in enumerate(items.images):
+    labels, probabilities = [], []
+    for number in range(len(items)):
         yield Progress("looking for the threshold", number, len(items))
         probabilities.append(run_out(model.predicting_one(items.image(number))))
-        pictures.append(picture)
         labels.append(class_indices(np.asarray(items.labels[number]), model.classes, ignore_label))
-    return Evidence(probabilities, pictures, labels, matrix)
+    return items.images, labels, probabilities
+
+
+def _notes_on_noise(estimate, noise, matrix):
+    """What the user should know of the labels' noise, as sentences."""
+    if not noise and estimate.noisy:
+        return [f"{estimate.text} State it under Noise and train again for better probabilities."]
+    if matrix is not None and estimate.contradicts(matrix):
+        return [f"The stated noise is not what the labels show. {estimate.text}"]
+    return []
 
 
 def _decide(model, evidence, known):

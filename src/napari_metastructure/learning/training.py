@@ -275,7 +275,7 @@ class _Training:
         self.decision = yield from choose_threshold(
             model, self.noise, self.validation, self.items, self.matrix, self.config.ignore_label
         )
-        for text in self.decision.get("notes", []):
+        for text in self.decision["notes"]:
             self.trainer.notes.append(text)
             yield Note(text)
 
@@ -304,6 +304,7 @@ class _Training:
             "threshold": self.model.threshold,
             "threshold_source": self.model.threshold_source,
             "outline_displacement": self.decision.get("displacement"),
+            "noise_estimate": self.decision["noise_estimate"].record(),
             "device": str(self.device),
             "processes": parallel.size(),
             "peak_memory": self.trainer.memory.peak,
