@@ -245,7 +245,9 @@ def test_group_of_one_array_is_opened_and_of_several_is_told(tmp_path):
     group.create_array("only", data=PIXELS)
     np.testing.assert_array_equal(open_image(tmp_path / "g.zarr")[:], PIXELS)
     group.create_array("other", data=PIXELS)
-    with pytest.raises(ValueError, match=r"it holds 2 images; give one .*g\.zarr/only, .*/other"):
+    with pytest.raises(
+        ValueError, match=r"it holds 2 images; give one .*only, other\), .*g\.zarr/only"
+    ):
         open_image(tmp_path / "g.zarr")
 
 
@@ -257,14 +259,16 @@ def test_labels_of_an_image(tmp_path):
     np.testing.assert_array_equal(open_image(tmp_path / "a.zarr" / "labels")[:], PIXELS)
     labels.attrs["labels"] = ["cells", "nuclei"]
     former(tmp_path / "a.zarr" / "labels" / "nuclei", PIXELS)
-    with pytest.raises(ValueError, match=r"it holds 2 label images; .*labels/cells, .*nuclei"):
+    with pytest.raises(
+        ValueError, match=r"it holds 2 label images; .*cells, nuclei\), .*labels/cells"
+    ):
         open_image(tmp_path / "a.zarr" / "labels")
 
 
 def test_plates_and_wells_are_told_as_such(tmp_path):
     plate = zarr.create_group(str(tmp_path / "p.zarr"), zarr_format=2)
     plate.attrs["plate"] = {"wells": [{"path": "A/1"}, {"path": "B/2"}]}
-    with pytest.raises(ValueError, match=r"it is a plate of 2 wells; .*p\.zarr/A/1/0, .*B/2/0"):
+    with pytest.raises(ValueError, match=r"a plate of 2 wells; .*A/1/0, B/2/0\), .*p\.zarr/A/1/0"):
         open_image(tmp_path / "p.zarr")
     well = plate.create_group("A/1")
     well.attrs["well"] = {"images": [{"path": "0"}]}

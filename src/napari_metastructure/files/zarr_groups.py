@@ -1,5 +1,7 @@
 """What a Zarr group holds: one image in levels, or several, labels or wells to choose from."""
 
+from pathlib import Path
+
 import numpy as np
 
 from napari_metastructure.files.errors import Unreadable
@@ -66,8 +68,9 @@ def _only(path, group):
 
 
 def _choose(path, names):
-    listed = ", ".join(f"{path}/{name}" for name in names[:3]) + (", ..." if names[3:] else "")
-    return f"give one of them: {listed}" if names else "give one image of it"
+    listed = ", ".join(names[:3]) + (", ..." if names[3:] else "")
+    example = f"{Path(path).name}/{names[0]}" if names else ""
+    return f"give one of them ({listed}), such as {example}" if names else "give one image of it"
 
 
 def describe(group, level):
