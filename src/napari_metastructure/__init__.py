@@ -38,6 +38,7 @@ _NAMES = {
     "SegmentationModel": "learning.model",
     "load_model": "learning.model",
     "estimate_noise": "learning.noise_estimate",
+    "find_suspects": "learning.suspects",
 }
 
 __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
