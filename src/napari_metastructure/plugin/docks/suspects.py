@@ -1,0 +1,173 @@
+"""Dock widget: where labels are probably wrong; go there, accept or reject."""
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem
+
+from napari_metastructure.jobs.events import Result
+from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.plugin.parts.dock import Dock, note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.input_form import InputForm
+from napari_metastructure.plugin.parts.model_panel import is_image, is_labels
+from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
+
+__all__ = ["FindSuspects"]
+
+_FIELDS = ("network", "epochs", "channels", "device", "seed")
+_SHOWN = 500  # rows of the table
+_COLUMNS = ("rank", "kind", "image", "area", "confidence")
+
+
+class FindSuspects(Dock):
+    """Rank the regions where labels are probably wrong, and correct those that are accepted.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+
+    Attributes
+    ----------
+    suspects : Suspects or None
+        Those of the last run.
+    decisions : dict of int to bool
+        By rank, whether a suspect was accepted.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self.suspects: Any = None
+        self.decisions: dict[int, bool] = {}
+        self._regions: Any = None
+        self._corrected: Any = None
+        self.image = self.choose_layer("image", "Image", is_image, tooltip="Two planes or more.")
+        self.labels = self.choose_layer(
+            "labels", "Labels", is_labels, tooltip="What may be wrong; drawn as regions."
+        )
+        self.inputs = self.add(Form().add(self.image, self.labels))
+        self.reading = self.add(InputForm(self, "trained"))
+        self.form = self.add(Form().add_fields(TrainingConfig, _FIELDS))
+        self.panel = self.add(RunPanel("Find suspects"))
+        self.about = self.add(note())
+        self.table = self.add(QTableWidget(0, len(_COLUMNS) + 1))
+        self.table.setHorizontalHeaderLabels([*_COLUMNS, "decision"])
+        self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
+        self.table.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        self.accept_button = self.add(QPushButton("Accept"))
+        self.accept_button.setToolTip("The labels are wrong here: correct them in a new layer.")
+        self.reject_button = self.add(QPushButton("Reject"))
+        self.reject_button.setToolTip("The labels are right here.")
+        for form in (self.inputs, self.reading, self.form):
+            form.changed.connect(self._check)
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.table.itemSelectionChanged.connect(self._go)
+        self.accept_button.clicked.connect(lambda: self.decide(True))
+        self.reject_button.clicked.connect(lambda: self.decide(False))
+        self.reset_choices()
+
+    def reset_choices(self, event: Any = None) -> None:
+        """Offer the layers that are there now."""
+        super().reset_choices(event)
+        self._check()
+
+    def problem(self) -> str | None:
+        """Why nothing can be looked for; None if it can."""
+        image, labels = self.image.value, self.labels.value
+        if image is None or labels is None:
+            return "Add an Image layer and a Labels layer."
+        source = self.reading.source(image)
+        if not source.fits(labels):
+            return f"{labels.name} does not have the shape of {image.name}."
+        if np.prod(source.shape[: -source.layout.spatial_dims], dtype=int) < 2:
+            return "Choose a stack of two images at least: each half is judged by the other."
+        return None
+
+    def _check(self) -> None:
+        self.reading.show_layer(self.image.value, self.labels.value)
+        self.panel.set_problem(self.problem())
+
+    def run(self) -> None:
+        """Look for suspects in the background."""
+        self._source = source = self.reading.source(self.image.value)
+        self._name, dims = self.labels.value.name, source.layout.spatial_dims
+        images, labels = source.canonical, source.labels(self.labels.value)
+        leading = len(source.shape) - dims
+        self._planes = list(np.asarray(labels).reshape(-1, *labels.shape[leading:]))
+        values = self.reading.values()
+        if source.layout.input_axis is not None:
+            values["channel_axis"] = 0
+        job = late_job(
+            "napari_metastructure.learning.suspects:find_suspects",
+            images=list(images.reshape(-1, *images.shape[leading:])),
+            labels=self._planes,
+            config=TrainingConfig(**self.form.values(), **values),
+        )
+        self.panel.start(job, "Looking for suspects")
+
+    def _on_event(self, event: Any) -> None:
+        if not isinstance(event, Result) or event.value is None:
+            return
+        self.suspects, self.decisions, self._corrected = event.value, {}, None
+        self._regions = self._add(self.suspects.regions, "suspects")
+        self._fill()
+
+    def _add(self, planes: Any, what: str) -> Any:
+        source = self._source
+        data = source.shaped(np.stack(planes).reshape(source.shape))
+        return self.viewer.add_labels(data, name=f"{self._name} ({what})", **source.place())
+
+    def _fill(self) -> None:
+        rows = self.suspects.table.head(_SHOWN)
+        counts = self.suspects.table["kind"].value_counts()
+        found = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+        say(self.about, f"Most suspect first: {found or 'none found'}. A click goes there.")
+        self.table.setRowCount(len(rows))
+        for number, row in enumerate(rows.to_dict("records")):
+            for column, name in enumerate(_COLUMNS):
+                self.table.setItem(number, column, QTableWidgetItem(str(row[name])))
+            self.table.setItem(number, len(_COLUMNS), QTableWidgetItem(""))
+
+    def _selected(self) -> list[int]:
+        return sorted({index.row() for index in self.table.selectedIndexes()})
+
+    def _go(self) -> None:
+        """Show the place of the first selected suspect."""
+        rows = self._selected()
+        if not rows or self._regions not in self.viewer.layers:
+            return
+        row, source = self.suspects.table.iloc[rows[0]], self._source
+        region = np.argwhere(self.suspects.regions[row["image"]] == row["rank"])
+        inside = region[len(region) // 2]  # of a ring, the centre is not
+        leading = source.shape[: -source.layout.spatial_dims]
+        pixel = np.zeros(self._regions.ndim)
+        pixel[source._result_axes] = [*np.unravel_index(row["image"], leading), *inside]
+        world = self._regions.data_to_world(pixel)
+        self.viewer.dims.set_point(range(len(world)), world)
+        self.viewer.camera.center = world[-3:]
+
+    def decide(self, accepted: bool) -> None:
+        """Accept or reject the selected suspects; accepted ones are corrected in a new layer.
+
+        Parameters
+        ----------
+        accepted : bool
+        """
+        from napari_metastructure.learning.suspects import correct
+
+        for row in self._selected():
+            self.decisions[row + 1] = accepted
+            word = "accepted" if accepted else "rejected"
+            self.table.item(row, len(_COLUMNS)).setText(word)
+        chosen = [rank for rank, yes in self.decisions.items() if yes]
+        planes = correct(self._planes, self.suspects, chosen) if self.decisions else []
+        if self._corrected in self.viewer.layers:
+            source = self._source
+            self._corrected.data = source.shaped(np.stack(planes).reshape(source.shape))
+        elif chosen:
+            self._corrected = self._add(planes, "corrected")
+
+    def closed(self) -> None:
+        """End what runs when the dock is closed."""
+        self.panel.abandon()

@@ -1,0 +1,55 @@
+"""The dock for wrong labels, clicked in a real napari window."""
+
+import numpy as np
+import pytest
+
+LONG = 60_000
+
+
+@pytest.fixture
+def dock(viewer, open_dock):
+    rng = np.random.default_rng(0)
+    truth = np.zeros((8, 64, 64), np.uint8)
+    for mask in truth:
+        for y, x in [(8, 8), (8, 40), (40, 8), (40, 40)]:
+            y, x = np.add((y, x), rng.integers(-4, 5, 2))
+            mask[y : y + 14, x : x + 14] = 1
+    image = 100 * truth + rng.normal(0, 10, truth.shape).astype(np.float32)
+    truth[3, :32, :32] = 0
+    place = {"scale": (1, 0.5, 0.5), "translate": (0, 10, 20)}
+    viewer.add_image(image, name="cells", **place)
+    viewer.add_labels(truth, name="drawn", **place)
+    dock = open_dock("Find wrong labels")[1]
+    dock.form["epochs"].value = 12
+    dock.form["channels"].value = 4
+    dock.form["seed"].value = "0"
+    return dock
+
+
+def test_click_accept_reject(qtbot, viewer, dock):
+    assert dock.problem() is None
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: dock.suspects is not None, timeout=LONG)
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=LONG)
+    assert "1 × missed object" in dock.about.text()
+    regions = viewer.layers["drawn (suspects)"]
+    np.testing.assert_array_equal(regions.scale, [1, 0.5, 0.5])
+    dock.table.selectRow(0)
+    assert viewer.dims.point[0] == 3
+    assert 10 <= viewer.camera.center[1] <= 26
+    assert 20 <= viewer.camera.center[2] <= 36
+    dock.accept_button.click()
+    assert dock.table.item(0, 5).text() == "accepted"
+    before, after = viewer.layers["drawn"].data, viewer.layers["drawn (corrected)"].data
+    np.testing.assert_array_equal(before != after, regions.data == 1)
+    dock.reject_button.click()
+    np.testing.assert_array_equal(viewer.layers["drawn (corrected)"].data, before)
+    assert dock.decisions == {1: False}
+
+
+def test_one_image_is_refused(viewer, dock):
+    viewer.add_image(np.zeros((64, 64)), name="one")
+    viewer.add_labels(np.zeros((64, 64), int), name="its labels")
+    dock.image.value, dock.labels.value = viewer.layers["one"], viewer.layers["its labels"]
+    assert "two images" in dock.problem()
+    assert not dock.panel.run_button.isEnabled()
