@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from magicgui.widgets import ComboBox
 from napari import Viewer
@@ -19,9 +20,13 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_metastructure.plugin.parts.closing import guard, may_close
+from napari_metastructure.plugin.parts.form import Form
+
 __all__ = ["Dock", "note", "say", "section"]
 
 _NARROWEST = 320
+_KEPT: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()  # of closed docks, by window
 
 
 class _Column(QScrollArea):
@@ -49,6 +54,8 @@ class Dock(QWidget):
     """A scrolling column of widgets that knows its viewer.
 
     While the viewer is empty it offers a sample; beside another of our docks it becomes a tab.
+    Closed and opened again it shows what was there; a job or a model that would be lost is asked
+    about first, with the window too.
 
     Parameters
     ----------
@@ -57,6 +64,10 @@ class Dock(QWidget):
 
     sample = "er"
     """Key of the sample, in ``napari.yaml``, that suits the dock."""
+    panel: Any = None
+    """The `RunPanel` of the dock, if it runs something."""
+    models: Any = None
+    """The `ModelPanel` of the dock, if it has one."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
@@ -126,18 +137,63 @@ class Dock(QWidget):
         """Clean up when the dock's close button takes the widget out of the window."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is None:
+                self._keep()
                 self.closed()
             else:
+                self._bring_back()
                 self._placed.start()
         return super().event(event)
 
     def closed(self) -> None:
         """Called when the dock was closed; nothing to clean up by default."""
 
+    # ------------------------------------------------------------------ closing
+
+    def unfinished(self) -> list[str]:
+        """What would be lost if the dock were closed now, as sentences."""
+        lost = []
+        if self.panel is not None and self.panel.running:
+            state = "paused" if self.panel.paused else "running"
+            lost.append(f"{self.panel.description} is {state}; its result would be lost.")
+        if self.models is not None and self.models.unsaved:
+            lost.append(f"The model {self.models.name} is not saved.")
+        return lost
+
+    def end(self) -> None:
+        """End what runs, without a result, as the window is gone."""
+        if self.panel is not None:
+            self.panel.let_go()
+
+    def _ask_to_close(self):
+        """What the close button of the dock does."""
+        if may_close(self, self.unfinished()):
+            self.viewer.window.remove_dock_widget(self._frame())
+
+    def _keep(self):
+        """Remember the settings and the model until the dock is opened again."""
+        kept = _KEPT.setdefault(_real(self.viewer.window), {})
+        forms = [form.kept() for form in self.findChildren(Form)]
+        model = None if self.models is None else self.models.kept()
+        kept[type(self).__name__] = forms, model
+
+    def _bring_back(self):
+        """Show what was there when the dock was closed."""
+        forms, model = _KEPT.get(_real(self.viewer.window), {}).pop(type(self).__name__, ((), None))
+        for form, kept in zip(self.findChildren(Form), forms):
+            form.bring_back(kept)
+        if model is not None:
+            self.models.bring_back(model)
+
+    # ------------------------------------------------------------------ place
+
     def _share_tab(self):
         """Become a tab of another of our docks in the same place, rather than squeeze it."""
         own = self._frame()
-        if own is None or own.isFloating():
+        if own is None:
+            return
+        own.destroyOnClose = self._ask_to_close  # napari's title bar calls it
+        guard(own.parent(), Dock)
+        if own.isFloating():
             return
         window, area = own.parent(), own.parent().dockWidgetArea(own)
         for dock in window.findChildren(Dock):
@@ -159,6 +215,11 @@ class Dock(QWidget):
 
     def _open_sample(self):
         self.viewer.open_sample("napari-metastructure", self.sample)
+
+
+def _real(window):
+    """The window itself, where plugins are given a proxy of it."""
+    return getattr(window, "__wrapped__", window)
 
 
 def note() -> QLabel:

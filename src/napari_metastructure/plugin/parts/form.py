@@ -69,6 +69,20 @@ class Form(QWidget):
             widget = self._rows[name]
             widget.value = _as_text(value) if _is_text(widget) else value
 
+    def kept(self) -> dict[str, Any]:
+        """The value of every row, to be brought back later."""
+        return {name: widget.value for name, widget in self._rows.items()}
+
+    def bring_back(self, kept: Mapping[str, Any]) -> None:
+        """Fill in the values of rows, as far as they can still be chosen."""
+        for name, value in kept.items():
+            widget = self._rows.get(name)
+            choices = getattr(widget, "choices", None)
+            if widget is None or (choices is not None and value not in choices):
+                continue
+            if widget.value != value:
+                widget.value = value
+
     def show_only(self, names: Container[str]) -> None:
         """Show these rows and hide the rest."""
         for name, widget in self._rows.items():

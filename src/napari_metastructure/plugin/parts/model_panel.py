@@ -59,6 +59,7 @@ class ModelPanel(QWidget):
         self.viewer, self.panel = dock.viewer, panel
         self.model: Any = None
         self.name: str | None = None
+        self.unsaved = False
         self.results = None  # (probability layer, labels layer) last made
         self.streamed = None  # the prediction that is being written to a file
         self.note = note()
@@ -116,9 +117,10 @@ class ModelPanel(QWidget):
 
     # ------------------------------------------------------------------ the model
 
-    def take(self, model: Any, name: str) -> None:
+    def take(self, model: Any, name: str, *, unsaved: bool = True) -> None:
         """Hold a model under a name."""
         self.model, self.name, self.results = model, name, None
+        self.unsaved = unsaved
         self.read_target()
         self.refresh()
 
@@ -168,13 +170,30 @@ class ModelPanel(QWidget):
             self.model.save(path)
         except OSError as error:
             notify_error(f"The model could not be saved: {error}")
+        else:
+            self.unsaved = False
+
+    def kept(self) -> tuple[Any, ...] | None:
+        """The model and the layers of its last result, to be brought back later."""
+        if self.model is None:
+            return None
+        return self.model, self.name, self.unsaved, self.results, self.threshold.value
+
+    def bring_back(self, kept: tuple[Any, ...]) -> None:
+        """Hold the model again, and its last result as far as it is still there."""
+        model, name, unsaved, results, threshold = kept
+        self.take(model, name, unsaved=unsaved)
+        if results is not None and all(layer in self.viewer.layers for layer in results):
+            self.threshold.value = threshold
+            self.results = results
+        self.refresh()
 
     def load(self, path: str | Path) -> None:
         """Take a model from a file in place of the present one."""
         from napari_metastructure.learning.model import load_model
 
         try:
-            self.take(load_model(path), Path(path).stem)
+            self.take(load_model(path), Path(path).stem, unsaved=False)
         except (OSError, ValueError) as error:
             notify_error(error)
             return

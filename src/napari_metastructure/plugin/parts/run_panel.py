@@ -55,6 +55,7 @@ class RunPanel(QWidget):
         self.job: Any = None
         self._bar: Any = None
         self._problem: str | None = None
+        self.description = ""
         self.run_button = QPushButton(action)
         self.pause_button = QPushButton("Pause")
         self.stop_button = QPushButton("Stop")
@@ -83,6 +84,11 @@ class RunPanel(QWidget):
         """Whether a job is under way."""
         return self.worker is not None
 
+    @property
+    def paused(self) -> bool:
+        """Whether the job is held."""
+        return self.running and self.worker.is_paused
+
     def set_problem(self, reason: str | None) -> None:
         """Disable the start button for this reason; None enables it."""
         self._problem = reason
@@ -91,7 +97,7 @@ class RunPanel(QWidget):
     def start(self, job: Job, description: str) -> None:
         """Run a `Job` in a background thread."""
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
-        self._description, self._memory = description, ""
+        self.description, self._memory = description, ""
         self._bar = progress(total=0, desc=description)
         self.worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
         self.worker.yielded.connect(self._on_event)
@@ -124,6 +130,18 @@ class RunPanel(QWidget):
             self.worker.resume()
             self.worker.quit()
 
+    def let_go(self) -> None:
+        """End the job and hear no more of it, as when the window goes."""
+        if not self.running:
+            return
+        self.abandon()
+        self.worker.yielded.disconnect(self._on_event)
+        self.worker.errored.disconnect(self._on_error)
+        self.worker.paused.disconnect(self._refresh)
+        self.worker.resumed.disconnect(self._refresh)
+        self.worker.finished.disconnect(self._on_finished)
+        self.worker = self.job = self._bar = None
+
     def _on_event(self, event):
         if self.job is None:  # closed meanwhile
             return
@@ -155,7 +173,7 @@ class RunPanel(QWidget):
         self._bar.update(done - self._bar.n)
 
     def _on_error(self, error):
-        self.status.setText(f"{self._description} failed: {error}")
+        self.status.setText(f"{self.description} failed: {error}")
         notification_manager.receive_error(type(error), error, error.__traceback__)
 
     def _on_finished(self):
@@ -167,16 +185,15 @@ class RunPanel(QWidget):
         self.progress_bar.setValue(0)
         if not failed:
             elapsed = _clock(time.monotonic() - self._started)
-            self.status.setText(f"{self._description} finished after {elapsed}")
+            self.status.setText(f"{self.description} finished after {elapsed}")
         self._refresh()
         self.finished.emit()
 
     def _refresh(self):
         running = self.running
-        paused = running and self.worker.is_paused
         self.run_button.setEnabled(not running and self._problem is None)
         self.pause_button.setEnabled(running)
-        self.pause_button.setText("Resume" if paused else "Pause")
+        self.pause_button.setText("Resume" if self.paused else "Pause")
         self.stop_button.setEnabled(running)
         self.progress_bar.setVisible(running)
         say(self.reason, None if running else self._problem)
