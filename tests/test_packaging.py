@@ -270,3 +270,29 @@ def test_system_packages_are_left_alone_elsewhere(system_packages, monkeypatch, 
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(system_packages, "install", lambda packages: pytest.fail("installed"))
     system_packages.main()
+
+
+def _public_functions(body, private=False):
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _public_functions(node.body, private or node.name.startswith("_"))
+        elif isinstance(node, ast.FunctionDef) and not private:
+            if node.name == "__init__" or not node.name.startswith("_"):
+                yield node
+
+
+@pytest.mark.parametrize("module", modules())
+def test_public_functions_have_type_hints(module):
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    without = [
+        f"{node.name}({argument.arg})"
+        for node in _public_functions(tree.body)
+        for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        if argument.annotation is None and argument.arg not in ("self", "cls")
+    ]
+    without += [
+        f"{node.name} ->"
+        for node in _public_functions(tree.body)
+        if node.returns is None and node.name != "__init__"
+    ]
+    assert without == []

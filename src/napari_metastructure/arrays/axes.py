@@ -1,7 +1,9 @@
 """What the axes of an array mean: which ones are spatial, which one holds channels."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ ALL, MEAN = "all", "mean"
 _WORDS = {"t": "frame", "z": "plane"}
 
 
-def channels_first(array, channel_axis, spatial_dims=2):
+def channels_first(array: Any, channel_axis: int | None, spatial_dims: int = 2) -> Any:
     """The array with its channel axis moved to just before the spatial axes.
 
     Parameters
@@ -46,7 +48,7 @@ def channels_first(array, channel_axis, spatial_dims=2):
     return np.moveaxis(array, channel_axis, -spatial_dims - 1)
 
 
-def without_channels(shape, channel_axis):
+def without_channels(shape: Sequence[int], channel_axis: int | None) -> tuple[int, ...]:
     """The shape of an image without its channels: that of its labels.
 
     Parameters
@@ -65,7 +67,7 @@ def without_channels(shape, channel_axis):
     return tuple(sides)
 
 
-def strides(depth, spatial_dims=2, anisotropy=1.0):
+def strides(depth: int, spatial_dims: int = 2, anisotropy: float = 1.0) -> list:
     """Steps from each level of a network to the next, per axis.
 
     An axis whose voxels are at least twice as long as those of another is not halved until the
@@ -93,7 +95,7 @@ def strides(depth, spatial_dims=2, anisotropy=1.0):
     return steps
 
 
-def multiples(depth, spatial_dims=2, anisotropy=1.0):
+def multiples(depth: int, spatial_dims: int = 2, anisotropy: float = 1.0) -> tuple[int, ...]:
     """What the sides of a network's input are multiples of, in pixels, per axis."""
     return tuple(int(n) for n in np.prod(strides(depth, spatial_dims, anisotropy), axis=0))
 
@@ -131,16 +133,16 @@ class Layout:
     @classmethod
     def of(
         cls,
-        shape,
+        shape: Sequence[int],
         *,
-        axis_labels=None,
-        rgb=False,
-        scale=None,
-        labels_shape=None,
-        spatial_dims=2,
-        channel_axis="auto",
-        channel=ALL,
-    ):
+        axis_labels: Sequence[str] | None = None,
+        rgb: bool = False,
+        scale: Sequence[float] | None = None,
+        labels_shape: Sequence[int] | None = None,
+        spatial_dims: int = 2,
+        channel_axis: int | str | None = "auto",
+        channel: Any = ALL,
+    ) -> "Layout":
         """The layout of an array, by all that is known of it.
 
         Parameters
@@ -163,14 +165,17 @@ class Layout:
         """
         shape = tuple(int(side) for side in shape)
         names = _letters(axis_labels, len(shape) - rgb) + ("c",) * bool(rgb)
-        if channel_axis == "auto":
-            channel_axis = _missing(shape, labels_shape)
+        channels: int | None
+        if isinstance(channel_axis, str):
+            channels = _missing(shape, labels_shape)
             if "c" in names and len(shape) > 2:
-                channel_axis = names.index("c")
-        pixels = [axis for axis in range(len(shape)) if axis != channel_axis]
+                channels = names.index("c")
+        else:
+            channels = channel_axis
+        pixels = [axis for axis in range(len(shape)) if axis != channels]
         if len(pixels) < 3:
             spatial_dims = 2
-        layout = cls(shape, names, spatial_dims, channel_axis, rgb=bool(rgb))
+        layout = cls(shape, names, spatial_dims, channels, rgb=bool(rgb))
         if channel not in (ALL, MEAN) and not 0 <= channel < layout.num_channels:
             channel = ALL
         ratio = 1.0
@@ -178,10 +183,10 @@ class Layout:
             sizes = [abs(float(scale[axis])) for axis in pixels[-3:] if axis < len(scale)]
             if len(sizes) == 3 and min(sizes) > 0:
                 ratio = float(f"{sizes[0] / np.sqrt(sizes[1] * sizes[2]):.3g}")
-        return cls(shape, names, spatial_dims, channel_axis, channel, ratio, bool(rgb))
+        return cls(shape, names, spatial_dims, channels, channel, ratio, bool(rgb))
 
     @property
-    def num_channels(self):
+    def num_channels(self) -> Any:
         """Colours count without their transparency."""
         if self.channel_axis is None:
             return 1
@@ -189,21 +194,21 @@ class Layout:
         return min(count, 3) if self.rgb else count
 
     @property
-    def label_shape(self):
+    def label_shape(self) -> tuple[int, ...]:
         """Shape of the labels: that of the array without channels."""
         return tuple(n for axis, n in enumerate(self.shape) if axis != self.channel_axis)
 
     @property
-    def label_names(self):
+    def label_names(self) -> tuple:
         """Names of the axes that labels have."""
         return tuple(n for axis, n in enumerate(self.names) if axis != self.channel_axis)
 
     @property
-    def input_axis(self):
+    def input_axis(self) -> int | None:
         """Channel axis of what `taken` returns; None if it holds none."""
         return self.channel_axis if self.channel == ALL else None
 
-    def taken(self, array):
+    def taken(self, array: Any) -> Any:
         """What the network sees of the array: all channels, one of them or their mean."""
         if self.channel_axis is None:
             return array
@@ -215,7 +220,7 @@ class Layout:
             return array.mean(axis=self.channel_axis, dtype=np.float32)
         return array[(slice(None),) * self.channel_axis + (int(self.channel),)]
 
-    def describe(self, use="trained"):
+    def describe(self, use: str = "trained") -> str:
         """One line for the user: "20 planes of 256 x 256, trained as 2-D".
 
         Parameters

@@ -1,5 +1,8 @@
 """Arrays of any kind and size: numpy, dask and zarr alike."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 __all__ = [
@@ -15,12 +18,12 @@ __all__ = [
 _BLOCK_BYTES = 2**24
 
 
-def is_lazy(array):
+def is_lazy(array: Any) -> bool:
     """Whether the array is a dask array."""
     return hasattr(array, "dask")
 
 
-def as_array(array):
+def as_array(array: Any) -> Any:
     """A numpy or dask array; other chunked arrays (zarr) become dask, the rest numpy.
 
     Blocks of a zarr array are of 16 MiB, whole chunks where these are smaller, for operations hold
@@ -49,7 +52,15 @@ def _with_known_sizes(array):
     return array.copy().compute_chunk_sizes()
 
 
-def map_blocks(function, array, *, depth=0, dtype=None, whole_axes=(), leading=()):
+def map_blocks(
+    function: Callable,
+    array: Any,
+    *,
+    depth: Any = 0,
+    dtype: Any = None,
+    whole_axes: Sequence[int] = (),
+    leading: Sequence[int] = (),
+) -> Any:
     """Apply a function block by block: at once to numpy, lazily to dask.
 
     Parameters
@@ -120,14 +131,14 @@ def _without_halo(sizes, depth):
     return tuple(n - depth * ((i > 0) + (i < last)) for i, n in enumerate(sizes))
 
 
-def as_list(arrays):
+def as_list(arrays: Any) -> list:
     """One array, or a sequence of arrays, as a list of arrays."""
     if hasattr(arrays, "shape"):
         return [as_array(arrays)]
     return [as_array(array) for array in arrays]
 
 
-def planes(array, spatial_dims=2):
+def planes(array: Any, spatial_dims: int = 2) -> list:
     """The (y, x) planes, or with ``spatial_dims=3`` the (z, y, x) volumes, of an n-D array.
 
     Parameters
@@ -156,7 +167,7 @@ def planes(array, spatial_dims=2):
     return [array[index] for index in np.ndindex(array.shape[: array.ndim - spatial_dims])]
 
 
-def sum_blocks(function, *arrays, whole_axes=()):
+def sum_blocks(function: Callable, *arrays: Any, whole_axes: Sequence[int] = ()) -> Any:
     """Sum what a function returns for each block of arrays of one shape; read at once.
 
     Parameters
@@ -174,10 +185,10 @@ def sum_blocks(function, *arrays, whole_axes=()):
 
     first = next(array for array in arrays if is_lazy(array))
     chunks = first.rechunk(dict.fromkeys(whole_axes, -1)).chunks
-    arrays = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
-    return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*arrays)]))
+    cut = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
+    return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*cut)]))
 
 
-def round_up(side, multiple):
+def round_up(side: float, multiple: Any) -> int:
     """The smallest multiple of `multiple` that is at least `side`."""
     return -(-int(side) // multiple) * multiple

@@ -1,7 +1,9 @@
 """The command line: ``napari-metastructure``."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,7 +26,7 @@ _OTHER_FORMATS |= {".tif", ".tiff", ".png"}
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
-def commands():
+def commands() -> None:
     """Segmentation from cheap, noisy or missing annotations.
 
     IMAGES and LABELS are a file (TIFF, OME-TIFF, PNG, .npy), an OME-Zarr folder, a folder of files,
@@ -40,19 +42,19 @@ def commands():
     """
 
 
-def output_option(help, name="output", required=True):
+def output_option(help: str, name: str = "output", required: bool = True) -> Callable:
     """The option for the main result."""
     flags = ("-o", "--output", name)
     return click.option(*flags, required=required, type=click.Path(), help=help)
 
 
-def common_options(command):
+def common_options(command: Callable) -> Callable:
     """The options of every command that makes files."""
     command = click.option("--quiet", is_flag=True, help="Show no progress.")(command)
     return click.option("--overwrite", is_flag=True, help="Replace results that exist.")(command)
 
 
-def scheduler_option(command):
+def scheduler_option(command: Callable) -> Callable:
     return click.option(
         "--scheduler",
         help="Address of a dask.distributed scheduler, such as tcp://host:8786, whose workers do "
@@ -60,7 +62,7 @@ def scheduler_option(command):
     )(command)
 
 
-def perform(*arguments, **options):
+def perform(*arguments: Any, **options: Any) -> Any:
     """Do a run; returns its record, which is written beside its results."""
     from napari_metastructure.cli.operations import perform
     from napari_metastructure.cli.run import Run
@@ -78,7 +80,7 @@ def perform(*arguments, **options):
 @config_options(NoiseSpec)
 @scheduler_option
 @common_options
-def corrupt(labels, output, config, scheduler, **common):
+def corrupt(labels: Any, output: Any, config: Any, scheduler: str | None, **common: Any) -> None:
     """Make noisy copies of LABELS, as cheap or hurried annotation would.
 
     \b
@@ -104,7 +106,16 @@ def corrupt(labels, output, config, scheduler, **common):
 )
 @config_options(TrainingConfig)
 @common_options
-def train(images, labels, model, validation_images, validation_labels, noise, config, **common):
+def train(
+    images: Any,
+    labels: Any,
+    model: Any,
+    validation_images: Any,
+    validation_labels: Any,
+    noise: Any,
+    config: Any,
+    **common: Any,
+) -> None:
     """Train a network on IMAGES and LABELS, clean or noisy.
 
     LABELS may be left out if IMAGES is a folder that holds images/ and masks/. Ctrl-C ends the
@@ -141,7 +152,15 @@ def train(images, labels, model, validation_images, validation_labels, noise, co
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0 or mps.")
 @scheduler_option
 @common_options
-def predict(model, images, output, probabilities, overwrite, quiet, **options):
+def predict(
+    model: Any,
+    images: Any,
+    output: Any,
+    probabilities: Any,
+    overwrite: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Segment IMAGES with a trained MODEL.
 
     \b
@@ -168,7 +187,16 @@ def predict(model, images, output, probabilities, overwrite, quiet, **options):
 )
 @config_options(SegmentConfig)
 @common_options
-def segment(images, output, probabilities, model, labels, strokes, config, **common):
+def segment(
+    images: Any,
+    output: Any,
+    probabilities: Any,
+    model: Any,
+    labels: Any,
+    strokes: Any,
+    config: Any,
+    **common: Any,
+) -> None:
     """Segment IMAGES with a few strokes, or without annotation.
 
     \b
@@ -193,7 +221,9 @@ def segment(images, output, probabilities, model, labels, strokes, config, **com
 @config_options(DensityConfig)
 @scheduler_option
 @common_options
-def density(labels, output, clean, config, scheduler, **common):
+def density(
+    labels: Any, output: Any, clean: Any, config: Any, scheduler: str | None, **common: Any
+) -> None:
     """Show how the classes of LABELS are spread: the meta-structure.
 
     \b
@@ -224,7 +254,15 @@ def density(labels, output, clean, config, scheduler, **common):
     help="Whether objects lie in planes or in volumes.",
 )
 @common_options
-def compare(reference, prediction, output, ignore_label, objects, spatial_dims, **common):
+def compare(
+    reference: Any,
+    prediction: Any,
+    output: Any,
+    ignore_label: int | None,
+    objects: Any,
+    spatial_dims: int,
+    **common: Any,
+) -> None:
     """Score PREDICTION, labels or probabilities, against the labels in REFERENCE.
 
     \b
@@ -259,7 +297,17 @@ def compare(reference, prediction, output, ignore_label, objects, spatial_dims, 
 @click.option("--skeleton", is_flag=True, help="Measure length and branch points of skeletons.")
 @config_options(ObjectsConfig)
 @common_options
-def measure(masks, output, images, summary, objects, numbered, skeleton, config, **common):
+def measure(
+    masks: Any,
+    output: Any,
+    images: Any,
+    summary: Any,
+    objects: Any,
+    numbered: Any,
+    skeleton: Any,
+    config: Any,
+    **common: Any,
+) -> None:
     """Count and measure the objects in MASKS, labels or probabilities.
 
     Lengths and sizes are in the units of the files, or those of --scale.
@@ -283,7 +331,15 @@ def measure(masks, output, images, summary, objects, numbered, skeleton, config,
 @click.option("--validation-labels", help="Clean labels of these.")
 @config_options(SweepConfig)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def sweep(images, labels, output, validation_images, validation_labels, config, quiet):
+def sweep(
+    images: Any,
+    labels: Any,
+    output: Any,
+    validation_images: Any,
+    validation_labels: Any,
+    config: Any,
+    quiet: bool,
+) -> None:
     """Train on LABELS under growing noise, to see how good they must be.
 
     The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
@@ -305,7 +361,7 @@ def sweep(images, labels, output, validation_images, validation_labels, config, 
 
 @commands.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
-def info(paths):
+def info(paths: Any) -> None:
     """Say what is in images, folders, models or records.
 
     \b
@@ -323,7 +379,7 @@ def info(paths):
 @click.argument("record", type=click.Path(exists=True, dir_okay=False))
 @click.option("--keep", type=click.Path(file_okay=False), help="Folder to leave the results in.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def replay(record, keep, quiet):
+def replay(record: Any, keep: Any, quiet: bool) -> None:
     """Repeat the run of a RECORD and say whether its result is the same.
 
     The exit code is 0 if it is the same, bit by bit or within rounding, else 1.
@@ -351,7 +407,7 @@ def replay(record, keep, quiet):
     help="Sample images to work on.",
 )
 @click.option("--epochs", default=40, show_default=True, help="Length of each training.")
-def demo(output, sample, epochs):
+def demo(output: Any, sample: Any, epochs: Any) -> None:
     """Corrupt labels, train on them and score the result, in a napari window.
 
     Leaves a screenshot of the window, the layers as OME-TIFF and a table of scores.
@@ -364,7 +420,7 @@ def demo(output, sample, epochs):
     run(output, sample, epochs)
 
 
-def model_path(typed):
+def model_path(typed: str | Path) -> str | Path:
     """The path of a model to be saved; the name of another format is refused."""
     ending = Path(typed).suffix.lower()
     if ending in _OTHER_FORMATS:
@@ -372,7 +428,7 @@ def model_path(typed):
     return typed
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point; an expected failure is one sentence and exit code 1."""
     try:
         commands.main(args=arguments, standalone_mode=True)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,12 @@ from napari_metastructure.files.results import own_record
 __all__ = ["OPERATIONS", "known_noise", "perform", "sweep"]
 
 
-def corrupt(run):
+def corrupt(run: Run) -> None:
     """Noisy copies of labels."""
     from napari_metastructure.labels import noise
 
     if run.config.seed is None:
-        seed = np.random.SeedSequence().entropy % 2**32
+        seed = int(np.random.default_rng().integers(2**32))
         run.config = type(run.config).of(run.config, seed=seed)
     labels = run.read("labels")
     run.check_form(labels)
@@ -38,7 +39,7 @@ def corrupt(run):
     run.write("output", _like_source(noisy, labels), labels)
 
 
-def train(run):
+def train(run: Run) -> None:
     """A model from images and labels."""
     from napari_metastructure.learning.training import train
 
@@ -52,7 +53,7 @@ def train(run):
     _take_model(run, done)
 
 
-def segment(run):
+def segment(run: Run) -> None:
     """Masks of images, with a few strokes or without annotation."""
     from napari_metastructure.few_labels.segment import segment
 
@@ -80,7 +81,7 @@ def segment(run):
     run.write("probabilities", _like_source(done.probabilities or [None], like), like)
 
 
-def predict(run):
+def predict(run: Run) -> None:
     """Labels, or probabilities, that a model gives to images."""
     from napari_metastructure.learning.model import load_model
 
@@ -150,7 +151,7 @@ def _decided(model, probabilities):
     return lazy.rechunk({0: -1}).map_blocks(model.decide, dtype=dtype, drop_axis=0)
 
 
-def density(run):
+def density(run: Run) -> None:
     """Density maps of the classes, or how far noisy labels are from what is expected of them."""
     from napari_metastructure.labels import density, transition
 
@@ -172,7 +173,7 @@ def density(run):
     run.write("output", _like_source(maps, labels), labels)
 
 
-def compare(run):
+def compare(run: Run) -> None:
     """Scores of labels or probabilities against a reference."""
     from napari_metastructure.jobs.job import Job
     from napari_metastructure.labels.comparison import Request, comparing
@@ -180,7 +181,7 @@ def compare(run):
     reference = run.read("reference")
     prediction = run.read("prediction")
     ignore_label = run.options.get("ignore_label")
-    objects = {
+    objects: dict[str, Any] = {
         name: run.options.get(name, {"spatial_dims": 2}.get(name))
         for name in ("objects", "spatial_dims")
     }
@@ -199,7 +200,7 @@ def compare(run):
             draft.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
-def measure(run):
+def measure(run: Run) -> None:
     """Objects of masks, told apart and measured, in one table for all images."""
     import pandas as pd
 
@@ -252,7 +253,7 @@ OPERATIONS = {
 }
 
 
-def perform(run):
+def perform(run: Run) -> Any:
     """Do a run of one of the `OPERATIONS` on files; returns its record.
 
     Raises
@@ -265,7 +266,7 @@ def perform(run):
     return carry_out(run, OPERATIONS[run.operation])
 
 
-def sweep(inputs, folder, config, quiet):
+def sweep(inputs: dict, folder: Any, config: Any, quiet: bool) -> Any:
     """A sweep in a folder, where the runs that are done count; returns the `Sweep`."""
     from napari_metastructure.sweep.sweep import sweep
 
@@ -294,7 +295,7 @@ def _validation(run):
     }
 
 
-def known_noise(source, labels):
+def known_noise(source: Any, labels: Any) -> dict | None:
     """How labels were corrupted: from a record, a file of `NoiseSpec` values, or by their record.
 
     Parameters

@@ -5,10 +5,12 @@ import platform
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -22,6 +24,7 @@ from napari_metastructure.files.pixels import Pixels, in_planes
 from napari_metastructure.files.read import read, read_labels, read_pair
 from napari_metastructure.files.results import MODEL, result_digest
 from napari_metastructure.files.write import check_names, create_zarr, save
+from napari_metastructure.jobs.job import Job
 
 __all__ = ["Run", "carry_out"]
 
@@ -64,7 +67,7 @@ class Run:
     operation: str
     inputs: dict
     outputs: dict
-    config: object = None
+    config: Any = None
     options: dict = field(default_factory=dict)
     overwrite: bool = False
     quiet: bool = False
@@ -95,16 +98,16 @@ class Run:
         return role != "model" and self.operation != "compare"
 
     @property
-    def is_main(self):
+    def is_main(self) -> bool:
         """Whether this process writes and shows: of several that train together, the first."""
         return int(os.environ.get("RANK", 0)) == 0
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """A line for the user."""
         if self.is_main and not self.quiet:
             click.echo(text, err=True)
 
-    def watch(self, job):
+    def watch(self, job: Job) -> Any:
         """Run a `Job` with a progress bar; returns its last event."""
         from napari_metastructure.jobs.progress import run_to_end
 
@@ -114,7 +117,7 @@ class Run:
             self.say("Stopped: what was done so far is kept.")
         return last
 
-    def read(self, role, **how):
+    def read(self, role: str, **how: Any) -> Any:
         """The pixels of an input; None if it was not given."""
         if role not in self.inputs:
             return None
@@ -125,7 +128,7 @@ class Run:
             return pixels
         return replace(pixels, data=in_planes(pixels.data))
 
-    def read_pair(self):
+    def read_pair(self) -> tuple:
         """Images and labels, each from their input."""
         channel_axis = self.config.channel_axis
         sources = self.inputs["images"], self.inputs["labels"]
@@ -134,7 +137,7 @@ class Run:
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels
 
-    def streams(self, role):
+    def streams(self, role: str) -> bool:
         """Whether an output is written block by block, while it is made."""
         return role in self.outputs and self.outputs[role].suffix == ".zarr"
 
@@ -157,11 +160,11 @@ class Run:
             if not path.suffix:
                 check_names(like.names)
 
-    def create(self, role, shape, dtype, like):
+    def create(self, role: str, shape: Sequence[int], dtype: Any, like: Any) -> Any:
         """A new OME-Zarr image for an output."""
         return create_zarr(self.results[role].draft, shape, dtype, like=like)
 
-    def write(self, role, data, like=None):
+    def write(self, role: str, data: Any, like: Any = None) -> None:
         """Write an output, if it is wanted; lazy data to OME-Zarr block by block."""
         if role not in self.results:
             return
@@ -180,13 +183,13 @@ class Run:
         complete, draft = not self.partial, self.results[role].draft
         save(draft, data, like=like, record=self.brief(), complete=complete)
 
-    def brief(self):
+    def brief(self) -> dict:
         """The record without what is known only at the end, for the inside of a file."""
         config = self.config.model_dump(mode="json") if self.config is not None else {}
         return {"operation": self.operation, "config": config, **self.facts}
 
 
-def carry_out(run, work):
+def carry_out(run: Run, work: Callable) -> Any:
     """Do a run and write its record beside each output.
 
     Parameters

@@ -1,16 +1,21 @@
 """What both modes of `segment` share: the model, predictions of all planes, a round's report."""
 
 import time
+from collections.abc import Generator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels import filters
 from napari_metastructure.few_labels.polarity import polarity
 from napari_metastructure.few_labels.ranking import evenly_spread
 from napari_metastructure.jobs.events import Note, Progress
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import extraction
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.previews import Previews
 
@@ -22,7 +27,15 @@ _SECONDS_AFTER_STOP = 0.6  # for predictions
 class Mode:
     """A segmentation of an image set; `Robust`, `Paper` and `Taught` say how its network learns."""
 
-    def __init__(self, job, items, config, device, seed, classes=(0, 1)):
+    def __init__(
+        self,
+        job: Job,
+        items: Items,
+        config: Any,
+        device: Any,
+        seed: Any,
+        classes: Sequence[int] = (0, 1),
+    ) -> None:
         self.job, self.items, self.config, self.device = job, items, config, device
         seeds = np.random.SeedSequence(seed).spawn(2)
         self.model = SegmentationModel(
@@ -45,11 +58,11 @@ class Mode:
         self.unpredicted = set()  # planes that a stopped job did not come to
 
     @staticmethod
-    def parts(planes):
+    def parts(planes: Any) -> list:
         """Evenly spread parts of planes (or volumes), to judge the image set on: 2-D arrays."""
         return [np.asarray(planes[number][where]) for number, where in evenly_spread(planes)]
 
-    def predict(self, activity):
+    def predict(self, activity: str) -> Generator[Any, Any, Any]:
         """Probability of every plane; generator of `Progress`.
 
         A job that is stopped goes on for less than a second; planes that it does not come to get
@@ -80,23 +93,23 @@ class Mode:
             yield self.note(f"Stopped before {missing} planes were predicted.")
         return probabilities
 
-    def unlearnt(self, number):
+    def unlearnt(self, number: int) -> Any:
         """What stands for the probability of a plane that was not predicted."""
         return np.zeros(self.pictures[number].shape, np.float32)
 
-    def note(self, text):
+    def note(self, text: str) -> Note:
         """Put a sentence in the record; returns its event."""
         self.facts.setdefault("notes", []).append(text)
         return Note(text)
 
-    def cut_short(self, step, total):
+    def cut_short(self, step: Any, total: int) -> Note:
         """The event that says that the time limit ended the training."""
         return self.note(
             f"The time limit of {self.config.time_limit:g} s ended the training at step {step} of "
             f"{total}; with more time the result would be another."
         )
 
-    def pending_events(self, trainer):
+    def pending_events(self, trainer: Any) -> Generator[Any, Any, Any]:
         """What the trainer has to say, noted for the record too."""
         for event in trainer.pending_events():
             if isinstance(event, Note):
@@ -104,7 +117,7 @@ class Mode:
             yield event
         self.facts["peak_memory"] = trainer.memory.peak
 
-    def write_masks(self, items, outs):
+    def write_masks(self, items: Items, outs: Any) -> Generator[Any, Any, Any]:
         """Predict every plane and write its mask; generator of `Progress`."""
         shapes = [out.shape[: len(out.shape) - self.config.spatial_dims] for out in outs]
         places = [(out, index) for out, shape in zip(outs, shapes) for index in np.ndindex(*shape)]
@@ -121,11 +134,15 @@ class Mode:
                 if self.job.stopping:
                     return
 
-    def write(self, out, index, start, mask):
+    def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
+        """Predict the mask of one plane and hand it to `write`; each mode in its own way."""
+        raise NotImplementedError
+
+    def write(self, out: Any, index: Any, start: Any, mask: NDArray) -> None:
         """Write rows of one plane (or volume)."""
         out[(*index, slice(start, start + len(mask)))] = mask.astype(np.uint8)
 
-    def start_label(self, name, number):
+    def start_label(self, name: str, number: int) -> Any:
         """First label of a plane: uint8, 0 and 1."""
         image = self.pictures[number]
         if name == "black":
@@ -134,7 +151,7 @@ class Mode:
             return (np.asarray(self.items.labels[number]) > 0).astype(np.uint8)
         return filters.filter_mask(image, name, self.polarity)
 
-    def sketch(self, mask):
+    def sketch(self, mask: NDArray) -> Any:
         """Extraction of meta-structure, if it is asked for."""
         if not self.config.ems:
             return mask
@@ -146,7 +163,7 @@ class Mode:
             seed=self.rng,
         )
 
-    def shown(self):
+    def shown(self) -> Any:
         """Index of the plane whose pictures go with a round."""
         preview = self.job.preview
         for index, image in enumerate(self.items.images):
@@ -158,14 +175,14 @@ class Mode:
                 return index
         return 0
 
-    def spent(self):
+    def spent(self) -> float:
         """Share of the time limit that is gone."""
         if self.config.time_limit is None:
             return 0
         return (time.perf_counter() - self.clock) / self.config.time_limit
 
 
-def varies(image):
+def varies(image: Any) -> bool:
     """Whether an image, numpy or in chunks, has pixels of more than one value."""
     if isinstance(image, ChunkedArray):
         return image.statistics()[1] > 0

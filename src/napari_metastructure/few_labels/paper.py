@@ -1,5 +1,9 @@
 """The paper mode of `segment`: iterative ground truth training (iGTT) as published."""
 
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -8,6 +12,7 @@ from napari_metastructure.few_labels.dmi import best_threshold, candidate
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.polarity import background_is_larger
 from napari_metastructure.jobs.events import Round, Step
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE, UNSUPERVISED_LOSSES
 from napari_metastructure.learning.trainer import Trainer
 
@@ -17,7 +22,7 @@ __all__ = ["Paper"]
 class Paper(Mode):
     """Iterative ground truth training as published: whole tiles, labels from the last epoch."""
 
-    def train(self):
+    def train(self) -> Generator[Any, Any, Any]:
         """Train as published; generator of events."""
         config = self.config
         tiles = self._tiles()
@@ -30,10 +35,11 @@ class Paper(Mode):
             steps=config.epochs * batches,
             learning_rate=config.learning_rate,
             device=self.device,
-            optimise=lambda *arguments: _published_sgd(*arguments, batches),
+            optimise=partial(_published_sgd, batches=batches),
         )
         for epoch in range(1, config.epochs + 1):
-            new, losses = {}, []
+            new: dict[int, Any] = {}
+            losses: list[float] = []
             order = self.rng.permutation(len(tiles))
             for start in range(0, len(tiles), config.batch_size):
                 if self.job.stopping:
@@ -115,7 +121,7 @@ class Paper(Mode):
         loss = float(np.mean(losses))
         yield Round(epoch, self.config.epochs, change, loss, image, probability, chosen, label)
 
-    def masks(self, probabilities):
+    def masks(self, probabilities: Any) -> list:
         """The candidate of each plane, as in training."""
         thresholds = [best_threshold(p, self.config.num_thresholds) for p in probabilities]
         self.model.threshold = float(np.median(thresholds))
@@ -123,7 +129,7 @@ class Paper(Mode):
         masks = [(p > t).astype(np.uint8) for p, t in zip(probabilities, thresholds)]
         return [background_is_larger(mask) for mask in masks]
 
-    def predict_mask(self, item, write):
+    def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane, which has to be in memory to choose a threshold."""
         p = yield from self.model.predicting_plane(item.images[0])
         chosen = candidate(p, self.config.num_thresholds)

@@ -1,9 +1,12 @@
 """The robust mode of `segment`: a network learns start labels drawn from the images."""
 
 import time
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.filters import describe
@@ -27,10 +30,10 @@ _SHOWN = 6  # starts in the record
 class Robust(Mode):
     """A network learns start labels drawn from the images; later rounds, its own refined ones."""
 
-    start_labels = ()
+    start_labels: Sequence[NDArray] = ()
     result_is_start = False
 
-    def train(self):
+    def train(self) -> Generator[Any, Any, Any]:
         """Train on the start labels, round by round; generator of events."""
         config = self.config
         yield from self._choose_start()
@@ -173,19 +176,19 @@ class Robust(Mode):
 
     # ------------------------------------------------------------------ result
 
-    def predict(self, activity):
+    def predict(self, activity: str) -> Generator[Any, Any, Any]:
         """Probability of every plane; without a step of training that is the start label."""
         if not self.history["loss"]:
             return [self.unlearnt(number) for number in range(len(self.items))]
         return (yield from super().predict(activity))
 
-    def unlearnt(self, number):
+    def unlearnt(self, number: int) -> Any:
         """The start label, for a plane that was not predicted."""
         if not self.start_labels:
             return super().unlearnt(number)
         return self.start_labels[number].astype(np.float32)
 
-    def cut(self, probabilities):
+    def cut(self, probabilities: Any) -> Any:
         """Threshold of the best probable overlap and outline; of the largest DMI after EMS."""
         numbers = [n for n in range(len(probabilities)) if n not in self.unpredicted]
         numbers = numbers or list(range(len(probabilities)))
@@ -196,7 +199,7 @@ class Robust(Mode):
         pictures = [self.pictures[number] for number in numbers]
         return outline_threshold(predicted, pictures, self.polarity)
 
-    def masks(self, probabilities):
+    def masks(self, probabilities: Any) -> list:
         """What lies above the threshold, or the start where that fits the images better."""
         start = [(self.unlearnt(number) > 0).astype(np.uint8) for number in range(len(self.items))]
         if not self.history["loss"]:
@@ -238,7 +241,7 @@ class Robust(Mode):
         )
         return better
 
-    def predict_mask(self, item, write):
+    def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
         if self.result_is_start:
             self.items, self.pictures = item, item.pictures(self.config.start_channel)

@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,16 @@ _STEPS_WITH_STROKES = 250  # at least, unless the user says otherwise
 
 
 @with_fields_of(SegmentConfig)
-def segment(images, config=None, *, strokes=None, labels=None, model=None, out=None, **params):
+def segment(
+    images: Any,
+    config: Any = None,
+    *,
+    strokes: Any = None,
+    labels: Any = None,
+    model: Any = None,
+    out: Any = None,
+    **params: Any,
+) -> Job:
     """Segment images with a few strokes of a brush, or without annotation.
 
     Parameters

@@ -102,7 +102,7 @@ class StrokeClassifier:
 
     # ------------------------------------------------------------------ learning
 
-    def fit(self, images, strokes, *, keys: Sequence | None = None) -> "StrokeClassifier":
+    def fit(self, images: Any, strokes: Any, *, keys: Sequence | None = None) -> "StrokeClassifier":
         """Learn from strokes on any planes of any of the images.
 
         Parameters
@@ -197,7 +197,7 @@ class StrokeClassifier:
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, image) -> np.ndarray:
+    def predict(self, image: Any) -> np.ndarray:
         """Probabilities of every class.
 
         Parameters
@@ -219,7 +219,7 @@ class StrokeClassifier:
         shape = without_channels(np.shape(image), self.channel_axis)
         return np.stack(found, axis=1).reshape(self.num_classes, *shape)
 
-    def predict_plane(self, image, *, key=None) -> np.ndarray:
+    def predict_plane(self, image: Any, *, key: Any = None) -> np.ndarray:
         """`predict` for one plane or volume, channels first; with a key its features are kept."""
         shape = image.shape[-self.spatial_dims :]
         found = np.empty((self.num_classes, *shape), np.float32)
@@ -228,7 +228,7 @@ class StrokeClassifier:
         return found
 
     def predicting_plane(
-        self, image, *, key=None, boxes=None, step: int = 1
+        self, image: Any, *, key: Any = None, boxes: Any = None, step: int = 1
     ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """Predict one plane or volume, channels first, tile by tile.
 

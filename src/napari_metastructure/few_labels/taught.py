@@ -4,7 +4,11 @@ The classifier's label is structured though noisy, and a network learns the stru
 are held out of both, to tell which of the two does better.
 """
 
+from collections.abc import Generator, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.strokes import (
@@ -14,6 +18,7 @@ from napari_metastructure.few_labels.strokes import (
     stroke_numbers,
 )
 from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES
 from napari_metastructure.learning.patches import PatchSampler
@@ -32,7 +37,7 @@ _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
 _RULE = "largest expected Dice times gradient along the outline"
 
 
-def network_classes(strokes) -> list[int]:
+def network_classes(strokes: Any) -> list[int]:
     """Label values that strokes lead to, ascending: the values that occur, minus 1.
 
     Raises
@@ -46,7 +51,9 @@ def network_classes(strokes) -> list[int]:
 class Taught(Mode):
     """A network that learns the label of a stroke classifier; the items' labels are strokes."""
 
-    def __init__(self, job, items, config, device, seed, model=None):
+    def __init__(
+        self, job: Job, items: Items, config: Any, device: Any, seed: Any, model: Any = None
+    ) -> None:
         self.strokes = [np.asarray(stroke) for stroke in items.labels]
         classes = network_classes(self.strokes)
         super().__init__(job, items, config, device, seed, classes)
@@ -80,7 +87,7 @@ class Taught(Mode):
 
     # ------------------------------------------------------------------ training
 
-    def train(self):
+    def train(self) -> Generator[Any, Any, Any]:
         """Teach, train and compare; generator of events.
 
         With strokes held out there are two courses of half the length: the first, on what the
@@ -176,7 +183,7 @@ class Taught(Mode):
             yield from self.pending_events(trainer)
             yield from self.previews.if_due(epoch)
 
-    def disturb(self, patches):
+    def disturb(self, patches: NDArray) -> NDArray:
         """Contrast, brightness and noise at random, so that intensity alone is not learnt."""
         strength = self.config.augmentation
         if not strength:
@@ -227,7 +234,7 @@ class Taught(Mode):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, activity):
+    def predict(self, activity: str) -> Generator[Any, Any, Any]:
         """Probabilities of every plane, of the network or the classifier; generator."""
         probabilities = []
         for number in range(len(self.items)):
@@ -257,7 +264,7 @@ class Taught(Mode):
             return probabilities[self.model.classes[1]]
         return probabilities[self.model.classes]
 
-    def masks(self, probabilities):
+    def masks(self, probabilities: Any) -> list:
         """Labels of the planes, by a threshold of their own for two classes."""
         decide = self._decision(probabilities, range(len(self.items)), self.choice, keep=True)
         return [decide(p).astype(np.uint8) for p in probabilities]
@@ -280,7 +287,7 @@ class Taught(Mode):
             model.threshold, model.threshold_source = threshold, _RULE
         return lambda p: classes[(p > threshold).astype(np.intp)]
 
-    def predict_mask(self, item, write):
+    def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the labels of one plane; a generator like `predict_tiles`."""
         if self.choice == "classifier":
             found = self._of_classes(self.classifier.predict_plane(np.asarray(item.images[0])))
@@ -292,7 +299,14 @@ class Taught(Mode):
         )
 
 
-def compare_on_strokes(truth, strokes, network, classifier, classes, draws=200) -> dict:
+def compare_on_strokes(
+    truth: NDArray,
+    strokes: Any,
+    network: Any,
+    classifier: Any,
+    classes: Sequence[int],
+    draws: int = 200,
+) -> dict:
     """How much better a classifier tells held-out strokes apart than a network, and how surely.
 
     Pixels of one stroke resemble each other, so what counts are strokes: the difference has to
@@ -343,7 +357,7 @@ def compare_on_strokes(truth, strokes, network, classifier, classes, draws=200) 
     }
 
 
-def separation(truth, probabilities, classes) -> float:
+def separation(truth: NDArray, probabilities: Any, classes: Sequence[int]) -> float:
     """Area under the ROC curve of annotated pixels; of more than two classes their mean."""
     from sklearn.metrics import roc_auc_score
 

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 __all__ = ["OTHERS", "TIFF", "is_zarr", "natural", "paths_of", "stem", "stems"]
 
@@ -14,7 +15,7 @@ OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
 _ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
-def paths_of(source):
+def paths_of(source: Any) -> list[Path]:
     """The files (or Zarr folders) that a source stands for, in natural order."""
     if not isinstance(source, (str, os.PathLike)):
         found = [path for item in source for path in paths_of(item)]
@@ -54,13 +55,13 @@ def _without_results(paths):
     return [path for path in paths if path not in results]
 
 
-def natural(path):
+def natural(path: Any) -> list:
     """Sorts names as people do: 2 before 10."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts]
 
 
-def stem(path):
+def stem(path: Any) -> str:
     """A file's name without its endings."""
     name = path.name
     for ending in (".ome.tif", ".ome.tiff", ".ome.zarr", path.suffix):
@@ -69,7 +70,7 @@ def stem(path):
     return name
 
 
-def stems(paths):
+def stems(paths: Any) -> tuple[str, ...]:
     """The names of files without endings; those of one name in several folders get these too.
 
     Parameters
@@ -95,7 +96,7 @@ def _is_image(path):
     return path.suffix.lower() in (*TIFF, *OTHERS) or is_zarr(path)
 
 
-def is_zarr(path):
+def is_zarr(path: Any) -> bool:
     """Whether it is a Zarr group or array: a folder with its metadata, or a zip file of one."""
     if path.suffix.lower() in (".zip", ".ozx"):
         return path.is_file()

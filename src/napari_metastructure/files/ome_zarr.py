@@ -12,8 +12,10 @@ hold every chunk, so that a lost one can be found (`open_image` with ``missing="
 import errno
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +74,7 @@ class ZarrImage:
     """
 
     path: str
-    array: object
+    array: Any
     axes: str
     scale: tuple
     translation: tuple
@@ -85,27 +87,27 @@ class ZarrImage:
     smooth: bool = False
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
         return self.array.shape
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         """Type of the array's numbers."""
         return self.array.dtype
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         """Number of axes."""
         return self.array.ndim
 
     @property
-    def chunks(self):
+    def chunks(self) -> Any:
         """Shape of a chunk."""
         return self.array.chunks
 
     @property
-    def lazy(self):
+    def lazy(self) -> Any:
         """The pixels as a dask array; nothing is read yet."""
         from dask.array import from_array
 
@@ -121,11 +123,11 @@ class ZarrImage:
             if self.coarser:
                 update(self.array, self.coarser, where, block, self.smooth)
 
-    def finish(self, record=None):
+    def finish(self, record: Any = None) -> None:
         """Mark a new image as complete, and note its record (values that JSON can hold)."""
         self._mark(True, record)
 
-    def note(self, record):
+    def note(self, record: Any) -> None:
         """Note a record, such as why the image stays partial; it remains marked as it was."""
         self._mark(self.complete, record)
 
@@ -138,19 +140,19 @@ class ZarrImage:
 
 
 def create_image(
-    path,
-    shape,
-    dtype,
+    path: Any,
+    shape: Sequence[int],
+    dtype: Any,
     *,
-    axes=None,
-    scale=None,
-    translation=None,
-    units=None,
-    chunks=None,
-    name=None,
-    smooth=None,
-    overwrite=False,
-):
+    axes: str | None = None,
+    scale: Sequence[float] | None = None,
+    translation: Sequence[float] | None = None,
+    units: Sequence[str | None] | None = None,
+    chunks: Sequence[int] | None = None,
+    name: str | None = None,
+    smooth: bool | None = None,
+    overwrite: bool = False,
+) -> "ZarrImage":
     """Make a new OME-Zarr image, marked as partial, to be filled block by block.
 
     Parameters
@@ -228,13 +230,15 @@ def create_image(
             {"ome": {"version": "0.5", "multiscales": [described]}, _RECORD: {"complete": False}}
         )
     shapes = [level_shape for level_shape, _ in sizes]
-    image = ZarrImage(path, array, axes, scale, translation, units, 0, shapes, False)
+    image = ZarrImage(
+        path, array, axes, tuple(scale), tuple(translation), tuple(units), 0, shapes, False
+    )
     image.coarser = coarser
     image.smooth = np.dtype(dtype).kind == "f" if smooth is None else smooth
     return image
 
 
-def open_image(path, level=0, *, missing="fill"):
+def open_image(path: Any, level: int | str = 0, *, missing: str = "fill") -> "ZarrImage":
     """Open one level of an OME-Zarr image or a plain Zarr array; no pixels are read.
 
     Parameters
@@ -278,7 +282,7 @@ def open_image(path, level=0, *, missing="fill"):
     return image
 
 
-def own_mark(path):
+def own_mark(path: Any) -> Any:
     """Our note on whether an image is complete, and its record; empty if it is not ours.
 
     Parameters
@@ -298,7 +302,7 @@ def own_mark(path):
     return mark if isinstance(mark, dict) else {}
 
 
-def is_own(path):
+def is_own(path: Any) -> bool:
     """Whether a folder holds an image that this program made, and nothing else."""
     if not own_mark(path):
         return False
@@ -315,7 +319,7 @@ def _check_size(image):
         raise Unreadable(f"its description tells of {np.prod(counts, dtype=float):.3g} chunks")
 
 
-def missing_chunks(array):
+def missing_chunks(array: Any) -> list:
     """Indices of the chunks (of shards, if there are any) that are not in the store.
 
     Parameters
@@ -425,7 +429,7 @@ def _location(path):
     return path if "://" in path else str(Path(path).expanduser())
 
 
-def require_zarr():
+def require_zarr() -> Any:
     """The package zarr; an `ImportError` that says what to install if it is not there."""
     try:
         import zarr

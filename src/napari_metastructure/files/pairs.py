@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 from napari_metastructure.files.names import is_zarr, natural, paths_of, stem
 
@@ -17,7 +18,7 @@ _IMAGE = re.compile(r"(?:^(?:img|image|raw)[_-](?=.))|(?:(?<=.)[_-](?:img|image|
 _PARTS = ("train", "training")
 
 
-def folder_layout(path):
+def folder_layout(path: Any) -> tuple | None:
     """The sources of images and labels in a folder that holds both.
 
     Known are folders side by side (images/ and masks/, img/ and gt/, imagesTr/ and labelsTr/ ...,
@@ -65,7 +66,7 @@ def _key(path):
     return _IMAGE.sub("", _MASK.sub("", stem(path))).lower()
 
 
-def pair_of(source, labels=None):
+def pair_of(source: Any, labels: Any = None) -> tuple:
     """The sources of images and labels, where the first may be a folder that holds both.
 
     Parameters
@@ -95,7 +96,7 @@ def pair_of(source, labels=None):
     return layout
 
 
-def matched(images, labels):
+def matched(images: Any, labels: Any) -> tuple:
     """The files of images and those of their labels, in the same order.
 
     Parameters

@@ -1,6 +1,7 @@
 """What a Zarr group holds: one image in levels, or several, labels or wells to choose from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ _DEEPEST = 4
 _AXES = "tczyx"
 
 
-def find_image(path, node):
+def find_image(path: Any, node: Any) -> Any:
     """The only image in a group, however deep, or the array itself.
 
     Parameters
@@ -73,7 +74,7 @@ def _choose(path, names):
     return f"give one of them ({listed}), such as {example}" if names else "give one image of it"
 
 
-def describe(group, level):
+def describe(group: Any, level: Any) -> Any:
     """What the multiscales metadata of a group tells of one level.
 
     Parameters

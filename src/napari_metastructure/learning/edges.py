@@ -8,7 +8,10 @@ edges (Haralick 1984; Kimmel and Bruckstein 2003, "regularized Laplacian zero cr
 optimal edge integrators"). One pass over the pixels gives that sum for every threshold.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Evidence", "logit"]
 
@@ -22,7 +25,7 @@ _LEAST_CONSISTENT = 0.6  # of each part's best score, at the threshold that is b
 _SMALLEST, _LARGEST = 0.002, 0.8  # share of the pixels that are object
 
 
-def logit(probability):
+def logit(probability: Any) -> NDArray:
     """Log odds, of probabilities kept a little away from 0 and 1; float32."""
     p = np.clip(np.asarray(probability, dtype=np.float32), _CLIP, 1 - _CLIP)
     return np.log(p / (1 - p))
@@ -56,7 +59,9 @@ class Evidence:
         Dice with the labels, their noise undone.
     """
 
-    def __init__(self, probabilities, pictures, labels=None, matrix=None):
+    def __init__(
+        self, probabilities: Any, pictures: Any, labels: Any = None, matrix: Any = None
+    ) -> None:
         logits = [logit(p) for p in probabilities]
         sample = np.concatenate([values.ravel()[:: 1 + values.size // 2**16] for values in logits])
         low, high = np.quantile(sample, [0.02, 0.9995])
@@ -152,7 +157,7 @@ class Evidence:
         """Index of the threshold whose masks are as large as the labels."""
         return int(np.abs(self.area - self.label_share).argmin())
 
-    def best(self):
+    def best(self) -> int:
         """Index of the threshold that edges and labels together prefer."""
         if self.agreement is None:
             return int(self.edges[0].argmax())
@@ -163,7 +168,7 @@ class Evidence:
         labels = self._of_labels
         return int(fine if fine <= labels else max(labels, min(fine, coarse)))
 
-    def displacement(self, index):
+    def displacement(self, index: Any) -> float:
         """How far outside the outlines of the labels those of a threshold lie.
 
         Parameters

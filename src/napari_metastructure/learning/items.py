@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,14 @@ class Items:
     boxes: list | None = None
 
     @classmethod
-    def of(cls, images, labels=None, spatial_dims=2, known_moments=None, channel_axis=None):
+    def of(
+        cls,
+        images: Any,
+        labels: Any = None,
+        spatial_dims: int = 2,
+        known_moments: Any = None,
+        channel_axis: int | None = None,
+    ) -> "Items":
         """Split images, and labels that match, into planes or volumes.
 
         With `known_moments`, one per plane or volume, the pixels are not looked at. The channel
@@ -70,8 +78,8 @@ class Items:
             items.labels += [None] if label is None else planes(label, spatial_dims)
         counts = {image.shape[:-spatial_dims] for image in items.images}
         if len(counts) > 1:
-            counts = ", ".join(str(*count) for count in sorted(counts))
-            raise ValueError(f"The images should have equally many channels, not {counts}.")
+            text = ", ".join(str(*count) for count in sorted(counts))
+            raise ValueError(f"The images should have equally many channels, not {text}.")
         items.moments = known_moments or [
             _Later(channel_moments, image, spatial_dims)
             if isinstance(image, ChunkedArray)
@@ -83,11 +91,11 @@ class Items:
     def __len__(self):
         return len(self.images)
 
-    def image(self, index, where=()):
+    def image(self, index: Any, where: Any = ()) -> Any:
         """The normalised pixels of one entry, float32; `where` counts spatial axes only."""
         return normalised(self.images[index][(..., *where)], *self.moments[index])
 
-    def missing(self, index, where=()):
+    def missing(self, index: Any, where: Any = ()) -> Any:
         """Where a pixel of one entry is NaN or infinite, in any channel; None if it cannot be."""
         image = self.images[index]
         if image.dtype.kind != "f":
@@ -95,7 +103,7 @@ class Items:
         missing = ~np.isfinite(np.asarray(image[(..., *where)]))
         return missing.any(0) if missing.ndim > self.labels[index].ndim else missing
 
-    def pictures(self, channel=None):
+    def pictures(self, channel: Any = None) -> list:
         """One plane of values per entry, to look at: the image itself if it has no channels, else
         one of them or the mean of all, normalised.
         """
@@ -109,13 +117,13 @@ class Items:
             )
         return [image[channel] for image in self.images]
 
-    def box(self, index):
+    def box(self, index: Any) -> Any:
         """Slices outside of which no pixel of an entry counts."""
         if self.boxes is not None:
             return self.boxes[index]
         return tuple(slice(0, side) for side in self.labels[index].shape)
 
-    def boxes_that_count(self, ignore_label=None):
+    def boxes_that_count(self, ignore_label: int | None = None) -> list | None:
         """Per entry the smallest slices around the pixels that count, None where there are none.
 
         None for all if the labels cannot hold an ignored value; then they are not looked at.
@@ -124,7 +132,7 @@ class Items:
             return None
         return [_box(label, ignore_label) for label in self.labels]
 
-    def within(self, boxes):
+    def within(self, boxes: Any) -> "Items":
         """The entries that have a box, with their boxes."""
         if boxes is None:
             return self
@@ -134,7 +142,7 @@ class Items:
         parts = (self.images, self.labels, self.moments, boxes)
         return Items(*([part[index] for index in kept] for part in parts))
 
-    def split(self, fraction):
+    def split(self, fraction: float) -> "tuple[Items, Items]":
         """Training and validation items: the last entries, or the end of each if there are few.
 
         Neighbours in a stack or in file order often share pixels, so the validation part is
@@ -145,23 +153,25 @@ class Items:
         if len(self) >= 4:
             cut = _cut(len(self), fraction)
             return self._take(slice(cut)), self._take(slice(cut, None))
-        training, held_back = Items([], [], self.moments, []), Items([], [], self.moments, [])
+        boxes: tuple[list, list] = [], []
+        training, held_back = (Items([], [], self.moments, found) for found in boxes)
         for index, (image, label) in enumerate(zip(self.images, self.labels)):
             box = self.box(index)
             axis = int(np.argmax([part.stop - part.start for part in box]))
             begin, end = box[axis].start, box[axis].stop
             cut = begin + _cut(end - begin, fraction)
-            for part, start, stop in ((training, 0, cut), (held_back, cut, label.shape[axis])):
+            ranges = (0, cut), (cut, label.shape[axis])
+            for part, found, (start, stop) in zip((training, held_back), boxes, ranges):
                 where = [slice(None)] * label.ndim
                 where[axis] = slice(start, stop)
                 part.images.append(image[(..., *where)])
                 part.labels.append(label[tuple(where)])
                 inside = list(box)
                 inside[axis] = slice(max(begin, start) - start, min(end, stop) - start)
-                part.boxes.append(tuple(inside))
+                found.append(tuple(inside))
         return training, held_back
 
-    def thinned(self, most_pixels):
+    def thinned(self, most_pixels: int | None) -> "Items":
         """Evenly spread entries, of larger ones blocks, if the images are not in memory and hold
         more pixels than that.
         """
@@ -172,7 +182,7 @@ class Items:
         labels = [self.labels[index][where] for index, where in places]
         return Items(images, labels, [self.moments[index] for index, _ in places])
 
-    def in_memory(self, most_pixels=None):
+    def in_memory(self, most_pixels: int | None = None) -> "Items":
         """The entries as numpy arrays.
 
         Parameters

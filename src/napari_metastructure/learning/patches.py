@@ -1,16 +1,20 @@
 """Random training patches, cut straight from images and labels."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.blocks import round_up
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 
 __all__ = ["PatchSampler", "class_indices"]
 
 
-def class_indices(labels, classes, ignore_label=None):
+def class_indices(labels: Any, classes: Sequence[int], ignore_label: int | None = None) -> NDArray:
     """Labels as indices into the classes, int64, with `IGNORE` for -1 and `ignore_label`.
 
     Parameters
@@ -68,16 +72,16 @@ class PatchSampler:
 
     def __init__(
         self,
-        items,
-        classes,
+        items: Items,
+        classes: Sequence[int],
         *,
-        patch_size=128,
-        batch_size=8,
-        multiple=8,
-        foreground=0.5,
-        ignore_label=None,
-        seed=None,
-    ):
+        patch_size: Any = 128,
+        batch_size: Any = 8,
+        multiple: Any = 8,
+        foreground: float = 0.5,
+        ignore_label: int | None = None,
+        seed: Any = None,
+    ) -> None:
         self.items = items
         self.classes = classes
         self.batch_size = batch_size
@@ -118,7 +122,7 @@ class PatchSampler:
                 found.append(places)
         return found
 
-    def batch(self):
+    def batch(self) -> tuple[NDArray, NDArray]:
         """One batch: images (batch, channels, *patch) float32, targets (batch, *patch) int64."""
         channels = self.items.images[0].shape[: -len(self.shape)] or (1,)
         images = np.empty((self.batch_size, *channels, *self.shape), np.float32)

@@ -2,10 +2,13 @@
 
 import time
 import warnings
+from collections.abc import Callable, Generator, Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.blocks import round_up
 from napari_metastructure.jobs.devices import PeakMemory, autocast, is_out_of_memory, release_memory
@@ -20,7 +23,15 @@ _SMALLEST_TILE = 32
 _SECONDS_BETWEEN_LOOKS = 2.0  # at the memory
 
 
-def predict(model, image, *, region=None, out=None, labels=False, **tiling):
+def predict(
+    model: Any,
+    image: Any,
+    *,
+    region: Any = None,
+    out: Any = None,
+    labels: bool = False,
+    **tiling: Any,
+) -> Job:
     """Apply a model as a job that can be watched and stopped.
 
     Parameters
@@ -82,18 +93,18 @@ def predict(model, image, *, region=None, out=None, labels=False, **tiling):
 
 
 def predict_tiles(
-    network,
-    image,
+    network: Any,
+    image: Any,
     *,
-    multiple,
-    tile=None,
-    overlap=0.25,
-    batch_size=None,
-    flips=False,
-    write=None,
-    align=1,
-    budget=None,
-):
+    multiple: Any,
+    tile: Any = None,
+    overlap: float = 0.25,
+    batch_size: Any = None,
+    flips: bool = False,
+    write: Any = None,
+    align: int = 1,
+    budget: Any = None,
+) -> Generator[Any, Any, Any]:
     """Predict one plane or volume tile by tile, blending tiles around the middle of their overlap.
 
     A generator, so that the caller can show progress and stop between batches of tiles. Rows of
@@ -173,10 +184,12 @@ class MemoryBudget:
         Sides of a tile, as far as it had to shrink.
     """
 
-    def __init__(self, say=warnings.warn):
-        self.say, self.batch_size, self.tile = say, None, None
+    def __init__(self, say: Callable = warnings.warn) -> None:
+        self.say = say
+        self.batch_size: int | None = None
+        self.tile: Any = None
 
-    def probabilities(self, network, tiles, flips, device):
+    def probabilities(self, network: Any, tiles: Any, flips: bool, device: Any) -> NDArray:
         """Those of a batch of tiles, in as many parts as memory asks for."""
         while True:
             most = min(self.batch_size or len(tiles), len(tiles))
@@ -195,7 +208,7 @@ class MemoryBudget:
             self.batch_size = most // 2
             self.say(f"{device} ran out of memory: {self.batch_size} tiles are done at once now.")
 
-    def shrink(self, tile, shape, multiple, device):
+    def shrink(self, tile: Any, shape: Sequence[int], multiple: Any, device: Any) -> None:
         """Halve the sides of the tiles.
 
         Raises
@@ -210,8 +223,8 @@ class MemoryBudget:
                 f"Not even a tile of {' x '.join(map(str, sides))} pixels fits in the memory of "
                 f"{device}: close other programs or predict on another device."
             )
-        sides = " x ".join(map(str, self.tile))
-        self.say(f"{device} ran out of memory: tiles are {sides} pixels now.")
+        size = " x ".join(map(str, self.tile))
+        self.say(f"{device} ran out of memory: tiles are {size} pixels now.")
 
 
 class _TileTooLarge(Exception):

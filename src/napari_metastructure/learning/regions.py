@@ -1,8 +1,11 @@
 """Normalised planes (or volumes), parts of them, and results written back into the whole."""
 
+from collections.abc import Callable
 from copy import copy
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.statistics import channel_moments, normalised
@@ -21,7 +24,7 @@ class NormalisedImage:
         As for `statistics.moments` and `statistics.normalised`.
     """
 
-    def __init__(self, image, spatial_dims, robust=True):
+    def __init__(self, image: Any, spatial_dims: int, robust: bool = True) -> None:
         if isinstance(image, ChunkedArray) and not image.cached:
             image = np.asarray(image)
         self.image, self.shape = image, image.shape
@@ -31,7 +34,7 @@ class NormalisedImage:
     def __getitem__(self, where):
         return normalised(self.image[where], self.mean, self.deviation, self.robust)
 
-    def cut(self, box):
+    def cut(self, box: Any) -> "NormalisedImage":
         """A part, normalised in the same way."""
         part = copy(self)
         part.image = self.image[(..., *box)]
@@ -42,13 +45,13 @@ class NormalisedImage:
 class RegionWriter:
     """Hands on rows of a box as rows of the whole plane (or volume), 0 outside of the region."""
 
-    def __init__(self, write, region, box, classes):
+    def __init__(self, write: Callable, region: Any, box: Any, classes: Any) -> None:
         self._write, self.region, self.classes = write, region, classes
         self.box = box or (slice(0, 0),) * region.ndim
         self.done = 0
         self._zeros(self.box[0].start)
 
-    def write(self, start, block):
+    def write(self, start: Any, block: NDArray) -> None:
         """Write the next block, 0 outside the region; `start` is known from the order."""
         count, rest = block.shape[-self.region.ndim], self.region.shape[1:]
         rows = np.zeros((*self.classes, count, *rest), np.float32)
@@ -57,7 +60,7 @@ class RegionWriter:
         self._write(self.done, rows)
         self.done += count
 
-    def close(self):
+    def close(self) -> None:
         """All that is left are zeros."""
         self._zeros(len(self.region) - self.done)
 

@@ -4,13 +4,18 @@ One rule for training, few labels and sweep. A label error does not move the ord
 network ranks the pixels as much as it moves its probabilities, so the threshold has to follow it.
 """
 
+from collections.abc import Generator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.labels import transition
 from napari_metastructure.learning.edges import Evidence
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
 
@@ -22,7 +27,7 @@ _BINS = 100
 _MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
 
 
-def known_matrix(noise, classes):
+def known_matrix(noise: list, classes: list[int]) -> NDArray | None:
     """The transition matrix of the stated noise, if it is known and can be undone.
 
     Parameters
@@ -63,7 +68,14 @@ def _with_indices(spec, classes):
     return type(spec).of(spec, classes=[classes.index(c) for c in spec.classes if c in classes])
 
 
-def choose_threshold(model, noise, validation, items, matrix=None, ignore_label=None):
+def choose_threshold(
+    model: Any,
+    noise: list,
+    validation: Any,
+    items: Items,
+    matrix: Any = None,
+    ignore_label: int | None = None,
+) -> Generator[Any, Any, Any]:
     """Set the model's threshold, for two classes, and the words that say where it came from.
 
     In this order of trust: clean validation labels; the edges of the images, with the labels
@@ -160,7 +172,7 @@ def _decide(model, evidence, known):
     return {"displacement": round(distance, 2), "notes": notes}
 
 
-def outline_threshold(probabilities, images, polarity="bright"):
+def outline_threshold(probabilities: Any, images: Any, polarity: str = "bright") -> float:
     """The threshold whose masks probably overlap best and have the steepest outlines.
 
     What is largest is the product of the Dice that the masks would have, were the probabilities

@@ -30,7 +30,7 @@ def one_cycle(parameters: Any, learning_rate: Any, steps: Any) -> Any:
     return optimizer, schedule
 
 
-def open_ended(parameters, learning_rate, steps, rate):
+def open_ended(parameters: Any, learning_rate: float, steps: int, rate: Any) -> tuple:
     """AdamW, its rate `learning_rate` times ``rate(step)``, whatever the number of steps."""
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
@@ -86,7 +86,7 @@ class Trainer:
         self.network = network.to(device, memory_format=self.memory_format)
         self._shared = parallel.shared_network(self.network, device)
         self.loss = loss
-        self.logits = None
+        self.logits: Any = None
         self.parts = 1
         self.memory, self.notes = PeakMemory(device), []
         self._pending_notes, self._next_memory_event = [], 0.0

@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -37,16 +38,16 @@ _EPOCHS_WITHOUT_SCORE, _STEPS_WITHOUT_SCORE = 12, 600  # where nothing is held b
 
 @with_fields_of(TrainingConfig)
 def train(
-    images,
-    labels,
-    config=None,
+    images: Any,
+    labels: Any,
+    config: Any = None,
     *,
-    validation_images=None,
-    validation_labels=None,
-    noise=None,
-    model=None,
-    **params,
-):
+    validation_images: Any = None,
+    validation_labels: Any = None,
+    noise: Any = None,
+    model: Any = None,
+    **params: Any,
+) -> Job:
     """Train a segmentation network.
 
     Parameters

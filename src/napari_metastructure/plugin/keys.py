@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from napari.viewer import Viewer
+
 __all__ = ["KEYS", "bind_keys", "with_key"]
 
 KEYS = {
@@ -18,7 +20,7 @@ def with_key(tooltip: str, action: str) -> str:
     return f"{tooltip} Key: {KEYS[action]}."
 
 
-def bind_keys(viewer, actions: Mapping[str, Callable[[], None]] | None) -> None:
+def bind_keys(viewer: Viewer, actions: Mapping[str, Callable[[], None]] | None) -> None:
     """Let keys of a viewer do these actions; with None, take the keys away again.
 
     Parameters

@@ -1,8 +1,11 @@
 """Between napari layers and arrays: where a layer lies, and which plane is shown."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from napari.viewer import Viewer
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.axes import Layout, channels_first
 from napari_metastructure.arrays.blocks import as_array
@@ -25,12 +28,12 @@ RECORD = "napari_metastructure"
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
-def place(layer):
+def place(layer: Any) -> dict:
     """Keyword arguments that put a new layer of the same axes where `layer` lies."""
     return {name: _copy(getattr(layer, name)) for name in _SPATIAL}
 
 
-def place_plane(layer, index):
+def place_plane(layer: Any, index: Any) -> dict:
     """Keyword arguments that put one plane, its leading axes of length 1, where it lies.
 
     Parameters
@@ -82,7 +85,7 @@ def _to_world(placed):
     return np.asarray(placed["affine"]) @ _to_physical(placed).affine_matrix
 
 
-def plane_index(layer, viewer, spatial_dims=2):
+def plane_index(layer: Any, viewer: Viewer, spatial_dims: int = 2) -> tuple:
     """Index into the layer's leading axes of the plane (or volume) that the sliders point at."""
     point = np.asarray(viewer.dims.point, dtype=float)[-layer.ndim :]
     leading = layer.ndim - spatial_dims
@@ -110,13 +113,13 @@ class Source:
         A part of the image, without channels, that the job works on.
     """
 
-    layer: object
+    layer: Any
     layout: Layout
     level: int = 0
     box: tuple | None = None
 
     @classmethod
-    def of(cls, layer, level=0, **preferences):
+    def of(cls, layer: Any, level: int = 0, **preferences: Any) -> "Source":
         """Understand a layer by its name, axis labels, scale and colours (`Layout.of`)."""
         level = min(level, len(layer.data) - 1) if layer.multiscale else 0
         shape = np.shape(layer.data[level] if layer.multiscale else layer.data)
@@ -135,12 +138,12 @@ class Source:
         return whole / shape[: layer.ndim]
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the layer."""
         return self.layer.name
 
     @property
-    def array(self):
+    def array(self) -> Any:
         """What the network sees of the layer, safe from later edits."""
         data = self.layer.data[self.level] if self.layer.multiscale else self.layer.data
         data = self.layout.taken(as_array(data))
@@ -152,25 +155,25 @@ class Source:
         return data[tuple(part)]
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Of results."""
         shape = self.layout.label_shape
         return shape if self.box is None else tuple(part.stop - part.start for part in self.box)
 
-    def around(self, region):
+    def around(self, region: Any) -> "Source":
         """The part of the image around a region, an array of bool."""
         from scipy.ndimage import find_objects
 
         return replace(self, box=find_objects(region.astype(np.uint8))[0])
 
-    def whole(self, result):
+    def whole(self, result: Any) -> Any:
         """A result of the `box` in an array of the image's size, 0 elsewhere."""
         filled = np.zeros(self.layout.label_shape, result.dtype)
         filled[self.box] = result
         return filled
 
     @property
-    def canonical(self):
+    def canonical(self) -> Any:
         """`array` with its channels, if it holds any, just before the spatial axes."""
         layout = self.layout
         return channels_first(self.array, layout.input_axis, layout.spatial_dims)
@@ -181,17 +184,17 @@ class Source:
         axis = self.layout.channel_axis
         return axis - self.layer.ndim if axis and axis < self.layer.ndim else None
 
-    def place(self):
+    def place(self) -> dict:
         """Keyword arguments that put a result of all planes where the image lies."""
         factors = self._factors_of(self.layer, self.layout.shape)
         axis = self.layout.channel_axis
-        if self._kept_axis is not None:
+        if axis is not None and self._kept_axis is not None:
             factors[axis] = self.layout.shape[axis]
         placed = _coarser(place(self.layer), factors)
         placed = _without_axis(placed, axis) if axis == 0 else placed
         return self._onward(placed, [part.start for part in self.box]) if self.box else placed
 
-    def place_plane(self, index):
+    def place_plane(self, index: Any) -> dict:
         """The same for one plane (or volume), its leading axes of length 1."""
         return self._onward(self.place(), index)
 
@@ -209,12 +212,12 @@ class Source:
         axes = range(ndim if kept is None else ndim + 1)
         return [k for k in axes if kept is None or k != len(axes) + kept]
 
-    def shaped(self, result):
+    def shaped(self, result: Any) -> Any:
         """A result, planes or all, with the axes of its layer; axes in front are left alone."""
         kept = self._kept_axis
         return result if kept is None else np.expand_dims(result, kept)
 
-    def plane_index(self, viewer):
+    def plane_index(self, viewer: Viewer) -> tuple:
         """Index into the result's leading axes of the plane that the sliders point at."""
         placed, axes = self.place(), self._result_axes
         ndim = len(placed["scale"])
@@ -227,11 +230,11 @@ class Source:
 
     # ------------------------------------------------------------------ labels
 
-    def fits(self, labels):
+    def fits(self, labels: Any) -> bool:
         """Whether a labels layer can belong to the image."""
         return self._way(labels) is not None
 
-    def labels(self, layer, region=None):
+    def labels(self, layer: Any, region: Any = None) -> NDArray:
         """The labels of a layer in the image's shape without channels.
 
         Labels on several channels are united. Of labels as large as the finest level, those at the
@@ -267,7 +270,7 @@ class Source:
         return "finest" if self.level and shape == finest else None
 
 
-def region_mask(shapes, source, *, every_plane=False):
+def region_mask(shapes: Any, source: Any, *, every_plane: bool = False) -> NDArray | None:
     """Pixels of an image inside the polygons, rectangles and ellipses of a Shapes layer.
 
     Shapes with fewer axes than the image hold on every plane; those drawn on a plane of a stack
@@ -332,7 +335,7 @@ def _outline(corners, kind):
     return corners.mean(0) + np.cos(angles) * across + np.sin(angles) * down
 
 
-def snapshot(layer):
+def snapshot(layer: Any) -> Any:
     """The layer's array, safe from later edits: labels are copied, images and lazy arrays kept."""
     from napari.layers import Labels
 
@@ -341,7 +344,7 @@ def snapshot(layer):
     return layer.data
 
 
-def noise_of(layer):
+def noise_of(layer: Any) -> Any:
     """How the labels of a layer were corrupted, as far as our record tells; else None."""
     record = layer.metadata.get(RECORD, {})
     return record.get("noise") if record.get("whole", True) else None
@@ -354,7 +357,7 @@ def _copy(value):
     return np.array(value) if isinstance(value, np.ndarray) else value
 
 
-def write_ome_tiff(path, layer):
+def write_ome_tiff(path: Any, layer: Any) -> None:
     """Write the data of an image or labels layer as OME-TIFF, with its pixel sizes.
 
     Parameters

@@ -24,10 +24,11 @@ def get_reader(path: str | list[str]) -> Any:
     callable or None
         It gives an image and a labels layer, with the file names as ``metadata["names"]``.
     """
-    if isinstance(path, list) or folder_layout(path) is None:
+    layout = None if isinstance(path, list) else folder_layout(path)
+    if layout is None:
         return None
     try:
-        for folder in folder_layout(path):
+        for folder in layout:
             paths_of(folder)
     except ValueError:  # a folder without images is not ours
         return None

@@ -48,7 +48,10 @@ class SweepData:
     @classmethod
     def of(cls, job: Job, images: Any, labels: Any, validation: Any, config: SweepConfig) -> Self:
         """Split the images, and number the classes of their labels."""
-        axes = {"spatial_dims": config.spatial_dims, "channel_axis": config.channel_axis}
+        axes: dict[str, Any] = {
+            "spatial_dims": config.spatial_dims,
+            "channel_axis": config.channel_axis,
+        }
         training = Items.of(images, labels, **axes)
         if validation is None:
             training, scored = training.split(config.validation_fraction)

@@ -1,8 +1,10 @@
 """Dock widget: segment images with a few strokes of a brush, or without any label."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
 from napari_metastructure.few_labels.configs import SegmentConfig
@@ -55,9 +57,12 @@ class SegmentFewLabels(Dock):
     napari_viewer : napari.Viewer
     """
 
-    def __init__(self, napari_viewer):
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self._watched = self._sources = self._done = self._step = None
+        self._watched: Watched | None = None
+        self._sources: list | None = None
+        self._done: Done | None = None
+        self._step: Step | None = None
         self._streamed = []  # results that are written to files
         self.results = Results(self.viewer)
         self._live = {
@@ -139,7 +144,7 @@ class SegmentFewLabels(Dock):
         """Start from the mask that was clicked in the gallery."""
         self.form.set_values({"start": name, "polarity": polarity})
 
-    def add_image(self):
+    def add_image(self) -> None:
         """Offer one more image layer for the set."""
         number = len(self.images) + 1
         box = self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True)
@@ -150,32 +155,32 @@ class SegmentFewLabels(Dock):
     # ------------------------------------------------------------------ inputs
 
     @property
-    def has_strokes(self):
+    def has_strokes(self) -> bool:
         """Whether there is a stroke to learn from."""
         layer = self.strokes.layer
         return layer is not None and bool(np.any(layer.data))
 
-    def config(self):
+    def config(self) -> SegmentConfig:
         """The `SegmentConfig` that the forms show."""
         values = {**self.form.values(), **self.advanced.values()}
         if values.get("min_steps") == SegmentConfig.model_fields["min_steps"].default:
             del values["min_steps"]  # left alone: strokes have a default of their own
         return SegmentConfig(**values, **self.reading.values())
 
-    def chosen_images(self):
+    def chosen_images(self) -> list:
         """The image layers of the set."""
         return [box.value for box in self.images if box.value is not None]
 
     def _read_sources(self):
         return [self.reading.source(layer) for layer in self.chosen_images()]
 
-    def reset_choices(self, event=None):
+    def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
         self.models.read_target()
 
-    def problem(self):
+    def problem(self) -> str | None:
         """Why the segmentation cannot start; None if it can."""
         images = self.chosen_images()
         if not images:
@@ -222,7 +227,7 @@ class SegmentFewLabels(Dock):
 
     # ------------------------------------------------------------------ run
 
-    def run(self):
+    def run(self) -> None:
         """Segment all planes in the background."""
         self.gallery.clear()
         config, sources = self.config(), self._read_sources()
@@ -273,7 +278,7 @@ class SegmentFewLabels(Dock):
             return {"labels": [sources[0].labels(self.given.value)]}
         return {}
 
-    def python(self):
+    def python(self) -> list[str]:
         """The next run as Python code; what was painted on a result is not in it."""
         names, lines = [], []
         for number, layer in enumerate(self.chosen_images(), start=1):
@@ -418,7 +423,7 @@ class SegmentFewLabels(Dock):
         if found and sources and not self.has_strokes and found[0].shape == sources[0].shape:
             self.strokes.show_strokes(found[0])
 
-    def closed(self):
+    def closed(self) -> None:
         """Let go of the viewer, and end what runs."""
         self.gallery.clear()
         self.strokes.close_down()
@@ -426,7 +431,7 @@ class SegmentFewLabels(Dock):
 
     # ------------------------------------------------------------------ filters
 
-    def add_baselines(self):
+    def add_baselines(self) -> None:
         """Masks of simple filters, each a hidden layer."""
         self._baselines_of = self.reading.source()
         job = baselines(self._baselines_of, self.form["polarity"].value)

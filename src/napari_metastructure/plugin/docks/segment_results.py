@@ -1,6 +1,9 @@
 """The result layers of the segmentation dock: their order, and what the user paints on them."""
 
+from typing import Any
+
 import numpy as np
+from napari.viewer import Viewer
 
 from napari_metastructure.plugin.parts.stroke_layer import result_colors
 
@@ -15,11 +18,11 @@ class Results:
     viewer : napari.Viewer
     """
 
-    def __init__(self, viewer):
+    def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self._layers, self._masks = [], []
 
-    def put_away(self):
+    def put_away(self) -> None:
         """Remove hidden layers of earlier runs and hide the others: nothing lies twice."""
         present = [layer for layer in self._layers if layer in self.viewer.layers]
         for layer in present:
@@ -29,20 +32,20 @@ class Results:
         self.hide()
         self._masks = []
 
-    def hide(self):
+    def hide(self) -> None:
         """Hide the layers, as while a live result is shown."""
         for layer in self._layers:
             if layer in self.viewer.layers:
                 layer.visible = False
 
-    def take(self, layers, mask, *, taught):
+    def take(self, layers: Any, mask: Any, *, taught: bool) -> None:
         """Hold the layers of one image's result, among them its mask."""
         self._layers += list(layers)
         if taught:
             mask.colormap = result_colors()
         self._masks.append((mask, np.array(mask.data)))
 
-    def corrected(self, strokes):
+    def corrected(self, strokes: list) -> list:
         """Strokes, and what was painted on the last masks as further strokes."""
         for one, (mask, before) in zip(strokes, self._masks):
             if mask not in self.viewer.layers or mask.data.size != one.size:
@@ -52,7 +55,7 @@ class Results:
         return strokes
 
 
-def summary(done, step) -> str:
+def summary(done: Any, step: Any) -> str:
     """What came out of a run, in one line.
 
     Parameters

@@ -1,7 +1,10 @@
 """Dock widget: train a segmentation network on a labels layer, then apply and score it."""
 
+from typing import Any
+
 import numpy as np
 from napari.qt.threading import create_worker
+from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
 from napari_metastructure.jobs.events import Done, Preview, Step, Validated
@@ -53,9 +56,11 @@ class TrainSegmentation(Dock):
     napari_viewer : napari.Viewer
     """
 
-    def __init__(self, napari_viewer):
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self._watched = self._trained_on = self._finished_model = None
+        self._watched: Watched | None = None
+        self._trained_on: tuple | None = None
+        self._finished_model: Any = None
         self._preview = LiveLayer(self.viewer, "image", "training preview", **PROBABILITY)
         self._build_inputs()
         self._build_run()
@@ -115,7 +120,7 @@ class TrainSegmentation(Dock):
         form = Form().add(self.result, self.reference)
         self.add(section("Score", form, self.score_button, self.score_note, expanded=True))
 
-    def add_pair(self):
+    def add_pair(self) -> None:
         """Offer one more image and labels to train on."""
         number = len(self.pairs) + 2
         pair = (
@@ -128,24 +133,24 @@ class TrainSegmentation(Dock):
 
     # ------------------------------------------------------------------ inputs
 
-    def config(self):
+    def config(self) -> TrainingConfig:
         """The `TrainingConfig` that the form shows."""
         read = self.reading.values()
         return TrainingConfig(**self.form.values(), **self.advanced.values(), **read)
 
-    def chosen_pairs(self):
+    def chosen_pairs(self) -> list:
         """(image layer, labels layer) of every row that is filled in."""
         rows = [(self.image, self.labels), *self.pairs]
         pairs = [(image.value, labels.value) for image, labels in rows]
         return [pair for pair in pairs if pair != (None, None)]
 
-    def reset_choices(self, event=None):
+    def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
         self.models.read_target()
 
-    def problem(self):
+    def problem(self) -> str | None:
         """Why the training cannot start; None if it can."""
         pairs = self.chosen_pairs()
         if not pairs or None in pairs[0]:
@@ -182,7 +187,7 @@ class TrainSegmentation(Dock):
 
     # ------------------------------------------------------------------ training
 
-    def run(self):
+    def run(self) -> None:
         """Train in the background."""
         pairs, config = self.chosen_pairs(), self.config()
         clean = self.clean_labels.value
@@ -215,7 +220,7 @@ class TrainSegmentation(Dock):
         noises = [noise_of(labels) for _, labels in self.chosen_pairs()]
         return noises[0] if all(noise == noises[0] for noise in noises) else None
 
-    def python(self):
+    def python(self) -> list[str]:
         """The next run as Python code."""
         reading, clean = self.reading, self.clean_labels.value
         lines = ["from napari_metastructure.plugin.layers import Source, region_mask"]
@@ -278,13 +283,13 @@ class TrainSegmentation(Dock):
             probability, mask = self.models.results
             self.result.value = probability if len(self.models.model.classes) == 2 else mask
 
-    def closed(self):
+    def closed(self) -> None:
         """End what runs when the dock is closed."""
         self.panel.abandon()
 
     # ------------------------------------------------------------------ score
 
-    def score(self):
+    def score(self) -> None:
         """Compare the result layer with the reference layer."""
         result, reference = self.result.value, self.reference.value
         if result is None or reference is None:

@@ -1,6 +1,9 @@
 """Masks of simple filters, to compare a segmentation with."""
 
+from typing import Any
+
 import numpy as np
+from napari.viewer import Viewer
 
 from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
@@ -11,7 +14,7 @@ __all__ = ["baselines", "show_baselines"]
 _BASELINES = ("otsu", "li", "triangle", "sato")
 
 
-def baselines(source, polarity):
+def baselines(source: Any, polarity: str) -> Job:
     """A `Job` that makes the mask of each filter for all planes of a `Source`."""
     layout, data = source.layout, source.canonical
     if layout.input_axis is not None:
@@ -19,7 +22,7 @@ def baselines(source, polarity):
     return Job(lambda job: _filtering(job, data, polarity, layout.spatial_dims))
 
 
-def show_baselines(viewer, source, masks):
+def show_baselines(viewer: Viewer, source: Any, masks: Any) -> None:
     """Add each mask as a hidden layer."""
     for kind, mask in masks.items():
         record = {"operation": "filter", "filter": kind, "applied_to": source.name}

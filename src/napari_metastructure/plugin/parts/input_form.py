@@ -126,7 +126,7 @@ class InputForm(QWidget):
     def values(self) -> dict[str, Any]:
         """The fields of a `NetworkConfig` that say how images are read."""
         source = self.source()
-        values = {"spatial_dims": source.layout.spatial_dims}
+        values: dict[str, Any] = {"spatial_dims": source.layout.spatial_dims}
         values["channel_axis"] = source.layout.input_axis
         if source.layout.spatial_dims == 3:
             values["anisotropy"] = self.form["anisotropy"].value

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,14 @@ class LiveClassifier:
         Bytes of features to keep.
     """
 
-    def __init__(self, arrays, spatial_dims, has_channels, anisotropy=1.0, budget=2**30):
+    def __init__(
+        self,
+        arrays: Any,
+        spatial_dims: int,
+        has_channels: bool,
+        anisotropy: float = 1.0,
+        budget: Any = 2**30,
+    ) -> None:
         self.arrays = list(arrays)
         self.spatial_dims, self.has_channels = spatial_dims, has_channels
         self.classifier = StrokeClassifier(
@@ -80,7 +88,7 @@ class LiveClassifier:
 
     # ------------------------------------------------------------------ work in a thread
 
-    def update(self, strokes, view, *, learn=True, first=0) -> Iterator:
+    def update(self, strokes: Any, view: Any, *, learn: bool = True, first: int = 0) -> Iterator:
         """Learn the strokes and predict what is in view; generator of `Learned` and `Piece`.
 
         Parameters
@@ -167,7 +175,7 @@ class LiveClassifier:
                 return
             yield Piece(view.index, box, 1, self.decide(probabilities), uncertainty(probabilities))
 
-    def next_place(self, strokes, view, *, first=0) -> Iterator[Place | None]:
+    def next_place(self, strokes: Any, view: Any, *, first: int = 0) -> Iterator[Place | None]:
         """Find the place where a stroke would help most; generator, the `Place` comes last.
 
         That is where the classifier is least certain over a neighbourhood, away from strokes, on

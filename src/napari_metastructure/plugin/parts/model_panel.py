@@ -60,7 +60,7 @@ class ModelPanel(QWidget):
         self.model: Any = None
         self.name: str | None = None
         self.unsaved = False
-        self.results = None  # (probability layer, labels layer) last made
+        self.results: Any = None  # (probability layer, labels layer) last made
         self.streamed = None  # the prediction that is being written to a file
         self.note = note()
         self.save_button = QPushButton("Save model …")
@@ -292,7 +292,9 @@ class ModelPanel(QWidget):
             source, placed = self._applied_to
             self.show_result(source.name, placed, source.shaped(event.value))
 
-    def show_result(self, image_name, placed, probabilities, labels=None):
+    def show_result(
+        self, image_name: str, placed: dict, probabilities: Any, labels: Any = None
+    ) -> Any:
         """Add the probabilities, hidden, and the labels as layers; returns the labels layer."""
         labels = self.model.decide(probabilities) if labels is None else labels
         metadata = {RECORD: {**self.model.record, "applied_to": image_name, "model": self.name}}

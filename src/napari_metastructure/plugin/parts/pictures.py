@@ -1,5 +1,8 @@
 """A strip of small pictures."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyqtgraph as pg
 
@@ -14,7 +17,7 @@ class Pictures(pg.GraphicsLayoutWidget):
     titles : sequence of str
     """
 
-    def __init__(self, titles):
+    def __init__(self, titles: Sequence[str]) -> None:
         super().__init__()
         self.setBackground(None)
         self.setFixedHeight(130)
@@ -34,7 +37,7 @@ class Pictures(pg.GraphicsLayoutWidget):
             box.addItem(item)
             self._items.append(item)
 
-    def draw(self, *planes):
+    def draw(self, *planes: Any) -> None:
         """Show these planes, values 0 to 1; of a volume its middle plane."""
         for item, plane in zip(self._items, planes):
             plane = plane[len(plane) // 2] if plane.ndim == 3 else plane

@@ -1,9 +1,11 @@
 """The Labels layer that strokes are painted on: its colours, classes, and a copy on disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.viewer import Viewer
 
 from napari_metastructure.few_labels.strokes import pack_strokes, unpack_strokes
 
@@ -47,17 +49,17 @@ def _colormap(colors):
     return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colors})
 
 
-def stroke_colors(count: int = 32):
+def stroke_colors(count: int = 32) -> Any:
     """Colormap of strokes."""
     return _colormap({n + 1: color for n, color in enumerate(class_colors(count))})
 
 
-def result_colors(count: int = 32):
+def result_colors(count: int = 32) -> Any:
     """Colormap of results: the stroke's colour at its value minus 1; background is not painted."""
     return _colormap(dict(list(enumerate(class_colors(count)))[1:]))
 
 
-def new_stroke_layer(viewer, source, *, data=None):
+def new_stroke_layer(viewer: Viewer, source: Any, *, data: Any = None) -> Any:
     """A layer to paint on, of the image's shape without channels, in its place.
 
     Parameters
@@ -90,7 +92,7 @@ def new_stroke_layer(viewer, source, *, data=None):
     return layer
 
 
-def ready_to_paint(viewer, layer, shape) -> None:
+def ready_to_paint(viewer: Viewer, layer: Any, shape: Sequence[int]) -> None:
     """Make a layer active with the brush in hand."""
     viewer.layers.selection.active = layer
     layer.brush_size = max(2, round(min(shape[-2:]) / 128))
@@ -103,7 +105,7 @@ def ready_to_paint(viewer, layer, shape) -> None:
 # ---------------------------------------------------------------------- on disk
 
 
-def saved_strokes_path(source) -> Path:
+def saved_strokes_path(source: Any) -> Path:
     """Where strokes on an image are kept while they are painted."""
     import hashlib
 

@@ -1,7 +1,9 @@
 """Paint strokes, and see at once what a classifier makes of them."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from napari.layers import Labels
@@ -36,7 +38,7 @@ _REDRAW = 100  # ms
 _MOST_CLASSES = 32
 
 
-def may_hold_strokes(layer) -> bool:
+def may_hold_strokes(layer: Any) -> bool:
     """Whether a layer can be chosen for strokes: labels that are no result of ours."""
     if not isinstance(layer, Labels) or layer.multiscale:
         return False
@@ -61,7 +63,7 @@ class StrokesPanel(QWidget):
 
     changed = Signal()
 
-    def __init__(self, dock, sources):
+    def __init__(self, dock: Any, sources: Callable) -> None:
         super().__init__()
         self.viewer, self._sources = dock.viewer, sources
         self.worker = self.live = None
@@ -179,7 +181,7 @@ class StrokesPanel(QWidget):
         self.num_classes = 2
         self.refresh()
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Offer what can be done with the image and the layer that are chosen."""
         source = self._first()
         self.paint_button.setEnabled(source is not None)
@@ -205,7 +207,7 @@ class StrokesPanel(QWidget):
     # ------------------------------------------------------------------ the layer
 
     @property
-    def layer(self):
+    def layer(self) -> Any:
         """The chosen stroke layer, if it is still there and fits the image."""
         layer, source = self.choice.value, self._first()
         if layer is None or source is None or layer not in self.viewer.layers:
@@ -216,7 +218,7 @@ class StrokesPanel(QWidget):
         sources = self._sources()
         return sources[0] if sources else None
 
-    def paint(self):
+    def paint(self) -> None:
         """Make a layer to paint on, or take up the one there is."""
         source, layer = self._first(), self.layer
         if layer is None:
@@ -224,7 +226,7 @@ class StrokesPanel(QWidget):
             self._take(layer)
         ready_to_paint(self.viewer, layer, source.shape)
 
-    def restore(self):
+    def restore(self) -> None:
         """Take up the strokes of an earlier session."""
         source = self._first()
         strokes = restore_strokes(saved_strokes_path(source), source.shape)
@@ -233,7 +235,7 @@ class StrokesPanel(QWidget):
             return
         self.show_strokes(strokes)
 
-    def show_strokes(self, strokes):
+    def show_strokes(self, strokes: Any) -> None:
         """A new stroke layer with these strokes on the first image."""
         self._take(new_stroke_layer(self.viewer, self._first(), data=strokes))
 
@@ -241,13 +243,13 @@ class StrokesPanel(QWidget):
         self.choice.reset_choices()
         self.choice.value = layer
 
-    def add_class(self):
+    def add_class(self) -> None:
         """One class more, with the brush on it."""
         self.num_classes = min(self.num_classes + 1, _MOST_CLASSES)
         self._show_classes()
         self.take_class(self.num_classes)
 
-    def take_class(self, value):
+    def take_class(self, value: int) -> None:
         """Paint this class from now on."""
         layer = self.layer
         if layer is not None:
@@ -256,7 +258,7 @@ class StrokesPanel(QWidget):
             if layer.mode not in ("paint", "fill", "polygon"):
                 layer.mode = "paint"
 
-    def strokes(self):
+    def strokes(self) -> list:
         """Strokes of each image, in its shape without channels; zeros where there are none."""
         found = []
         for number, source in enumerate(self._sources()):
@@ -270,7 +272,7 @@ class StrokesPanel(QWidget):
             )
         return found
 
-    def code(self, name, source):
+    def code(self, name: str, source: Any) -> Any:
         """The strokes of a source, as Python code; `name` is the source in it."""
         first = source.layer is self._first().layer
         layer = self.layer if first else self._layer_of(source)
@@ -281,7 +283,7 @@ class StrokesPanel(QWidget):
             return f"{layer_code(layer)}.data.reshape({name}.layout.label_shape){cut}"
         return f"{name}.labels({layer_code(layer)})"
 
-    def problem(self):
+    def problem(self) -> str | None:
         """Why nothing can be learnt from the strokes, in one sentence; None if something can."""
         from napari_metastructure.few_labels.strokes import check_strokes
 
@@ -367,15 +369,15 @@ class StrokesPanel(QWidget):
 
     # ------------------------------------------------------------------ the live result
 
-    def update_now(self):
+    def update_now(self) -> None:
         """Show the result of what is in view once."""
         self.request("learn")
 
-    def find_next_place(self):
+    def find_next_place(self) -> None:
         """Go where a stroke would help most."""
         self.request("search")
 
-    def request(self, what):
+    def request(self, what: Any) -> None:
         """Do this as soon as the present work is given up: "learn", "predict" or "search"."""
         if self.layer is None:
             return
@@ -537,7 +539,7 @@ class StrokesPanel(QWidget):
 
     # ------------------------------------------------------------------ the end
 
-    def clear(self):
+    def clear(self) -> None:
         """Take the live layers away."""
         if self.live is not None:
             self.live.cancelled = True
@@ -546,7 +548,7 @@ class StrokesPanel(QWidget):
             live.remove()
         self._drawn = None
 
-    def close_down(self):
+    def close_down(self) -> None:
         """Let go of the viewer, as when the dock is closed."""
         self.clear()
         bind_keys(self.viewer, None)
