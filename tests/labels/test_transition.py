@@ -172,11 +172,11 @@ def test_a_rare_class_does_not_hide_the_others():
 @pytest.mark.parametrize(
     ("matrix", "kind", "text"),
     [
-        (transition.of("flip", 2), "kept", "Kept: both classes can be learnt."),
+        (transition.of("flip", 2), "kept", "Preserved: both classes can be learnt."),
         (transition.of("sample", 2), "kept", "threshold near 0.05"),
-        (transition.of(NoiseSpec(kind="flip", ratio=0.495), 2), "kept", "faint"),
-        (transition.of(NoiseSpec(kind="flip", ratio=0.7), 2), "inverted", "invert what"),
-        (transition.of(NoiseSpec(kind="flip", ratio=0.5), 2), "gone", "says nothing"),
+        (transition.of(NoiseSpec(kind="flip", ratio=0.495), 2), "kept", "Weakly preserved"),
+        (transition.of(NoiseSpec(kind="flip", ratio=0.7), 2), "inverted", "invert the network"),
+        (transition.of(NoiseSpec(kind="flip", ratio=0.5), 2), "gone", "no information"),
         (transition.of(NoiseSpec(kind="flip", ratio=0.85), 10), "kept", "all 10 classes"),
         (transition.of(NoiseSpec(kind="flip", ratio=0.95), 10), "inverted", "invert"),
         (np.eye(3)[[0, 2, 1]], "exchanged", "2 as 1, 1 as 2"),
@@ -203,7 +203,7 @@ def test_verdict_names_the_merged_classes():
 def test_verdict_on_borders():
     found = transition.verdict(np.eye(2), displacement=3.1)
     assert (found.kind, found.displacement) == ("bent", 3.1)
-    assert str(found) == "Bent: borders moved by about 3 pixels."
+    assert str(found) == "Distorted: borders moved by about 3 pixels."
 
 
 @pytest.mark.parametrize("matrix", [[[1, 0]], [[0.5, 0.4], [0, 1]], [[2, -1], [0, 1]]])

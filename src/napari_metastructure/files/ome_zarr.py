@@ -456,7 +456,7 @@ def _open(path, mode):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
-            f"{path} cannot be read as Zarr: it is damaged or no Zarr image ({reason})."
+            f"{path} cannot be read as Zarr: it is damaged, or not a Zarr image ({reason})."
         ) from None
 
 

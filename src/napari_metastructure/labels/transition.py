@@ -312,9 +312,9 @@ def verdict(matrix: Any, counts: Any = None, *, displacement: float = 0) -> Verd
     if size < 2:
         raise ValueError("A verdict needs at least two classes in the clean label.")
     if left <= 1:
-        kind, text = "gone", "Gone: the noisy label says nothing about the classes."
+        kind, text = "gone", "Lost: the noisy label carries no information about the classes."
     elif displacement:
-        kind, text = "bent", f"Bent: borders moved by about {_pixels(displacement)}."
+        kind, text = "bent", f"Distorted: borders moved by about {_pixels(displacement)}."
     elif left < size:
         groups = _equal_rows(rows, known, counts, len(matrix))
         merged = tuple(tuple(known[group].tolist()) for group in groups)
@@ -331,19 +331,23 @@ def _full_rank(rows, known):
     if (winner == order).all():
         return "kept", _kept_text(seen)
     if (seen.argmin(0) == order).all():
-        return "inverted", "Kept, but inverted: invert what the network predicts."
+        return "inverted", "Preserved, but inverted: invert the network's prediction."
     if (np.sort(winner) == order).all():
         pairs = [f"{known[w]} as {known[i]}" for i, w in enumerate(winner) if i != w]
-        return "exchanged", f"Kept, but classes exchanged: {', '.join(pairs)}."
-    return "kept", "Kept, but mixed: the classes can be separated with the matrix."
+        return "exchanged", f"Preserved, but classes are exchanged: {', '.join(pairs)}."
+    return "kept", "Preserved, but classes are mixed: the matrix separates them."
 
 
 def _kept_text(rows):
     size = len(rows)
-    text = "Kept: both classes can be learnt" if size == 2 else f"Kept: all {size} classes are left"
+    text = (
+        "Preserved: both classes can be learnt"
+        if size == 2
+        else f"Preserved: all {size} classes can be learnt"
+    )
     contrast = np.linalg.svd(rows, compute_uv=False)[-1]
     if contrast**2 < FAINT * (rows * (1 - rows)).mean():
-        text = text.replace("Kept", "Kept, but faint", 1)
+        text = text.replace("Preserved", "Weakly preserved", 1)
     if size == 2 and abs(rows[:, 1].mean() - 0.5) > 0.05:
         text += f", with a threshold near {rows[:, 1].mean():.2g}"
     return text + "."

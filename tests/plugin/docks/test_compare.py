@@ -67,7 +67,7 @@ def test_moved_borders_are_judged_and_drawn(qtbot, viewer, dock, placed_layers):
     moved = viewer.add_labels(corrupt(labels.data, "dilate", radius=2), name="moved")
     dock.errors.value = True
     compare_now(qtbot, dock, labels, moved)
-    assert "Bent: borders moved by about" in dock.verdict.text()
+    assert "Distorted: borders moved by about" in dock.verdict.text()
     errors = viewer.layers["moved errors"]
     np.testing.assert_array_equal(errors.data, 2 * (moved.data != labels.data))
     assert_same_place(errors, labels)

@@ -122,7 +122,7 @@ def preview_now(dock):
 def test_matrix_and_verdict_follow_the_parameters(qtbot, viewer, dock, placed_layers):
     _, labels = placed_layers
     qtbot.waitUntil(dock.isVisible)
-    for ratio, word in {0.3: "Kept", 0.5: "Gone", 0.8: "inverted"}.items():
+    for ratio, word in {0.3: "Preserved", 0.5: "Lost", 0.8: "inverted"}.items():
         set_flip(dock, ratio)
         preview_now(dock)
         wanted = [[1 - ratio, ratio], [ratio, 1 - ratio]]
