@@ -5,17 +5,14 @@ Dask arrays are read block by block; an object that crosses the border of a bloc
 """
 
 import math
-from collections.abc import Sequence
-from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from napari_metastructure.arrays.blocks import as_array, is_lazy, map_blocks
+from napari_metastructure.labels.components import Components, connected_components, numbered
+from napari_metastructure.labels.measurements import features, measure, spatial_scale, summary
 from napari_metastructure.parameters import Field, Parameters
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["ObjectsConfig", "features", "measure", "split", "summary"]
 
@@ -116,7 +113,7 @@ def split(mask: Any, config: ObjectsConfig | dict | None = None, **params: Any) 
     """
     config = ObjectsConfig.of(config, **params)
     array = _pixels(mask)
-    scale = _spatial_scale(config.scale, config.spatial_dims, array.ndim)
+    scale = spatial_scale(config.scale, config.spatial_dims, array.ndim)
     task = _Task(config, scale)
     landscape = None
     if config.method == "watershed" and config.seeds == "probability":
@@ -127,242 +124,8 @@ def split(mask: Any, config: ObjectsConfig | dict | None = None, **params: Any) 
     if config.method == "watershed":
         labels = task.watershed(mask, landscape)
     else:
-        labels = _components(mask, len(scale), full=True)
-    return _numbered(labels, task.kept(labels))
-
-
-# --------------------------------------------------------------------------- measurements
-
-
-def measure(
-    labels: Any,
-    image: Any = None,
-    scale: float | Sequence[float] | None = None,
-    *,
-    spatial_dims: int | None = None,
-    skeleton: bool = False,
-) -> "pd.DataFrame":
-    """Measure each object of a label image.
-
-    Parameters
-    ----------
-    labels : (..., y, x) array of int or bool
-        One number per object, 0 is background; numpy, dask or zarr, read plane by plane, or volume
-        by volume.
-    image : array of the same shape, or mapping of names to such arrays, optional
-        What intensities are taken from.
-    scale : float or sequence of float, optional
-        Size of a pixel in each spatial axis; of more numbers the last ones count. By default 1.
-    spatial_dims : {2, 3}, optional
-        2: each plane by itself; 3: whole volumes; by default as many as `scale` has numbers, else
-        2.
-    skeleton : bool, optional
-        Also measure the skeleton of each object: its length, and its branch points.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each object (in each plane or volume that it is in): ``index``, its label; the
-        position along the other axes (``axis_0`` ...); ``area`` or ``volume``,
-        ``equivalent_diameter``, ``perimeter`` or ``surface``, ``centroid_z, centroid_y,
-        centroid_x`` in units of `scale`, ``eccentricity`` and ``orientation`` (planes only, in
-        radians from the first axis), and ``mean``, ``min``, ``max`` of each image.
-
-    Raises
-    ------
-    TypeError
-        If the labels are not integers.
-    ValueError
-        If shapes do not match, or the scale does not fit.
-
-    Notes
-    -----
-    Perimeters are those of scikit-image where pixels are square. Else, and for surfaces, they are
-    those of the contour at half way between pixels inside and outside: of discs and balls of a
-    radius of 10 pixels or more, 0 to 8 % too large.
-    """
-    import pandas as pd
-
-    from napari_metastructure.arrays.labels import check_labels
-
-    labels = check_labels(labels)
-    sizes = _spatial_scale(scale, spatial_dims, labels.ndim)
-    images = _images(image, labels.shape)
-    lead = labels.shape[: labels.ndim - len(sizes)]
-    tables = []
-    for index in np.ndindex(lead if labels.size else (0,)):
-        unit = np.asarray(labels[index])
-        names, unit = _numbers(unit)
-        columns = _shape_columns(unit, sizes, skeleton)
-        for name, pixels in images.items():
-            columns |= _intensity_columns(unit, np.asarray(pixels[index]), name)
-        label = names[columns.pop("index")]
-        place = {f"axis_{axis}": np.full(len(label), at) for axis, at in enumerate(index)}
-        tables.append(pd.DataFrame({"index": label, **place, **columns}))
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else tables[0] if tables else _empty()
-
-
-def summary(
-    labels: Any, scale: float | Sequence[float] | None = None, *, spatial_dims: int | None = None
-) -> "pd.DataFrame":
-    """Count and coverage of the objects, for each plane or volume.
-
-    Parameters
-    ----------
-    labels, scale, spatial_dims
-        As in `measure`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each plane or volume: its position along the other axes (``axis_0`` ...),
-        ``count``, ``coverage`` in percent, and ``mean_size``, ``median_size`` in units of `scale`.
-    """
-    import pandas as pd
-
-    from napari_metastructure.arrays.labels import check_labels, count_classes
-
-    labels = check_labels(labels)
-    sizes = _spatial_scale(scale, spatial_dims, labels.ndim)
-    rows = []
-    for index in np.ndindex(labels.shape[: labels.ndim - len(sizes)]):
-        unit = np.asarray(labels[index])
-        values, pixels = count_classes(unit)
-        pixels = pixels[values > 0]
-        areas = pixels * math.prod(sizes)
-        rows.append(
-            {f"axis_{axis}": at for axis, at in enumerate(index)}
-            | {"count": len(pixels), "coverage": 100 * pixels.sum() / max(unit.size, 1)}
-            | {
-                "mean_size": areas.mean() if len(areas) else float("nan"),
-                "median_size": float(np.median(areas)) if len(areas) else float("nan"),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def features(table: "pd.DataFrame", count: int) -> "pd.DataFrame":
-    """A table of measurements as the features of a napari Labels layer.
-
-    Its row is the label: the first row is that of the background, and labels that were not
-    measured have rows of NaN.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `measure`, with no label twice.
-    count : int
-        The greatest label.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``count + 1`` rows.
-    """
-    rows = table.drop_duplicates("index").set_index("index").reindex(range(count + 1))
-    return rows.rename_axis("index").reset_index()
-
-
-def _numbers(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that are present, 0 first, and for each pixel the number of its label."""
-    values, numbers = np.unique(np.maximum(labels, 0), return_inverse=True)
-    numbers = numbers.reshape(labels.shape)
-    if values.size and values[0] == 0:
-        return values, numbers
-    return np.append(np.zeros(1, values.dtype), values), numbers + 1
-
-
-def _empty() -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame({"index": np.zeros(0, int)})
-
-
-def _images(image: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    if image is None:
-        return {}
-    images = dict(image) if isinstance(image, dict) else {"intensity": image}
-    images = {name: as_array(array) for name, array in images.items()}
-    for name, array in images.items():
-        if array.shape != shape:
-            raise ValueError(
-                f"The labels have shape {shape} but {name} has {array.shape}; measure images of "
-                "the same pixels."
-            )
-    return images
-
-
-def _shape_columns(labels: np.ndarray, scale: Sequence[float], skeleton: bool) -> dict[str, Any]:
-    """Measurements of the objects of one plane or volume, by name."""
-    from skimage.measure import regionprops, regionprops_table
-
-    planar = labels.ndim == 2
-    wanted = ["label", "area", "equivalent_diameter_area", "centroid"]
-    wanted += ["eccentricity", "orientation"] if planar else []
-    found = regionprops_table(labels, properties=wanted, spacing=tuple(scale))
-    size, outline = ("area", "perimeter") if planar else ("volume", "surface")
-    columns = {
-        "index": found["label"],
-        size: found["area"],
-        "equivalent_diameter": found["equivalent_diameter_area"],
-    }
-    regions = regionprops(labels)
-    columns[outline] = np.array([_outline(region.image, scale) for region in regions], float)
-    for axis, letter in enumerate("zyx"[-labels.ndim :]):
-        columns[f"centroid_{letter}"] = found[f"centroid-{axis}"]
-    if planar:
-        columns |= {name: found[name] for name in ("eccentricity", "orientation")}
-    if skeleton:
-        both = [_skeleton(region.image, scale) for region in regions]
-        columns["skeleton_length"] = np.array([length for length, _ in both], float)
-        columns["branch_points"] = np.array([points for _, points in both], int)
-    return columns
-
-
-def _outline(image: np.ndarray, scale: Sequence[float]) -> float:
-    """Perimeter of a planar object, or surface of a solid one, in units of `scale`."""
-    from scipy.ndimage import distance_transform_edt
-    from skimage.measure import find_contours, marching_cubes, mesh_surface_area, perimeter
-
-    if image.ndim == 2 and scale[0] == scale[1]:
-        return perimeter(image) * scale[0]
-    padded = np.pad(image, 2)  # signed distances make a smoother outline than 0 and 1 do
-    depth = distance_transform_edt(padded, sampling=scale)
-    depth -= distance_transform_edt(~padded, sampling=scale)
-    if image.ndim == 3:
-        vertices, faces, *_ = marching_cubes(depth, 0, spacing=scale)
-        return mesh_surface_area(vertices, faces)
-    lines = find_contours(depth, 0)
-    return sum(np.linalg.norm(np.diff(line * scale, axis=0), axis=1).sum() for line in lines)
-
-
-def _skeleton(image: np.ndarray, scale: Sequence[float]) -> tuple[float, int]:
-    """Length of the skeleton of an object, and the number of its branch points."""
-    from scipy.ndimage import convolve, label
-    from skan import Skeleton
-    from skimage.morphology import skeletonize
-
-    line = skeletonize(np.pad(image, 1)) > 0
-    touching = np.ones((3,) * line.ndim, int)
-    line &= convolve(line.astype(int), touching, mode="constant") > 1  # no single pixels
-    if not line.any():
-        return 0.0, 0
-    found = Skeleton(line, spacing=tuple(scale))
-    branching = np.zeros(line.shape, bool)
-    branching[tuple(found.coordinates[found.degrees > 2].astype(int).T)] = True
-    return float(found.path_lengths().sum()), label(branching, touching)[1]
-
-
-def _intensity_columns(labels: np.ndarray, image: np.ndarray, name: str) -> dict[str, Any]:
-    from skimage.measure import regionprops_table
-
-    properties = ("intensity_mean", "intensity_min", "intensity_max")
-    found = regionprops_table(labels, image, properties=properties)
-    return {f"{name}_{key.removeprefix('intensity_')}": found[key] for key in properties}
-
-
-# --------------------------------------------------------------------------- one plane or volume
+        labels = connected_components(mask, len(scale), full=True)
+    return numbered(labels, task.kept(labels))
 
 
 def _pixels(mask: Any) -> Any:
@@ -372,26 +135,6 @@ def _pixels(mask: Any) -> Any:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"A mask should hold labels or probabilities, not {array.dtype}.")
     return array
-
-
-def _spatial_scale(scale: Any, spatial_dims: int | None, ndim: int) -> tuple[float, ...]:
-    """Size of a pixel along each spatial axis; as many as there are spatial axes."""
-    try:
-        sizes = np.atleast_1d(np.asarray(1.0 if scale is None else scale, float))
-    except (ValueError, TypeError):
-        raise TypeError(f"scale must be one number per axis, not {scale!r}.") from None
-    if spatial_dims is None:
-        spatial_dims = 3 if len(sizes) >= 3 else 2
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 or 3, not {spatial_dims}.")
-    if ndim < spatial_dims:
-        raise ValueError(f"There must be at least {spatial_dims} axes, not {ndim}.")
-    if sizes.ndim != 1 or not (len(sizes) == 1 or spatial_dims <= len(sizes) <= ndim):
-        raise ValueError(f"scale needs one number or one per axis, not {scale!r}.")
-    sizes = sizes[-spatial_dims:] if len(sizes) > 1 else np.repeat(sizes, spatial_dims)
-    if not ((sizes >= 1e-12) & (sizes <= 1e12)).all():
-        raise ValueError(f"scale must be positive, from 1e-12 to 1e12, not {scale!r}.")
-    return tuple(float(size) for size in sizes)
 
 
 class _Task:
@@ -423,7 +166,7 @@ class _Task:
         if not self.config.fill_holes:
             return mask
         if is_lazy(mask):
-            outside = _components(~mask, self.dims, full=False)
+            outside = connected_components(~mask, self.dims, full=False)
             return ~outside.select(outside.at_border)
         for index in self._units(mask):
             mask[index] = binary_fill_holes(mask[index])
@@ -451,7 +194,7 @@ class _Task:
         if landscape is not None:  # one array of both
             mask = np.where(mask & np.isfinite(landscape), landscape, np.nan)
         halo = (0,) * (mask.ndim - self.dims) + (WATERSHED_HALO,) * self.dims
-        return _Labels.of_ids(map_blocks(on_block, mask, depth=halo, dtype=np.int64), self.dims)
+        return Components.of_ids(map_blocks(on_block, mask, depth=halo, dtype=np.int64), self.dims)
 
     def _seeds(self, mask, height, start, shape):
         """The watershed of one plane or volume; a label is 1 + the place of its first seed."""
@@ -487,7 +230,7 @@ class _Task:
         flooded = watershed(-height, seeds, mask=mask, connectivity=np.ones((3,) * mask.ndim, bool))
         return ids[flooded]
 
-    def kept(self, labels: "_Labels") -> np.ndarray:
+    def kept(self, labels: Components) -> np.ndarray:
         """Whether each object is kept."""
         size = labels.sizes * math.prod(self.scale)
         kept = size >= self.config.min_size
@@ -496,186 +239,3 @@ class _Task:
         if self.config.drop_border:
             kept &= ~labels.at_border
         return kept
-
-
-# --------------------------------------------------------------------------- blocks
-
-
-class _Labels:
-    """Numbered parts of a mask, block by block, and which object each part belongs to.
-
-    Attributes
-    ----------
-    ids : numpy or dask array of int64
-        0: background, else the number of a part.
-    parts : array of int64
-        The numbers of the parts, sorted.
-    objects : array of int64
-        The object of each part, from 0.
-    sizes : array of int64
-        Pixels of each object.
-    at_border : array of bool
-        Whether each object touches the border of its plane or volume.
-    """
-
-    def __init__(self, ids, parts, objects, sizes, at_border):
-        self.ids, self.parts, self.objects = ids, parts, objects
-        count = int(objects.max(initial=-1)) + 1
-        self.sizes = np.zeros(count, np.int64)
-        np.add.at(self.sizes, objects, sizes)
-        self.at_border = np.zeros(count, bool)
-        np.logical_or.at(self.at_border, objects, at_border)
-
-    @classmethod
-    def of_ids(cls, ids, dims: int) -> "_Labels":
-        """Labels whose ids are the same in all blocks."""
-        found = [_counted(block, start, ids.shape, dims) for block, start in _blocks_of(ids)]
-        parts, where = np.unique(np.concatenate([f.ids for f in found]), return_inverse=True)
-        sizes, border = np.zeros(len(parts), np.int64), np.zeros(len(parts), bool)
-        np.add.at(sizes, where, np.concatenate([f.sizes for f in found]))
-        np.logical_or.at(border, where, np.concatenate([f.at_border for f in found]))
-        return cls(ids, parts, np.arange(len(parts)), sizes, border)
-
-    def lookup(self, values: np.ndarray):
-        """A numpy or dask array of the value of each pixel's object, 0 in the background."""
-        parts, table = self.parts, np.append(values[self.objects], np.zeros(1, values.dtype))
-
-        def on_block(block, start):
-            where = np.searchsorted(parts, block)
-            return table[np.where(block > 0, where, len(parts))]
-
-        return map_blocks(on_block, self.ids, dtype=values.dtype)
-
-    def select(self, chosen: np.ndarray):
-        """The pixels of the chosen objects, as bool."""
-        return self.lookup(chosen)
-
-
-def _numbered(labels: _Labels, kept: np.ndarray):
-    """Labels 1, 2, 3 ... of the objects that are kept."""
-    return labels.lookup(np.where(kept, np.cumsum(kept), 0).astype(np.int32))
-
-
-class _Count(NamedTuple):
-    """Numbers in a block, their pixels, and whether they touch the border of the image."""
-
-    ids: np.ndarray
-    sizes: np.ndarray
-    at_border: np.ndarray
-
-
-def _counted(block: np.ndarray, start, shape, dims: int) -> _Count:
-    ids, sizes = np.unique(block[block > 0], return_counts=True)
-    at_border = np.zeros(len(ids), bool)
-    for axis in range(block.ndim - dims, block.ndim):
-        if not block.shape[axis]:
-            continue
-        for at, is_edge in (
-            (0, start[axis] == 0),
-            (-1, start[axis] + block.shape[axis] == shape[axis]),
-        ):
-            if is_edge:
-                face = np.take(block, at, axis)
-                at_border[np.searchsorted(ids, np.unique(face[face > 0]))] = True
-    return _Count(ids, sizes, at_border)
-
-
-def _blocks_of(array):
-    """Numpy blocks, one at a time, and where each begins."""
-    if not is_lazy(array):
-        yield array, (0,) * array.ndim
-        return
-    begins = [np.cumsum([0, *sizes]) for sizes in array.chunks]
-    for at in np.ndindex(array.numblocks):
-        start = tuple(int(edges[i]) for edges, i in zip(begins, at))
-        yield array.blocks[at].compute(), start
-
-
-def _components(mask, dims: int, *, full: bool) -> _Labels:
-    """Connected parts of a mask; those on both sides of a block's border are one object."""
-    from scipy.ndimage import generate_binary_structure, label
-
-    structure = np.zeros((3,) * mask.ndim, bool)
-    middle = (1,) * (mask.ndim - dims)
-    structure[middle] = generate_binary_structure(dims, dims if full else 1)
-    whole = tuple(mask.shape)
-
-    def on_block(block, start):
-        """The number of a part is 1 + the place of its first pixel, which no other part has."""
-        numbers, count = label(block, structure)
-        found, first = np.unique(numbers, return_index=True)
-        ids = np.zeros(count + 1, np.int64)
-        places = [a + s for a, s in zip(np.unravel_index(first, block.shape), start)]
-        ids[found] = np.ravel_multi_index(places, whole) + 1 if block.size else 0
-        ids[0] = 0
-        return ids[numbers]
-
-    ids = map_blocks(on_block, mask, dtype=np.int64)
-    faces = _Faces(ids, dims, full)
-    found = []
-    for block, start in _blocks_of(ids):
-        found.append(_counted(block, start, whole, dims))
-        faces.add(block, start)
-    counts = [np.concatenate([getattr(f, name) for f in found]) for name in _Count._fields]
-    order = np.argsort(counts[0])
-    parts, sizes, at_border = (column[order] for column in counts)
-    return _Labels(ids, parts, faces.objects(parts), sizes, at_border)
-
-
-class _Faces:
-    """What lies on both sides of the borders between the blocks of a dask array."""
-
-    def __init__(self, ids, dims: int, full: bool):
-        self.shape, self.full = ids.shape, full
-        self.axes = range(ids.ndim - dims, ids.ndim)
-        self.borders = {axis: _borders(ids, axis) for axis in self.axes}
-        self.sides: dict[tuple[int, int], list[np.ndarray]] = {}
-
-    def add(self, block: np.ndarray, start: Sequence[int]) -> None:
-        """Keep the outermost layers of a block that lie at the border of another."""
-        for axis in self.axes:
-            end = start[axis] + block.shape[axis]
-            for border, side, at in ((start[axis], 1, 0), (end, 0, -1)):
-                if border in self.borders[axis]:
-                    where = [slice(s, s + n) for s, n in zip(start, block.shape)]
-                    layer = self._layers(axis, border)[side]
-                    layer[tuple(where[:axis] + where[axis + 1 :])] = np.take(block, at, axis)
-
-    def _layers(self, axis: int, border: int) -> list[np.ndarray]:
-        if (axis, border) not in self.sides:
-            shape = self.shape[:axis] + self.shape[axis + 1 :]
-            self.sides[axis, border] = [np.zeros(shape, np.int64) for _ in range(2)]
-        return self.sides[axis, border]
-
-    def objects(self, parts: np.ndarray) -> np.ndarray:
-        """The object, from 0, of each part; parts that touch across a border are one object."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        if not self.sides:
-            return np.arange(len(parts))
-        pairs = np.concatenate(
-            [self._pairs(axis, *layers) for (axis, _), layers in self.sides.items()], axis=1
-        )
-        one, other = np.searchsorted(parts, pairs)
-        graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(parts),) * 2)
-        return connected_components(graph, directed=False)[1].astype(np.int64)
-
-    def _pairs(self, axis: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Numbers on both sides of a border, of pixels that touch."""
-        spatial = [a - (a > axis) for a in self.axes if a != axis]
-        found = []
-        for steps in product((-1, 0, 1) if self.full else (0,), repeat=len(spatial)):
-            here, there = [slice(None)] * before.ndim, [slice(None)] * before.ndim
-            for along, step in zip(spatial, steps):
-                here[along] = slice(max(-step, 0), before.shape[along] - max(step, 0))
-                there[along] = slice(max(step, 0), before.shape[along] - max(-step, 0))
-            one, other = before[tuple(here)], after[tuple(there)]
-            both = (one > 0) & (other > 0)
-            found.append(np.unique(np.stack([one[both], other[both]]), axis=1))
-        return np.concatenate(found, axis=1)
-
-
-def _borders(ids, axis: int) -> set[int]:
-    """Where blocks meet along an axis."""
-    return set(np.cumsum(ids.chunks[axis])[:-1].tolist()) if is_lazy(ids) else set()
