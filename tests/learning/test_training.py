@@ -763,3 +763,15 @@ def test_stops_when_the_noise_is_learnt_by_heart(blobs):
     assert not whole.record["stopped_early"]
     unknown, _ = last(train(images, noisy, **options))
     assert unknown.record["steps"] == 60
+
+
+def test_strokes_say_nothing_of_the_pixels_between(task):
+    from napari_metastructure.few_labels.strokes import simulate_strokes
+
+    images, masks, test_images, test_masks = task
+    strokes = np.stack([simulate_strokes(m, 5, 8, seed=k) for k, m in enumerate(masks)])
+    done, _ = last(train(images, strokes, unannotated=True, epochs=12, **SMALL))
+    assert done.model.classes == [0, 1]
+    assert test_dice(done, test_images, test_masks) > 0.8
+    lazy, _ = last(train(images, da.from_array(strokes), unannotated=True, epochs=12, **SMALL))
+    assert same_weights(done.model, lazy.model)

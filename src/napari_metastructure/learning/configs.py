@@ -188,6 +188,12 @@ class TrainingConfig(NetworkConfig):
         title="Train on the mask",
         description="Take every label but 0 as one class, as for instances numbered one by one.",
     )
+    unannotated: bool = Field(
+        False,
+        title="0 is not annotated",
+        description="For strokes: pixels with label 0 do not count, 1 is background, 2 and more "
+        "are objects. The result holds the strokes' values minus 1.",
+    )
     ignore_label: int | None = Field(
         None,
         title="Ignore label",

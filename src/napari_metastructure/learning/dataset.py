@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
+
+from napari_metastructure.arrays.blocks import as_list, map_blocks
 from napari_metastructure.arrays.chunks import ChunkedArray
-from napari_metastructure.arrays.labels import count_classes
+from napari_metastructure.arrays.labels import as_labels, count_classes
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.learning.items import Items
 
@@ -24,6 +27,8 @@ def hold_back(
     """Items to train on, items to validate on, and whether the labels of these are clean."""
     dims, fraction = config.spatial_dims, config.validation_fraction
     axis = config.channel_axis
+    if config.unannotated:
+        labels = [_labels_of_strokes(label) for label in as_list(labels)]
     items = Items.of(images, labels, dims, channel_axis=axis)
     every_moments, boxes = items.moments, items.boxes_that_count(config.ignore_label)
     items = items.within(boxes)
@@ -41,6 +46,16 @@ def hold_back(
         return training, held_back.thinned(_MOST_VALIDATED), False
     clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
     return training, clean.split(fraction)[1].thinned(_MOST_VALIDATED), True
+
+
+def _labels_of_strokes(strokes):
+    """Strokes as labels: -1 where nothing is annotated, else the stroke's value minus 1."""
+    strokes = as_labels(strokes, "The strokes")
+
+    def on_block(block, start):
+        return np.where(block > 0, block.astype(np.int32) - 1, -1)
+
+    return map_blocks(on_block, strokes, dtype=np.int32)
 
 
 def _varies(image):

@@ -213,3 +213,31 @@ def test_closing_the_dock_ends_the_training(qtbot, viewer, placed_layers, open_d
     viewer.window.remove_dock_widget(window)
     finish(qtbot, dock)
     assert dock.models.model is None
+
+
+def test_strokes_are_asked_about_and_trained_on(qtbot, viewer, stack, open_dock, one_thread):
+    from napari_metastructure.few_labels.strokes import simulate_strokes
+
+    image, mask = stack
+    strokes = np.stack([simulate_strokes(m, 6, 10, seed=k) for k, m in enumerate(mask)])
+    viewer.add_image(image, name="discs")
+    labels = viewer.add_labels(strokes, name="strokes")
+    dock = open_dock("Train segmentation")[1]
+    assert "of the pixels are 0: not annotated, or background?" in dock.question.text()
+    assert dock.form.is_shown("unannotated")
+    assert not dock.form["unannotated"].value
+    labels.metadata[RECORD] = {"operation": "strokes"}
+    full = viewer.add_labels(mask, name="full")
+    dock.labels.value = full
+    assert not dock.question.isVisible()
+    assert not dock.form.is_shown("unannotated")
+    dock.labels.value = labels
+    assert dock.form["unannotated"].value
+    dock.form["epochs"].value = 40
+    dock.form["seed"].value = "0"
+    dock.advanced.set_values({"channels": 4, "depth": 3, "patch_size": 64, "batch_size": 2})
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=60_000)
+    model = dock.models.model
+    assert model.classes == [0, 1]  # background is not a class of objects
+    assert evaluate(mask, model.segment(image))["dice"] > 0.8

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.jobs.events import Done, Preview, Step, Validated
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.configs import TrainingConfig
-from napari_metastructure.plugin.layers import noise_of, snapshot
+from napari_metastructure.plugin.layers import RECORD, noise_of, snapshot
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     as_call,
@@ -25,10 +25,12 @@ from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_grey, is_image, is_labels
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
+from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
 
 __all__ = ["TrainSegmentation"]
 
-_BASIC = ("network", "loss", "epochs", "as_mask", "device", "seed")
+_BASIC = ("network", "loss", "epochs", "as_mask", "unannotated", "device", "seed")
+_ALWAYS = {name for name in _BASIC if name != "unannotated"}
 _ADVANCED = (
     "channels",
     "depth",
@@ -39,6 +41,7 @@ _ADVANCED = (
     "validation_fraction",
     "ignore_label",
 )
+_LOOKED_AT_AGAIN = 2**22  # pixels of labels that may have been painted on meanwhile
 _TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -61,6 +64,7 @@ class TrainSegmentation(Dock):
         self._watched: Watched | None = None
         self._trained_on: tuple | None = None
         self._finished_model: Any = None
+        self._asked_about: Any = None  # the labels layer that the question is about
         self._preview = LiveLayer(self.viewer, "image", "training preview", **PROBABILITY)
         self._build_inputs()
         self._build_run()
@@ -89,6 +93,7 @@ class TrainSegmentation(Dock):
         self.more = self.add(QPushButton("Add another image"))
         self.more.setToolTip("Train on several image layers at once.")
         self.more.clicked.connect(self.add_pair)
+        self.question = self.add(note())
         self.form = self.add(Form().add_fields(TrainingConfig, _BASIC))
         self.advanced = Form().add_fields(TrainingConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
@@ -175,8 +180,27 @@ class TrainSegmentation(Dock):
             return str(error)
         return None
 
+    def _ask_about_zeros(self):
+        """Labels that are nearly all 0 may be strokes: ask, with the switch at hand."""
+        layer = self.labels.value
+        small = layer is not None and np.size(layer.data) < _LOOKED_AT_AGAIN
+        if layer is self._asked_about and not small:
+            return
+        share = None if layer is None else share_of_zeros(layer)
+        say(
+            self.question,
+            share and f"{share:.0%} of the pixels are 0: not annotated, or background?",
+        )
+        self.form.show_only(_ALWAYS if share is None else _BASIC)
+        if layer is not self._asked_about or share is None:
+            record = {} if layer is None else layer.metadata.get(RECORD, {})
+            painted = record.get("operation") == STROKES
+            self.form["unannotated"].value = share is not None and painted
+        self._asked_about = layer
+
     def _check(self):
         self.reading.show_layer(self.image.value, self.labels.value)
+        self._ask_about_zeros()
         self.panel.set_problem(self.problem())
 
     def _on_dimensions(self, dims):

@@ -17,6 +17,7 @@ __all__ = [
     "result_colors",
     "save_strokes",
     "saved_strokes_path",
+    "share_of_zeros",
 ]
 
 _COLORS = (
@@ -29,6 +30,9 @@ _COLORS = (
     "#06b6d4",
     "#ec4899",
 )
+_NEARLY_ALL = 0.9  # share of zeros of labels that may be strokes
+_FEW = 8  # values of strokes
+_MOST_LOOKED_AT = 2**27  # pixels
 STROKES = "strokes"
 """Marks a stroke layer in its metadata."""
 
@@ -90,6 +94,21 @@ def new_stroke_layer(viewer: Viewer, source: Any, *, data: Any = None) -> Any:
     layer.selected_label = 2
     ready_to_paint(viewer, layer, shape)
     return layer
+
+
+def share_of_zeros(layer: Any) -> float | None:
+    """The share of zeros of a labels layer that may hold strokes, else None.
+
+    It may if nearly all is 0, and the rest are 1, 2 and perhaps a few values more.
+    """
+    data = layer.data
+    if not isinstance(data, np.ndarray) or not 0 < data.size <= _MOST_LOOKED_AT:
+        return None
+    share = 1 - np.count_nonzero(data) / data.size
+    if share < _NEARLY_ALL:
+        return None
+    values = np.unique(data[data > 0])
+    return share if 2 <= len(values) <= _FEW and values[1] == 2 else None
 
 
 def ready_to_paint(viewer: Viewer, layer: Any, shape: Sequence[int]) -> None:
