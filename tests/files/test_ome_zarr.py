@@ -146,7 +146,7 @@ def test_what_cannot_be_opened(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_image(tmp_path / "none.zarr")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no Zarr image"):
+    with pytest.raises(ValueError, match="not a Zarr image"):
         open_image(tmp_path / "empty")
     zarr.create_group(str(tmp_path / "group.zarr"))
     with pytest.raises(ValueError, match=r"multiscales\) is missing"):
