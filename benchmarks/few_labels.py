@@ -91,8 +91,9 @@ def run(method, data, strokes, axis, seed):
         done = nms.segment(pictures, **config).run(hidden=True)
         kept = {name: done.record.get(name) for name in ("start", "polarity", "threshold_source")}
     else:
-        labels = [s.astype(int) - 1 for s in strokes]  # -1: not annotated
-        if method == "supervised":
+        if method == "strokes alone":
+            labels = [s.astype(int) - 1 for s in strokes]  # -1: not annotated
+        else:
             half = learnt if scored[0] >= len(learnt) else learnt[::2]
             pictures, labels = [images[k] for k in half], [masks[k] for k in half]
             scored = [k for k in scored if k not in set(half)]
