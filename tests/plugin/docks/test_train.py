@@ -64,6 +64,7 @@ def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_do
     assert_same_place(probability, image)
     assert_same_place(segmentation, image)
     assert "the noise corrected in training (flip 20 %" in dock.models.note.text()
+    assert done_text_of_noise(dock) in dock.models.note.text()
     assert segmentation.metadata[RECORD]["noise"][0]["ratio"] == 0.2
     assert evaluate(labels.data, segmentation.data)["dice"] > 0.8
 
@@ -213,6 +214,10 @@ def test_closing_the_dock_ends_the_training(qtbot, viewer, placed_layers, open_d
     viewer.window.remove_dock_widget(window)
     finish(qtbot, dock)
     assert dock.models.model is None
+
+
+def done_text_of_noise(dock):
+    return dock.models.model.record["noise_estimate"]["text"]
 
 
 def test_strokes_are_asked_about_and_trained_on(qtbot, viewer, stack, open_dock, one_thread):

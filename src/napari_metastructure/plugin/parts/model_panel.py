@@ -159,7 +159,8 @@ class ModelPanel(QWidget):
         if binary:
             text += f" Threshold {model.threshold:.3f}: {model.threshold_source}."
             text += " Its output is inverted." if model.inverted else ""
-        say(self.note, text)
+        estimate = (model.record or {}).get("noise_estimate") or {}
+        say(self.note, f"{text} {estimate.get('text', '')}".rstrip())
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file."""
