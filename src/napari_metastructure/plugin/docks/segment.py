@@ -408,7 +408,8 @@ class SegmentFewLabels(Dock):
             layer = self.models.show_result(
                 source.name, source.place(), source.shaped(p), source.shaped(mask)
             )
-            self.results.take(self.viewer.layers[before:], layer, taught=taught)
+            added = self.viewer.layers[before:]
+            self.results.take(added, layer, self.models.corrections, taught=taught)
         if taught and self.strokes.layer is not None:
             self.viewer.layers.move(
                 self.viewer.layers.index(self.strokes.layer), len(self.viewer.layers)

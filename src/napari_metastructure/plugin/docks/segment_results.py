@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from napari.viewer import Viewer
 
+from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.stroke_layer import result_colors
 
 __all__ = ["Results", "summary"]
@@ -38,19 +39,19 @@ class Results:
             if layer in self.viewer.layers:
                 layer.visible = False
 
-    def take(self, layers: Any, mask: Any, *, taught: bool) -> None:
+    def take(self, layers: Any, mask: Any, corrections: Corrections, *, taught: bool) -> None:
         """Hold the layers of one image's result, among them its mask."""
         self._layers += list(layers)
         if taught:
             mask.colormap = result_colors()
-        self._masks.append((mask, np.array(mask.data)))
+        self._masks.append((mask, corrections))
 
     def corrected(self, strokes: list) -> list:
         """Strokes, and what was painted on the last masks as further strokes."""
-        for one, (mask, before) in zip(strokes, self._masks):
+        for one, (mask, corrections) in zip(strokes, self._masks):
             if mask not in self.viewer.layers or mask.data.size != one.size:
                 continue
-            changed = np.asarray(mask.data != before).reshape(one.shape)
+            changed = corrections.painted().reshape(one.shape)
             one[changed] = np.asarray(mask.data).reshape(one.shape)[changed] + 1
         return strokes
 

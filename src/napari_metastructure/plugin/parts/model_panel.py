@@ -21,6 +21,7 @@ from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.plugin.layers import RECORD, Source
+from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
@@ -61,6 +62,7 @@ class ModelPanel(QWidget):
         self.name: str | None = None
         self.unsaved = False
         self.results: Any = None  # (probability layer, labels layer) last made
+        self.corrections: Any = None  # what is painted on the last mask
         self.streamed = None  # the prediction that is being written to a file
         self.note = note()
         self.save_button = QPushButton("Save model …")
@@ -75,7 +77,7 @@ class ModelPanel(QWidget):
             min=0,
             max=1,
             step=0.005,
-            tooltip="Moves the last result's mask at once.",
+            tooltip="Moves the last result's mask at once; what you painted on it stays.",
         )
         self.folder = FileEdit(
             name="folder",
@@ -178,15 +180,16 @@ class ModelPanel(QWidget):
         """The model and the layers of its last result, to be brought back later."""
         if self.model is None:
             return None
-        return self.model, self.name, self.unsaved, self.results, self.threshold.value
+        result = self.results, self.corrections, self.threshold.value
+        return self.model, self.name, self.unsaved, *result
 
     def bring_back(self, kept: tuple[Any, ...]) -> None:
         """Hold the model again, and its last result as far as it is still there."""
-        model, name, unsaved, results, threshold = kept
+        model, name, unsaved, results, corrections, threshold = kept
         self.take(model, name, unsaved=unsaved)
         if results is not None and all(layer in self.viewer.layers for layer in results):
             self.threshold.value = threshold
-            self.results = results
+            self.results, self.corrections = results, corrections
         self.refresh()
 
     def load(self, path: str | Path) -> None:
@@ -318,6 +321,7 @@ class ModelPanel(QWidget):
         self.results = None
         self.threshold.value = self.model.threshold
         self.results = probability, mask
+        self.corrections = Corrections(mask)
         self.refresh()
         return mask
 
@@ -332,7 +336,9 @@ class ModelPanel(QWidget):
         if isinstance(mask.data, Decided):
             mask.data = Decided(self.model, probability.data, self.threshold.value)
         else:
-            mask.data = self.model.decide(np.asarray(probability.data), self.threshold.value)
+            self.corrections.show(
+                self.model.decide(np.asarray(probability.data), self.threshold.value)
+            )
         record = {**mask.metadata[RECORD], "threshold": self.threshold.value}
         record["threshold_source"] = "set by hand"
         mask.metadata = {**mask.metadata, RECORD: record}

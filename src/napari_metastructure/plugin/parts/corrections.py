@@ -1,0 +1,57 @@
+"""What the user paints on a mask that was made here, kept while the mask is made again."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Corrections"]
+
+
+class Corrections:
+    """The painted pixels of a mask layer.
+
+    napari tells of strokes, not of undo and redo: a pixel that changed without a stroke is taken
+    back if it has the value it had before it was painted.
+
+    Parameters
+    ----------
+    mask : napari.layers.Labels
+        Held in memory, with the values that were computed.
+    """
+
+    def __init__(self, mask: Any) -> None:
+        self.mask = mask
+        self._shown = np.array(mask.data)  # as of the last look
+        self._before = self._shown.copy()  # of painted pixels: their value before
+        self._painted = np.zeros(self._shown.shape, bool)
+        mask.events.paint.connect(self._on_stroke)
+
+    def painted(self) -> np.ndarray:
+        """Which pixels the user has painted, undo and redo counted; an array of bool."""
+        changed = self._changed()
+        data = np.asarray(self.mask.data)
+        self._painted[changed] = data[changed] != self._before[changed]
+        self._shown[changed] = data[changed]
+        return self._painted
+
+    def show(self, computed: np.ndarray) -> None:
+        """Show a mask computed anew, with what was painted; it can still be undone.
+
+        Parameters
+        ----------
+        computed : array of the layer's shape
+        """
+        free = ~self.painted()
+        self.mask.data[free] = computed[free]
+        self._shown[free] = self._before[free] = computed[free]
+        self.mask.refresh()
+
+    def _changed(self):
+        return np.asarray(self.mask.data) != self._shown
+
+    def _on_stroke(self, event: Any = None) -> None:
+        changed = self._changed()
+        first = changed & ~self._painted
+        self._before[first] = self._shown[first]
+        self._painted[changed] = True
+        self._shown[changed] = np.asarray(self.mask.data)[changed]
