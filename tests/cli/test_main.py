@@ -260,6 +260,24 @@ def test_stopped_training_is_kept_and_marked(folder, monkeypatch):
     assert record["steps"] == 3
 
 
+def test_a_stopped_training_resumes_from_its_checkpoint(folder, monkeypatch):
+    from napari_metastructure.jobs import progress
+    from napari_metastructure.jobs.events import Step
+
+    arguments = ["train", ".", *QUICK, "--epochs", 3, "--seed", 0]
+    run(*arguments, "-o", "whole.safetensors")
+    kept = ["--checkpoint", "kept.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
+        run(*arguments, "-o", "first.safetensors", *kept)
+    assert record_of(folder / "first.safetensors")["stopped"]
+    run(*arguments, "-o", "second.safetensors", *kept)
+    whole, second = (record_of(folder / f"{n}.safetensors") for n in ("whole", "second"))
+    assert whole["outputs"]["model"]["digest"] == second["outputs"]["model"]["digest"]
+    said = run(*arguments, "-o", "third.safetensors", "--checkpoint", "images/0.tif", code=1)
+    assert "0.tif" in said
+
+
 def _stop_at(kind, attribute, number):
     """In place of the progress bar: Ctrl-C, at a certain event."""
 

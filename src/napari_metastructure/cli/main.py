@@ -104,6 +104,13 @@ def corrupt(labels: Any, output: Any, config: Any, scheduler: str | None, **comm
     help="How the labels were corrupted: the record of corrupt, or a file of its parameters. By "
     "default the record beside LABELS, if there is one; none: nothing is known.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False),
+    help="A .safetensors file that keeps the training every 20 s; the same command goes on "
+    "from it.",
+)
+@click.option("--fresh", is_flag=True, help="Start anew whatever the checkpoint holds.")
 @config_options(TrainingConfig)
 @common_options
 def train(
@@ -113,6 +120,8 @@ def train(
     validation_images: Any,
     validation_labels: Any,
     noise: Any,
+    checkpoint: str | None,
+    fresh: bool,
     config: Any,
     **common: Any,
 ) -> None:
@@ -132,7 +141,9 @@ def train(
     images, labels = pair_of(images, labels)
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
-    options = {"noise": known_noise(noise, labels)}
+    options: dict[str, Any] = {"noise": known_noise(noise, labels)}
+    if checkpoint is not None:
+        options |= {"checkpoint": checkpoint, "fresh": fresh}
     perform("train", inputs, {"model": model_path(model)}, config, options, **common)
 
 

@@ -167,6 +167,18 @@ class Tally:
         self._positive = np.zeros(bins, np.int64)
         self._negative = np.zeros(bins, np.int64)
 
+    @classmethod
+    def of(cls, positive: Any, negative: Any) -> "Tally":
+        """The tally of given `counts`."""
+        tally = cls(len(positive))
+        tally._positive, tally._negative = positive, negative
+        return tally
+
+    @property
+    def counts(self) -> tuple[Any, Any]:
+        """Number of object and of background pixels per probability value."""
+        return self._positive, self._negative
+
     def add(self, truth: Any, probability: Any) -> None:
         """Count the pixels of a boolean `truth` and a `probability` of the same shape."""
         index = np.rint(probability * (len(self.values) - 1)).astype(np.intp)

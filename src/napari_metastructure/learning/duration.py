@@ -31,6 +31,13 @@ class FixedDuration:
     def update(self, step: int, score: float | None = None) -> None:
         """Nothing to learn from a step or a score."""
 
+    def state(self) -> dict:
+        """Nothing to keep."""
+        return {}
+
+    def take_up(self, state: dict) -> None:
+        """Nothing to bring back."""
+
 
 class OpenEndedRate:
     """Factor of the learning rate: it rises, stays, and from `finish` on falls to nothing."""
@@ -90,6 +97,24 @@ class AutomaticDuration:
             self._finish(step, f"{_MOST_STEPS} steps done")
         elif self._limit and (time.perf_counter() - self._begun) * (1 + _FALL) > self._limit:
             self._finish(step, f"time limit of {self._limit:g} s")
+
+    def state(self) -> dict:
+        """What is to be kept of it, for a checkpoint."""
+        return {
+            "best": self._best,
+            "best_step": self._best_step,
+            "reason": self.reason,
+            "total": self.total,
+            "rate": vars(self._rate),
+            "seconds": time.perf_counter() - self._begun,
+        }
+
+    def take_up(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self._best, self._best_step = state["best"], state["best_step"]
+        self.reason, self.total = state["reason"], state["total"]
+        vars(self._rate).update(state["rate"])
+        self._begun = time.perf_counter() - state["seconds"]
 
     def _finish(self, step, reason):
         self.total, self.reason = self._end(step), reason

@@ -25,6 +25,7 @@ from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
+from napari_metastructure.learning.resume import Resume, fingerprint_of
 from napari_metastructure.learning.threshold import choose_threshold, known_matrix
 from napari_metastructure.learning.trainer import Trainer, one_cycle, open_ended
 from napari_metastructure.learning.validation import Validation
@@ -46,6 +47,8 @@ def train(
     validation_labels: Any = None,
     noise: Any = None,
     model: Any = None,
+    checkpoint: Any = None,
+    fresh: bool = False,
     **params: Any,
 ) -> Job:
     """Train a segmentation network.
@@ -75,6 +78,11 @@ def train(
     model : SegmentationModel, optional
         Go on from the weights of this one, which stays as it is, with its network in place of the
         config's. The classes may be others: then the last layer starts anew.
+    checkpoint : path, optional
+        A ``.safetensors`` file in which the training is kept every 20 s and when it stops. The same
+        call goes on from there, on a CPU with the same result as without the interruption.
+    fresh : bool
+        Start anew whatever the checkpoint holds; it is replaced.
     **params
         Single parameters, such as ``epochs=20``, in place of the config's.
 
@@ -107,6 +115,10 @@ def train(
         try:
             with parallel.joined(job, device) as job:
                 training = _Training(job, config, noise, device, model)
+                if checkpoint is not None:
+                    yield Progress("looking for a checkpoint", 0, 1)
+                    data = fingerprint_of(images, labels, validation, noise)
+                    training.keep_in(Resume(checkpoint, config, data, fresh))
                 yield from training.prepare(images, labels, *validation)
                 yield from training.steps()
                 yield from training.decide()
@@ -151,6 +163,29 @@ class _Training:
         self.started, self.clock = datetime.now(), time.perf_counter()
         self.losses, self.stopped_early = [], False
         self.seed = parallel.same(np.random.SeedSequence(config.seed).entropy)
+        self.resume: Resume | None = None
+        self.sampler_state: dict = {}  # before the next batch was drawn
+        self.validation_due = False  # a stop came in its way
+
+    def keep_in(self, resume: Resume) -> None:
+        """Keep the training in a checkpoint, and go on from what it holds."""
+        if parallel.size() > 1:
+            raise ValueError(
+                "A checkpoint works with a single process; leave it out under torchrun."
+            )
+        self.resume = resume
+        if resume.state is not None:
+            self.seed = resume.state["seed"]
+
+    def _keep(self, step):
+        """Write the checkpoint; generator of a `Note` where that fails, which stops no training."""
+        try:
+            self.resume.keep(self, step)
+        except OSError as error:
+            text = f"The checkpoint could not be written ({error.strerror or error})."
+            if text not in self.trainer.notes:
+                self.trainer.notes.append(text)
+                yield Note(f"{text} The training continues without it.")
 
     def prepare(self, images, labels, validation_images, validation_labels):
         """Read the data and make the network, its sampler and its trainer; generator of events."""
@@ -235,13 +270,21 @@ class _Training:
         floor = -np.inf
         if self.config.early_stopping:
             floor = noise_floor(self.validation.forward_matrix, self.shares)
+        resume = self.resume
+        if resume is not None and resume.state is not None:
+            step = resume.restore(self)
+            yield Note(resume.text)
+            if self.validation_due:
+                yield from self._score(step // per_epoch, step)
         with ThreadPoolExecutor(1) as pool:
+            self.sampler_state = self.sampler.rng.bit_generator.state
             batch = self.sampler.batch()
-            while step < duration.total:
-                step += 1
+            while step < duration.total and not self.stopped_early:
                 if parallel.stopping(self.job):
-                    return
+                    break
+                step += 1
                 epoch = (step - 1) // per_epoch + 1
+                before = self.sampler.rng.bit_generator.state
                 following = pool.submit(self.sampler.batch)  # cut while the network works
                 try:
                     self.losses.append(self.trainer.step(*batch))
@@ -251,19 +294,27 @@ class _Training:
                     self.trainer.notes.append(f"{error} The best weights so far are kept.")
                     yield Note(self.trainer.notes[-1])
                     return
-                batch = following.result()
+                batch, self.sampler_state = following.result(), before
                 duration.update(step)
                 yield Step(step, duration.total, epoch, self.losses[-1])
                 yield from self.trainer.pending_events()
                 yield from previews.if_due(epoch)
-                if step % per_epoch:
-                    continue
-                if len(self.held_back):
-                    yield from self.validation.run(epoch, step)
-                    duration.update(step, self.validation.merit)
-                if np.mean(self.losses[-per_epoch:]) < floor:
-                    self.stopped_early = True
-                    return
+                if step % per_epoch == 0:
+                    yield from self._score(epoch, step)
+                    self.stopped_early = bool(np.mean(self.losses[-per_epoch:]) < floor)
+                if resume is not None and resume.is_due():
+                    yield from self._keep(step)
+        if resume is not None:
+            yield from self._keep(step)
+
+    def _score(self, epoch, step):
+        """Validate, if anything is held back; generator of events."""
+        done = len(self.validation.history)
+        if len(self.held_back):
+            yield from self.validation.run(epoch, step)
+            self.validation_due = len(self.validation.history) == done
+            if not self.validation_due:
+                self.duration.update(step, self.validation.merit)
 
     def decide(self):
         """The best weights and the decision rule; generator of events."""

@@ -1,0 +1,67 @@
+"""A long job's state in one file, written whole, so that it can go on after a stop or a crash."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+_KEY = "napari_metastructure_checkpoint"
+_LARGEST_STATE = 2**27  # characters of JSON
+
+
+def write_checkpoint(path: str | Path, tensors: dict[str, Any], state: dict) -> None:
+    """Write a checkpoint; a kill at any moment leaves the one before or this one, whole.
+
+    Parameters
+    ----------
+    path : path
+        A ``.safetensors`` file, replaced if it is there.
+    tensors : dict of {str: torch.Tensor}
+    state : dict
+        Values that JSON holds (infinity too).
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    from safetensors.torch import save
+
+    path = Path(path).expanduser()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        with open(temporary, "wb") as file:
+            file.write(save(tensors, {_KEY: json.dumps(state)}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict] | None:
+    """Tensors and state of a checkpoint; None if there is no file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or no checkpoint, in one sentence.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path).expanduser()
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            if text is None or len(text) > _LARGEST_STATE:
+                raise ValueError(f"{path} is not a checkpoint; choose another name for it.")
+            state = json.loads(text)
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ValueError(f"The checkpoint {path} cannot be read ({reason}).") from None

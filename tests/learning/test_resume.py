@@ -1,0 +1,185 @@
+"""Trainings that go on from a checkpoint."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from napari_metastructure import train
+from napari_metastructure.jobs import checkpoint as checkpoints
+from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.learning import resume
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = {
+    "channels": 4,
+    "depth": 3,
+    "patch_size": 32,
+    "batch_size": 4,
+    "min_steps": 1,
+    "device": "cpu",
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def task(blobs):
+    return blobs(8, seed=0, size=48)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "unfinished.safetensors"
+
+
+def stopped_at(job, step):
+    """Run a job and stop it after a step; returns its end."""
+    for event in job:
+        if isinstance(event, Step) and event.step == step:
+            job.stop()
+    return event
+
+
+def assert_same(done, other):
+    ours, theirs = done.model.network.state_dict(), other.model.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert done.history["loss"] == other.history["loss"]
+    assert done.history["validation"] == other.history["validation"]
+    assert done.model.threshold == other.model.threshold
+
+
+@pytest.mark.parametrize("length", [{"epochs": 8}, {"epochs": None}])
+@pytest.mark.parametrize("stop", [1, 7, 12, 20])
+def test_an_interrupted_training_equals_an_unbroken_one(task, file, length, stop, monkeypatch):
+    monkeypatch.setattr("napari_metastructure.learning.duration._LEAST_STEPS", 20)
+    monkeypatch.setattr("napari_metastructure.learning.duration._PATIENCE", 10)
+    monkeypatch.setattr("napari_metastructure.learning.training._LEAST_STEPS_BETWEEN_SCORES", 6)
+    config = {**SMALL, **length}
+    whole = train(*task, **config).run(hidden=True)
+    first = stopped_at(train(*task, checkpoint=file, **config), stop)
+    assert first.stopped
+    events = list(train(*task, checkpoint=file, **config))
+    assert any(f"after step {stop}." in e.text for e in events if isinstance(e, Note))
+    assert next(e for e in events if isinstance(e, Step)).step == stop + 1
+    assert_same(events[-1], whole)
+    again = train(*task, checkpoint=file, **config).run(hidden=True)  # nothing is left to do
+    assert_same(again, whole)
+
+
+def test_a_stop_in_the_middle_of_a_validation(task, file):
+    config = {**SMALL, "epochs": 4}
+    whole = train(*task, **config).run(hidden=True)
+    job, stopped = train(*task, checkpoint=file, **config), False
+    for event in job:
+        if isinstance(event, Progress) and event.activity == "validating" and not stopped:
+            job.stop()
+            stopped = True
+    assert stopped
+    assert_same(train(*task, checkpoint=file, **config).run(hidden=True), whole)
+
+
+def test_without_a_seed_the_checkpoint_has_it(task, file):
+    config = {**SMALL, "epochs": 4, "seed": None}
+    first = stopped_at(train(*task, checkpoint=file, **config), 3)
+    done = train(*task, checkpoint=file, **config).run(hidden=True)
+    assert done.record["config"]["seed"] == first.record["config"]["seed"]
+
+
+def test_other_data_or_settings_are_refused_and_fresh_starts_anew(task, file):
+    images, masks = task
+    config = {**SMALL, "epochs": 4}
+    stopped_at(train(images, masks, checkpoint=file, **config), 3)
+    for change, text in [
+        ({"labels": 1 - masks}, "other images, labels or noise"),
+        ({"channels": 6}, r"other settings \(channels\)"),
+        ({"seed": 1}, "another seed"),
+        ({"noise": {"kind": "flip", "ratio": 0.1}}, "other images, labels or noise"),
+    ]:
+        arguments = {"labels": masks, "checkpoint": file, **config, **change}
+        with pytest.raises(ValueError, match=text):
+            list(train(images, **arguments))
+    whole = train(images, masks, **config).run(hidden=True)
+    events = list(train(images, masks, checkpoint=file, fresh=True, **config))
+    assert next(e for e in events if isinstance(e, Step)).step == 1
+    assert_same(events[-1], whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x08" + b"\0" * 7 + b"{}      "])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_files_that_are_no_checkpoint_are_refused(task, file, content, fresh):
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"unfinished\.safetensors .*(cannot be read|not a check)"):
+        list(train(*task, checkpoint=file, fresh=fresh, epochs=1, **SMALL))
+    assert file.read_bytes() == content
+
+
+def test_a_full_disk_is_told_and_the_training_goes_on(task, file, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(resume, "write_checkpoint", full)
+    events = list(train(*task, checkpoint=file, epochs=2, **SMALL))
+    notes = [e.text for e in events if isinstance(e, Note) and "checkpoint" in e.text]
+    assert notes == [
+        "The checkpoint could not be written (No space left on device). "
+        "The training continues without it."
+    ]
+
+
+def test_a_checkpoint_is_replaced_whole(file, monkeypatch):
+    checkpoints.write_checkpoint(file, {"a": torch.ones(3)}, {"step": 1})
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28)))
+    with pytest.raises(OSError):  # noqa: PT011
+        checkpoints.write_checkpoint(file, {"a": torch.zeros(3)}, {"step": 2})
+    tensors, state = checkpoints.read_checkpoint(file)
+    assert state == {"step": 1}
+    assert torch.equal(tensors["a"], torch.ones(3))
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+SCRIPT = """
+import sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from napari_metastructure import train
+from napari_metastructure.learning import resume
+resume._SECONDS_BETWEEN = 0.0
+images, masks = np.load(sys.argv[1]), np.load(sys.argv[2])
+train(images, masks, checkpoint=sys.argv[3], epochs=30, channels=4, depth=3, patch_size=32,
+      batch_size=4, min_steps=1, device="cpu", seed=0).run(hidden=True)
+"""
+
+
+def test_killed_at_several_moments(task, tmp_path):
+    """A kill leaves a whole checkpoint, and the end is that of an unbroken training."""
+    for name, array in zip(("x", "y"), task):
+        np.save(tmp_path / f"{name}.npy", array)
+
+    inputs = [str(tmp_path / name) for name in ("x.npy", "y.npy", "killed.safetensors")]
+    command = [sys.executable, "-c", SCRIPT, *inputs]
+
+    def step():
+        try:
+            with safe_open(tmp_path / "killed.safetensors", "pt") as file:
+                return json.loads(file.metadata()["napari_metastructure_checkpoint"])["step"]
+        except FileNotFoundError:
+            return 0
+
+    whole = train(*task, epochs=30, **SMALL).run(hidden=True)
+    for least in (1, 40):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        deadline = time.monotonic() + 100
+        while step() < least and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert least <= step() < 10_000
+    again = train(*task, checkpoint=tmp_path / "killed.safetensors", epochs=30, **SMALL)
+    assert_same(again.run(hidden=True), whole)
