@@ -1,9 +1,11 @@
-"""What is painted on a result stays when the result is made again."""
+"""What is painted on a result stays when the result is made again, and can be trained on."""
 
 import numpy as np
 import pytest
 
-from napari_metastructure.plugin.parts.corrections import Corrections
+from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.corrections import Corrections, certain_labels
+from tests.plugin.conftest import assert_same_place
 from tests.plugin.docks.test_train import finish, set_up
 
 
@@ -74,3 +76,49 @@ def test_the_threshold_of_the_dock_leaves_them(qtbot, viewer, placed_layers, ope
     np.testing.assert_array_equal(result.data, expected)
     result.undo()
     assert result.data[empty] == 0
+
+
+def test_corrected_planes_are_certain_and_others_keep_their_labels():
+    mask = np.ones((3, 4, 4), np.uint8)
+    painted = np.zeros(mask.shape, bool)
+    painted[1, 0, 0] = True
+    labels = np.zeros(mask.shape, np.uint8)
+    found = certain_labels(mask, painted, labels)
+    assert [plane.mean() for plane in found] == [0, 1, 0]
+    found = certain_labels(mask, painted, None)
+    assert [plane.mean() for plane in found] == [-1, 1, -1]
+    assert (certain_labels(mask, painted, labels, spatial_dims=3) == 1).all()
+    assert (certain_labels(mask[1], painted[1], None) == 1).all()
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_corrections_are_trained_on(qtbot, viewer, placed_layers, open_dock, noisy):
+    image, labels = placed_layers
+    dock = set_up(open_dock("Train segmentation")[1], epochs=2)
+    if noisy:
+        spec = {"kind": "flip", "ratio": 0.1, "seed": 0}
+        labels.metadata = {RECORD: {"noise": [spec]}}
+    dock.use_corrections()  # nothing yet: a notification
+    assert dock.labels.value.name == "mask"
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    finish(qtbot, dock)
+    result = viewer.layers[-1]
+    for plane in (0, 2):
+        result.paint((plane, 30, 30), 1 - int(result.data[plane, 30, 30]))
+    expected = result.data.copy()
+    dock.corrections_button.click()
+    certain = dock.labels.value
+    assert certain.name == f"{result.name} corrected"
+    assert certain.metadata[RECORD]["planes"] == [0, 2]
+    assert_same_place(certain, image)
+    np.testing.assert_array_equal(certain.data[[0, 2]], expected[[0, 2]])
+    rest = certain.data[[1, 3]]
+    np.testing.assert_array_equal(rest, -1 if noisy else labels.data[[1, 3]])
+    dock.image.value = image
+    assert dock.panel.run_button.isEnabled(), dock.panel.reason.text()
+    first = dock.models.model
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    assert "failed" not in dock.panel.status.text()
+    assert dock.models.model is not first

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 from napari.qt.threading import create_worker
+from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
 from napari_metastructure.jobs.events import Done, Preview, Step, Validated
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.configs import TrainingConfig
-from napari_metastructure.plugin.layers import RECORD, noise_of, snapshot
+from napari_metastructure.plugin.layers import RECORD, noise_of, place, snapshot
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     as_call,
@@ -19,6 +20,7 @@ from napari_metastructure.plugin.parts.again import (
     region_code,
     source_code,
 )
+from napari_metastructure.plugin.parts.corrections import certain_labels
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
@@ -111,6 +113,11 @@ class TrainSegmentation(Dock):
         self.panel.yielded.connect(self._on_event)
         self.models = self.add(ModelPanel(self, self.panel))
         self.panel.finished.connect(self._on_finished)
+        self.corrections_button = self.add(QPushButton("Use my corrections"))
+        self.corrections_button.setToolTip(
+            "Train on the planes of the result that you painted on, as certain labels."
+        )
+        self.corrections_button.clicked.connect(self.use_corrections)
 
     def _build_score(self):
         self.result = self.choose_layer(
@@ -306,6 +313,36 @@ class TrainSegmentation(Dock):
         elif self.models.results is not None:
             probability, mask = self.models.results
             self.result.value = probability if len(self.models.model.classes) == 2 else mask
+
+    def use_corrections(self) -> None:
+        """Make labels of the planes of the last result that were painted on, and choose them.
+
+        The other planes keep their labels, unless these are known to be noisy: what is done about
+        the noise would be wrong for the corrected planes.
+        """
+        corrections = self.models.corrections
+        mask = None if corrections is None else corrections.mask
+        painted = None if mask not in self.viewer.layers else corrections.painted()
+        if painted is None or not painted.any():
+            notify_error("Paint on the last result first; the planes you paint on are used.")
+            return
+        labels = self.labels.value
+        kept = labels is not None and noise_of(labels) is None
+        certain = certain_labels(
+            np.asarray(mask.data),
+            painted,
+            np.asarray(labels.data) if kept else None,
+            self.reading.spatial_dims,
+        )
+        planes = np.unique(np.nonzero(painted)[0]).tolist() if painted.ndim > 2 else [0]
+        record = {"operation": "corrections", "source": mask.name, "planes": planes}
+        name = f"{mask.name} corrected"
+        layer = self.viewer.add_labels(
+            certain, name=name, visible=False, metadata={RECORD: record}, **place(mask)
+        )
+        self.labels.value = layer
+        rest = "the other planes keep their labels" if (certain >= 0).all() else "no others count"
+        show_info(f"{len(planes)} corrected planes will be trained on; {rest}. Press Train.")
 
     def closed(self) -> None:
         """End what runs when the dock is closed."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Corrections"]
+__all__ = ["Corrections", "certain_labels"]
 
 
 class Corrections:
@@ -55,3 +55,29 @@ class Corrections:
         self._before[first] = self._shown[first]
         self._painted[changed] = True
         self._shown[changed] = np.asarray(self.mask.data)[changed]
+
+
+def certain_labels(
+    mask: np.ndarray, painted: np.ndarray, labels: np.ndarray | None, spatial_dims: int = 2
+) -> np.ndarray:
+    """Labels to train on: the planes that were corrected, and other labels elsewhere.
+
+    Parameters
+    ----------
+    mask : (..., y, x) array of int
+        A result with corrections.
+    painted : array of bool
+        Where it was painted; planes (or volumes) with such a pixel count as checked.
+    labels : array of int, optional
+        Labels of the other planes; without them, or where they do not have the mask's shape,
+        these planes do not count (-1).
+    spatial_dims : {2, 3}
+
+    Returns
+    -------
+    array of int32
+    """
+    axes = tuple(range(mask.ndim - spatial_dims, mask.ndim))
+    checked = painted.any(axis=axes, keepdims=True)
+    other = -1 if labels is None or labels.shape != mask.shape else labels
+    return np.where(checked, mask.astype(np.int32), np.asarray(other, np.int32))
