@@ -321,9 +321,11 @@ class TrainSegmentation(Dock):
         the noise would be wrong for the corrected planes.
         """
         corrections = self.models.corrections
-        mask = None if corrections is None else corrections.mask
-        painted = None if mask not in self.viewer.layers else corrections.painted()
-        if painted is None or not painted.any():
+        if corrections is None or corrections.mask not in self.viewer.layers:
+            notify_error("There is no result to correct; press Train first.")
+            return
+        mask, painted = corrections.mask, corrections.painted()
+        if not painted.any():
             notify_error("Paint on the last result first; the planes you paint on are used.")
             return
         labels = self.labels.value
