@@ -21,7 +21,8 @@ import torch
 
 import napari_metastructure as nms
 from napari_metastructure.arrays.axes import channels_first
-from napari_metastructure.few_labels.strokes import StrokeClassifier, simulate_strokes
+from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.strokes import simulate_strokes
 
 # axis of the channels, foreground value (None: any), and whether the last quarter is scored
 SETS = {

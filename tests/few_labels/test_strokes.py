@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.strokes import (
-    StrokeClassifier,
-    check_strokes,
-    simulate_strokes,
-    uncertainty,
-)
+from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.strokes import check_strokes, simulate_strokes, uncertainty
 from napari_metastructure.labels.metrics import evaluate
 
 SMALL = {"sigmas": (0.7, 2.0), "trees": 20}

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
-from napari_metastructure.few_labels.strokes import (
-    StrokeClassifier,
-    simulate_strokes,
-    stroke_numbers,
-)
+from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.strokes import simulate_strokes, stroke_numbers
 from napari_metastructure.few_labels.taught import compare_on_strokes
 from napari_metastructure.labels.metrics import evaluate
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_metastructure.files import outputs
+from napari_metastructure.files import reservations
 from napari_metastructure.files.outputs import (
     Output,
     check_apart,
     check_new,
     free_name,
     image_path,
-    reserve,
     with_ending,
 )
 from napari_metastructure.files.read import read
 from napari_metastructure.files.records import record_path
+from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import own_record, result_digest
 from napari_metastructure.files.write import save, write
 
@@ -312,7 +312,7 @@ def test_a_reservation_without_owner_is_given_a_minute(tmp_path):
     folder.mkdir()
     with pytest.raises(FileExistsError, match="Another run"):
         reserve(tmp_path / "r.tif")
-    long_ago = time.time() - 2 * outputs._SECONDS_TO_SETTLE
+    long_ago = time.time() - 2 * reservations._SECONDS_TO_SETTLE
     os.utime(folder, (long_ago, long_ago))
     assert reserve(tmp_path / "r.tif") == folder
 

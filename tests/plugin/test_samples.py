@@ -10,7 +10,6 @@ import pytest
 import napari_metastructure as nms
 from napari_metastructure.plugin import samples
 
-SIMULATORS = [samples.simulate_er, samples.simulate_mitochondria, samples.simulate_nuclei]
 FIELDS = [samples.er, samples.mitochondria, samples.nuclei]
 STACKS = [samples.er_stack, samples.mitochondria_stack, samples.nuclei_stack]
 
@@ -32,45 +31,6 @@ DIFFICULTY = [
 ]
 
 
-@pytest.mark.parametrize("simulate", SIMULATORS)
-@pytest.mark.parametrize("shape", [(256, 256), (96, 130), (8, 96, 130)])
-def test_image_and_mask(simulate, shape):
-    image, mask = simulate(shape, seed=3)
-    assert image.shape == mask.shape == shape
-    assert (image.dtype, mask.dtype) == (np.uint16, np.uint8)
-    assert set(np.unique(mask)) == {0, 1}
-    assert image[mask == 1].mean() > 1.3 * image[mask == 0].mean()
-
-
-@pytest.mark.parametrize("simulate", SIMULATORS)
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 20, 20), (2, 3, 3)])
-def test_tiny_shapes(simulate, shape):
-    for seed in range(5):
-        image, mask = simulate(shape, seed=seed)
-        assert image.shape == mask.shape == shape
-
-
-@pytest.mark.parametrize("simulate", SIMULATORS)
-def test_the_seed_decides(simulate):
-    for shape in [(128, 128), (4, 64, 64)]:
-        first, again = simulate(shape, seed=5), simulate(shape, seed=np.random.default_rng(5))
-        np.testing.assert_array_equal(first[0], again[0])
-        np.testing.assert_array_equal(first[1], again[1])
-        other = simulate(shape, seed=6)
-        assert (first[0] != other[0]).any()
-        assert (first[1] != other[1]).any()
-
-
-@pytest.mark.parametrize("simulate", SIMULATORS)
-def test_fields_are_independent_and_extend(simulate):
-    images, masks = samples.simulate_fields(simulate, 3, (64, 64), seed=1)
-    assert images.shape == masks.shape == (3, 64, 64)
-    assert (images.dtype, masks.dtype) == (np.uint16, np.uint8)
-    assert (images[0] != images[1]).any()
-    more, _ = samples.simulate_fields(simulate, 4, (64, 64), seed=1)
-    np.testing.assert_array_equal(more[:3], images)
-
-
 @pytest.mark.parametrize(("sample", "fraction", "otsu", "li"), DIFFICULTY)
 def test_as_difficult_as_real_images(sample, fraction, otsu, li):
     from skimage.filters import threshold_li, threshold_otsu
@@ -83,50 +43,6 @@ def test_as_difficult_as_real_images(sample, fraction, otsu, li):
         found = np.stack([image > threshold(image) for image in images])
         dice = 2 * (found & (masks > 0)).sum() / (found.sum() + masks.sum())
         assert low < dice < high, threshold.__name__
-
-
-@pytest.mark.parametrize("shape", [(20, 30), (6, 20, 30)])
-def test_the_mask_is_the_union_of_the_balls(shape):
-    rng = np.random.default_rng(0)
-    optics, ndim = samples._MITOCHONDRIA, len(shape)
-    extent = [optics.depth(shape) + 1, *shape[-2:]]
-    balls = samples._Balls(rng.uniform(0, extent, (15, 3)), rng.uniform(1, 6, 15), np.ones(15))
-    _, mask = samples._render(balls, shape, optics)
-    voxels = np.moveaxis(np.indices(shape), 0, -1) * optics.voxel(ndim)
-    expected = np.zeros(shape, bool)
-    for centre, radius in zip(balls.centres, balls.radii):
-        expected |= np.linalg.norm(voxels - centre[-ndim:], axis=-1) <= radius
-    np.testing.assert_array_equal(mask, expected)
-
-
-def test_light_without_structure_does_not_saturate():
-    haze, empty = np.full((64, 64), 0.05), np.zeros((64, 64))
-    image = samples._acquire(empty, haze, samples._ER, np.random.default_rng(0))
-    assert 0 < image.mean() < 5000
-
-
-def test_the_point_spread_is_elongated_along_z():
-    optics = samples._NUCLEI
-    signal = np.zeros((21, 61, 61))
-    signal[10, 30, 30] = 1
-    image = samples._acquire(signal, 0.0, optics, np.random.default_rng(0))
-    half = (int(image.max()) + optics.offset) / 2
-    along_z = (image[:, 30, 30] > half).sum() * optics.step
-    along_x = (image[10, 30, :] > half).sum() * optics.pixel
-    assert along_z > 2 * along_x
-
-
-@pytest.mark.parametrize("shape", [256, (256,), (0, 5), (4.0, 5), (1, 2, 3, 4), None])
-def test_bad_shape(shape):
-    for simulate in SIMULATORS:
-        with pytest.raises(ValueError, match=r"shape should be \(y, x\) or \(z, y, x\)"):
-            simulate(shape)
-
-
-@pytest.mark.parametrize("count", [0, -1, 2.5])
-def test_bad_count(count):
-    with pytest.raises(ValueError, match="count should be an integer of at least 1"):
-        samples.simulate_fields(samples.simulate_er, count)
 
 
 @pytest.mark.parametrize("sample", FIELDS + STACKS)

@@ -16,8 +16,9 @@ from napari_metastructure.cli.options import read_settings
 from napari_metastructure.cli.run import Run, carry_out
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.fingerprint import fingerprint
-from napari_metastructure.files.outputs import check_apart, reserve
+from napari_metastructure.files.outputs import check_apart
 from napari_metastructure.files.pixels import LAZY
+from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import own_record
 
 __all__ = ["OPERATIONS", "known_noise", "perform", "sweep"]

@@ -52,9 +52,8 @@ def segment(
     strokes : array or sequence of arrays, optional
         Integers of the images' shapes without channels: 0 not annotated, 1 background, 2 object,
         3 and more further classes, on any planes of any images. They teach a pixel classifier
-        (`strokes.StrokeClassifier`), and that teaches the network; the result is that of the one
-        which does better on strokes held out of the teaching. Masks hold the stroke's value
-        minus 1.
+        (`StrokeClassifier`), and that teaches the network; the result is that of the one which does
+        better on strokes held out of the teaching. Masks hold the stroke's value minus 1.
     labels : array or sequence of arrays, optional
         Integers of the images' shapes, for ``start="labels"``: a first segmentation, 0 is
         background.

@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
-from napari_metastructure.few_labels.strokes import (
-    StrokeClassifier,
-    check_strokes,
-    hold_out,
-    stroke_numbers,
-)
+from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.strokes import check_strokes, hold_out, stroke_numbers
 from napari_metastructure.jobs.events import Note, Progress, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.learning.items import Items

@@ -1,20 +1,14 @@
 """Where a result goes: nothing there is lost, and it takes its name when it is whole.
 
-A result is made in a folder beside its name, ``.NAME.part``, which also keeps a second run
-away from that name. When all is done it is renamed, with its record. What a killed run left there
-is removed by the next run that writes to the same folder.
+A result is made in a folder beside its name, see `reservations`. When all is done it is renamed,
+with its record.
 """
 
 import fnmatch
 import glob
-import json
 import os
 import shutil
-import socket
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +22,7 @@ from napari_metastructure.files.records import (
     record_path,
     write_record,
 )
+from napari_metastructure.files.reservations import put_back, reserve
 from napari_metastructure.files.results import own_record
 
 __all__ = [
@@ -36,13 +31,9 @@ __all__ = [
     "check_new",
     "free_name",
     "image_path",
-    "in_place_of",
-    "reserve",
     "with_ending",
 ]
 
-_OWNER = "owner.json"
-_SECONDS_TO_SETTLE = 60.0  # a reservation without an owner is being made, for so long
 _ENDINGS = (".ome.zarr", ".ome.tif", ".ome.tiff", ".record.json")
 
 
@@ -96,7 +87,7 @@ def free_name(path: Path, word: str = "") -> Path:
     number = 1
     while True:
         found = path.with_name(f"{start}{f'-{number}' if number > 1 else ''}{ending}")
-        if found != path and not _is_there(found) and not _is_there(record_path(found)):
+        if found != path and not os.path.lexists(found) and not os.path.lexists(record_path(found)):
             return found
         number += 1
 
@@ -129,8 +120,8 @@ def check_new(path: str | os.PathLike, *, overwrite: bool = False, of_a_run: boo
         If there is no such folder, or nothing may be written to it.
     """
     path = Path(path).expanduser()
-    taken = [path] if _is_there(path) else []
-    if of_a_run and _is_there(record_path(path)):
+    taken = [path] if os.path.lexists(path) else []
+    if of_a_run and os.path.lexists(record_path(path)):
         taken.append(record_path(path))
     if taken and not overwrite:
         raise FileExistsError(f"{taken[0]} exists already; give another name, or --overwrite it.")
@@ -146,10 +137,6 @@ def check_new(path: str | os.PathLike, *, overwrite: bool = False, of_a_run: boo
     return path
 
 
-def _is_there(path: Path) -> bool:
-    return os.path.lexists(path)
-
-
 def _check_replaceable(path: Path, of_a_run: bool) -> None:
     """Refuse to replace what is no earlier result of this program."""
     advice = "it is not replaced: give another name, or remove it yourself."
@@ -160,7 +147,11 @@ def _check_replaceable(path: Path, of_a_run: bool) -> None:
             raise FileExistsError(
                 f"{path} holds something that this program did not make; {advice}"
             )
-        if _is_there(record_path(path)) and not _is_partial(path) and own_record(path) is None:
+        if (
+            os.path.lexists(record_path(path))
+            and not _is_partial(path)
+            and own_record(path) is None
+        ):
             raise FileExistsError(f"{path} was changed since this program made it; {advice}")
     elif not path.is_file():
         raise FileExistsError(f"{path} is no file; {advice}")
@@ -260,140 +251,6 @@ def _matches(places: set[Path], pattern: Path) -> bool:
     return False
 
 
-# --------------------------------------------------------------------------- reservations
-
-
-def reserve(path: Path) -> Path:
-    """Make the folder in which a result is made; it keeps other runs away from the name.
-
-    Raises
-    ------
-    FileExistsError
-        If another run is making a result of that name.
-    OSError
-        With one sentence.
-    """
-    _tidy(path.parent)
-    folder = path.with_name(f".{path.name}.part")
-    with writing(path):
-        while True:
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                if not _recover(folder):
-                    raise FileExistsError(
-                        f"Another run is making {path} at this moment{_who(folder)}; wait for it, "
-                        f"or give another name. If there is none, remove {folder}."
-                    ) from None
-        (folder / _OWNER).write_text(json.dumps(_me()), encoding="utf-8")
-    return folder
-
-
-def _me() -> dict[str, Any]:
-    import psutil
-
-    return {
-        "host": socket.gethostname(),
-        "process": os.getpid(),
-        "started": psutil.Process().create_time(),
-    }
-
-
-def _owner(folder: Path) -> dict[str, Any] | None:
-    try:
-        owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
-        return owner if isinstance(owner, dict) else None
-    except (OSError, ValueError):
-        return None
-
-
-def _who(folder: Path) -> str:
-    owner = _owner(folder) or {}
-    return (
-        f" (process {owner['process']} on {owner['host']})" if owner.keys() >= _me().keys() else ""
-    )
-
-
-def _is_alive(folder: Path) -> bool:
-    """Whether the run that made a reservation may still be at work."""
-    import psutil
-
-    owner = _owner(folder)
-    if owner is None or not owner.keys() >= _me().keys():
-        with suppress(OSError):
-            return time.time() - folder.stat().st_mtime < _SECONDS_TO_SETTLE
-        return False
-    if owner["host"] != socket.gethostname():
-        return True
-    try:
-        started = psutil.Process(owner["process"]).create_time()
-    except (psutil.Error, ValueError, TypeError):
-        return False
-    return abs(started - owner["started"]) < 1
-
-
-def _recover(folder: Path) -> bool:
-    """Remove the reservation of a killed run, and put back what it had moved away.
-
-    Returns whether the name is free now.
-    """
-    if _is_alive(folder):
-        return False
-    taken = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}")
-    try:
-        folder.rename(taken)
-    except FileNotFoundError:  # another run was faster
-        return True
-    if _is_alive(taken):  # and has made its own by now
-        taken.rename(folder)
-        return False
-    _put_back(taken, folder.parent)
-    shutil.rmtree(taken, ignore_errors=True)
-    return True
-
-
-def _put_back(taken: Path, home: Path) -> None:
-    """End what a killed run was doing while it renamed its result."""
-    old = taken / "old"
-    for item in sorted(old.iterdir(), key=lambda p: len(p.name)) if old.is_dir() else ():
-        is_record = item.name.endswith(".record.json")
-        if is_record and not _is_there(home / item.name.removesuffix(".record.json")):
-            continue
-        if not _is_there(home / item.name):
-            item.rename(home / item.name)
-    for item in taken.glob("*.record.json"):  # the result has its name already, its record not yet
-        result = home / item.name.removesuffix(".record.json")
-        if result.exists() and not (taken / result.name).exists():
-            item.replace(home / item.name)
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what killed runs left in a folder."""
-    with suppress(OSError):
-        for found in folder.glob(".*.part"):
-            if found.is_dir() and (found / _OWNER).is_file():
-                _recover(found)
-
-
-@contextmanager
-def in_place_of(path: Path) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of `path` when all went well.
-
-    Yields
-    ------
-    Path
-        Of the same name, in another folder.
-    """
-    folder = reserve(path)
-    try:
-        yield folder / path.name
-        with writing(path):
-            (folder / path.name).replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class Output:
     """A result under way, from its reservation to its name.
 
@@ -432,7 +289,7 @@ class Output:
         It is another one if a whole result would be lost to a partial one, or if something has
         come to lie there.
         """
-        if _is_there(self.path) and (partial or not self.overwrite):
+        if os.path.lexists(self.path) and (partial or not self.overwrite):
             self.path = free_name(self.path, "partial" if partial else "")
         return self.path
 
@@ -449,16 +306,16 @@ class Output:
             if record is not None:
                 write_record(record_path(self.draft), record)
             old.mkdir()
-            if record is not None and _is_there(beside):
+            if record is not None and os.path.lexists(beside):
                 beside.rename(old / beside.name)
             try:
-                if self.draft.is_dir() and _is_there(self.path):
+                if self.draft.is_dir() and os.path.lexists(self.path):
                     self.path.rename(old / self.path.name)
                 self._take_name()
                 if record is not None:
                     record_path(self.draft).replace(beside)
             except OSError:
-                _put_back(self._folder, self.path.parent)
+                put_back(self._folder, self.path.parent)
                 raise
         self.discard()
 

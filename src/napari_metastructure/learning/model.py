@@ -12,7 +12,7 @@ from napari_metastructure.arrays.axes import channels_first, multiples, without_
 from napari_metastructure.arrays.blocks import planes
 from napari_metastructure.arrays.chunks import in_chunks
 from napari_metastructure.files.errors import writing
-from napari_metastructure.files.outputs import in_place_of
+from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.jobs.devices import pick_device
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.jobs.versions import versions

@@ -1,7 +1,5 @@
 """The training dock, clicked in a real napari window."""
 
-import time
-
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -87,12 +85,10 @@ def test_pause_resume_and_stop_keep_the_model(qtbot, viewer, dock):
     assert len(steps) == held_at
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: len(steps) > held_at, timeout=5000)
-    clicked = time.monotonic()
     dock.panel.stop_button.click()
     finish(qtbot, dock)
-    assert time.monotonic() - clicked < 3  # 1 s is the aim; the machine may be busy
     assert dock.models.model is not None
-    assert dock.models.model.record["steps"] < 5000
+    assert dock.models.model.record["steps"] < len(steps) + 100  # of 5000
 
 
 def test_stop_works_while_paused(qtbot, dock):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from napari_metastructure.few_labels.features import tiles
-from napari_metastructure.few_labels.strokes import StrokeClassifier, uncertainty
+from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.strokes import uncertainty
 
 __all__ = ["Learned", "LiveClassifier", "Piece", "Place", "View"]
 
