@@ -27,6 +27,7 @@ STOREYS = (
     ("labels",),
     ("learning",),
     ("few_labels", "sweep"),
+    ("runs",),
     ("plugin",),
     ("cli",),
 )
@@ -34,7 +35,7 @@ QT_BINDINGS = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
 GUI = QT_BINDINGS | {"magicgui", "napari", "pyqtgraph", "qtpy", "superqt", "vispy"}
 TORCH = {"monai", "safetensors", "torch", "torchvision"}
 BARRED = dict.fromkeys(("arrays", "files", "labels"), GUI | TORCH)
-BARRED |= dict.fromkeys(("jobs", "learning", "few_labels", "sweep"), GUI)
+BARRED |= dict.fromkeys(("jobs", "learning", "few_labels", "sweep", "runs"), GUI)
 
 
 def modules():

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_metastructure.cli.options import read_settings
+from napari_metastructure.files.settings import read_settings
 from napari_metastructure.learning.model import SegmentationModel, load_model
 from tests.cli.test_main import _Main
 

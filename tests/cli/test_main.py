@@ -242,7 +242,7 @@ def test_replay_takes_floats_within_rounding_for_the_same(folder):
     for gap, code, text in ((1e-6, 0, "same within"), (0.1, 1, "differs by up to 0.1")):
         np.save(folder / "d.npy", read("d.npy").data + np.float32(gap))
         record = json.loads(path.read_text())
-        from napari_metastructure.cli.run import result_digest
+        from napari_metastructure.runs.run import result_digest
 
         record["outputs"]["output"]["digest"] = result_digest(folder / "d.npy")
         path.write_text(json.dumps(record))

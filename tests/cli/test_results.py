@@ -214,7 +214,7 @@ def test_a_killed_run_leaves_the_old_result_and_no_trace(folder):  # noqa: F811
     run("corrupt", "masks", "-o", "a.npy", *FLIP, "--quiet")
     before = contents(folder)
     code = (
-        "import os, sys\nfrom napari_metastructure.cli import run\n"
+        "import os, sys\nfrom napari_metastructure.runs import run\n"
         "run._give_names = lambda *_: os.kill(os.getpid(), 9)\n"
         "from napari_metastructure.cli.main import main\nmain(sys.argv[1:])"
     )

@@ -64,8 +64,8 @@ def scheduler_option(command: Callable) -> Callable:
 
 def perform(*arguments: Any, **options: Any) -> Any:
     """Do a run; returns its record, which is written beside its results."""
-    from napari_metastructure.cli.operations import perform
-    from napari_metastructure.cli.run import Run
+    from napari_metastructure.runs.operations import perform
+    from napari_metastructure.runs.run import Run
 
     run = Run(*arguments, **options)
     record = perform(run)
@@ -136,7 +136,7 @@ def train(
     napari-metastructure train images.ome.tif noisy.ome.tif -o cells.safetensors --epochs 20
     torchrun --nproc-per-node 2 -m napari_metastructure train cells -o cells.safetensors
     """
-    from napari_metastructure.cli.operations import known_noise
+    from napari_metastructure.runs.operations import known_noise
 
     images, labels = pair_of(images, labels)
     inputs = {"images": images, "labels": labels}
@@ -360,7 +360,7 @@ def sweep(
     napari-metastructure sweep cells -o cells_sweep --sample 0.5,0.1 --flip 0.4 --seeds 2
     napari-metastructure sweep cells -o cells_sweep --settings sweep.yaml
     """
-    from napari_metastructure.cli.operations import sweep
+    from napari_metastructure.runs.operations import sweep
 
     images, labels = pair_of(images, labels)
     inputs = {"images": images, "labels": labels}
@@ -398,7 +398,7 @@ def replay(record: Any, keep: Any, quiet: bool) -> None:
     \b
     napari-metastructure replay noisy.ome.tif.record.json
     """
-    from napari_metastructure.cli.replay import replay
+    from napari_metastructure.runs.replay import replay
 
     found = replay(record, keep=keep, quiet=quiet)
     for line in found.lines:

@@ -2,15 +2,14 @@
 
 import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from napari_metastructure.files.records import load_json
+from napari_metastructure.files.settings import read_settings
 from napari_metastructure.parameters import kind_of
 
-__all__ = ["config_options", "read_settings"]
+__all__ = ["config_options"]
 
 
 def config_options(model: Any, *, leave_out: Any = ()) -> Any:
@@ -54,36 +53,6 @@ def config_options(model: Any, *, leave_out: Any = ()) -> Any:
         return with_config
 
     return decorate
-
-
-def read_settings(path: str | Path | None) -> dict[str, Any]:
-    """The parameters in a YAML or JSON file, or in the record of a run, as a dict.
-
-    Raises
-    ------
-    ValueError
-        If the file holds no names and values.
-    """
-    if path is None:
-        return {}
-    text = Path(path).read_text(encoding="utf-8")
-    if Path(path).suffix == ".json":
-        settings = load_json(path, "settings")
-    else:
-        import yaml
-
-        try:
-            settings = yaml.safe_load(text) or {}
-        except RecursionError:
-            raise ValueError(f"{path} is nested too deeply.") from None
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is not YAML ({reason}).") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} should hold names and values, such as 'epochs: 20'.")
-    if "operation" in settings and isinstance(settings.get("config"), dict):
-        return settings["config"]
-    return settings
 
 
 def _key(name):

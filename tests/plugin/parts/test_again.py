@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QApplication, QPlainTextEdit
 
 import napari_metastructure as nms
 from napari_metastructure.cli.main import main
-from napari_metastructure.cli.options import read_settings
+from napari_metastructure.files.settings import read_settings
 from napari_metastructure.plugin.layers import RECORD
 from tests.plugin.conftest import assert_same_place
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastructure.cli.operations import perform
-from napari_metastructure.cli.run import Run
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.read import read
 from napari_metastructure.files.records import read_record
 from napari_metastructure.files.results import MODEL, result_digest
+from napari_metastructure.runs.operations import config_of, perform
+from napari_metastructure.runs.run import Run
 
 __all__ = ["Replayed", "replay"]
 
@@ -62,7 +62,7 @@ def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
             record["operation"],
             {role: source["path"] for role, source in record["inputs"].items()},
             outputs,
-            _config(record),
+            config_of(record),
             {**record["options"], "scheduler": None},
             quiet=quiet,
         )
@@ -89,24 +89,6 @@ def _read(path):
     if not record["outputs"]:
         raise ValueError(f"{path} tells of a run that wrote nothing to compare with.")
     return record
-
-
-def _config(record):
-    from napari_metastructure.few_labels.configs import SegmentConfig
-    from napari_metastructure.labels.density import DensityConfig
-    from napari_metastructure.labels.noise import NoiseSpec
-    from napari_metastructure.labels.objects import ObjectsConfig
-    from napari_metastructure.learning.configs import TrainingConfig
-
-    models = {
-        "corrupt": NoiseSpec,
-        "train": TrainingConfig,
-        "segment": SegmentConfig,
-        "density": DensityConfig,
-        "measure": ObjectsConfig,
-    }
-    model = models.get(record["operation"])
-    return model(**record["config"]) if model else None
 
 
 def _check_inputs(record):

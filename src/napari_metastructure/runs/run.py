@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from napari_metastructure import __version__
@@ -105,7 +104,7 @@ class Run:
     def say(self, text: str) -> None:
         """A line for the user."""
         if self.is_main and not self.quiet:
-            click.echo(text, err=True)
+            print(text, file=sys.stderr)
 
     def watch(self, job: Job) -> Any:
         """Run a `Job` with a progress bar; returns its last event."""

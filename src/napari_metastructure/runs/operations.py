@@ -12,16 +12,16 @@ import numpy as np
 
 from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import is_lazy
-from napari_metastructure.cli.options import read_settings
-from napari_metastructure.cli.run import Run, carry_out
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.outputs import check_apart
 from napari_metastructure.files.pixels import LAZY
 from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import own_record
+from napari_metastructure.files.settings import read_settings
+from napari_metastructure.runs.run import Run, carry_out
 
-__all__ = ["OPERATIONS", "known_noise", "perform", "sweep"]
+__all__ = ["OPERATIONS", "config_of", "known_noise", "perform", "sweep"]
 
 
 def corrupt(run: Run) -> None:
@@ -253,6 +253,31 @@ OPERATIONS = {
     function.__name__: function
     for function in (corrupt, train, segment, predict, density, compare, measure)
 }
+
+
+def config_of(record: dict[str, Any]) -> Any:
+    """The parameter model of a record's operation with the record's values; None if it has none.
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit.
+    """
+    from napari_metastructure.few_labels.configs import SegmentConfig
+    from napari_metastructure.labels.density import DensityConfig
+    from napari_metastructure.labels.noise import NoiseSpec
+    from napari_metastructure.labels.objects import ObjectsConfig
+    from napari_metastructure.learning.configs import TrainingConfig
+
+    models: dict[str, Any] = {
+        "corrupt": NoiseSpec,
+        "train": TrainingConfig,
+        "segment": SegmentConfig,
+        "density": DensityConfig,
+        "measure": ObjectsConfig,
+    }
+    model = models.get(record["operation"])
+    return model(**record["config"]) if model else None
 
 
 def perform(run: Run) -> Any:
