@@ -336,6 +336,50 @@ def measure(
 
 @commands.command()
 @click.argument("images")
+@click.argument("steps", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@output_option("Folder for the results; what is in it already is not done again.")
+@click.option("--probabilities", is_flag=True, help="Write probabilities too.")
+@click.option("--objects", is_flag=True, help="Write the objects, numbered one by one.")
+@click.option("--no-table", is_flag=True, help="Do not measure the objects.")
+@click.option("--device", help="In place of that of the records: auto, cpu, cuda:0 or mps.")
+@config_options(ObjectsConfig, leave_out=("threshold", "seeds", "split_contrast"))
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def batch(
+    images: Any,
+    steps: Any,
+    output: Any,
+    probabilities: bool,
+    objects: bool,
+    no_table: bool,
+    device: str | None,
+    config: Any,
+    quiet: bool,
+) -> None:
+    """Repeat STEPS, models or records of runs, on each file of the folder IMAGES.
+
+    Names of folders in it become groups. Each file has its results under its own name, and all
+    together a table, objects.csv. A file that cannot be read or done is named at the end, and the
+    rest is done. The same command resumes a batch that was stopped, and tries failed files again.
+
+    \b
+    napari-metastructure batch plates cells.safetensors -o results --min-size 20
+    napari-metastructure batch plates masks.ome.tif.record.json cells.csv.record.json -o results
+    """
+    from napari_metastructure.runs.batch import batch, plan
+
+    asked = {"probabilities": probabilities, "objects": objects, "table": not no_table}
+    outputs = [name for name, is_wanted in asked.items() if is_wanted]
+    job = batch(images, plan(steps, outputs, objects=config, device=device), output)
+    found = job.run(hidden=quiet)
+    click.echo(found.summary)
+    for path in found.tables:
+        click.echo(f"Wrote {path}.")
+    if found.failed:
+        raise RuntimeError("some files failed; the same command tries them again.")
+
+
+@commands.command()
+@click.argument("images")
 @click.argument("labels", required=False)
 @output_option("Folder for the runs and the report; what is in it already is not done again.")
 @click.option("--validation-images", help="Images to score on, in place of the last ones.")

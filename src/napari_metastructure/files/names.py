@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OTHERS", "TIFF", "is_zarr", "natural", "paths_of", "stem", "stems"]
+__all__ = ["OTHERS", "TIFF", "images_below", "is_zarr", "natural", "paths_of", "stem", "stems"]
 
 TIFF = (".tif", ".tiff", ".btf")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
@@ -39,6 +39,50 @@ def paths_of(source: Any) -> list[Path]:
             raise FileNotFoundError(f"No file matches {path}.")
     else:
         raise FileNotFoundError(f"There is no file or folder {path}.")
+    return sorted(found, key=natural)
+
+
+def images_below(folder: str | os.PathLike, leave_out: str | os.PathLike | None = None) -> list:
+    """The images (files or Zarr folders) in a folder and in the folders in it, in natural order.
+
+    Parameters
+    ----------
+    folder : path
+    leave_out : path, optional
+        A folder in it that is not looked into.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Warns
+    -----
+    UserWarning
+        Of other files, and of our own results, that are left out.
+    """
+    folder = Path(folder).expanduser()
+    avoided = None if leave_out is None else Path(leave_out).expanduser().resolve()
+    found, others = [], []
+    for top, folders, files in os.walk(folder):
+        here = [Path(top, name) for name in folders if not name.startswith(".")]
+        zarr = [path for path in here if is_zarr(path)]
+        go_on = (path for path in here if path not in zarr and path.resolve() != avoided)
+        folders[:] = [path.name for path in go_on]
+        files = [Path(top, name) for name in files if not name.startswith(".")]
+        images = [path for path in files if _is_image(path)]
+        others += [path for path in files if path not in images and path.suffix != ".json"]
+        found += _without_results(zarr + images)
+    if not found:
+        raise ValueError(f"There is no image in {folder}; it should hold TIFF, PNG or NumPy files.")
+    if others:
+        listed = ", ".join(path.name for path in sorted(others, key=natural)[:5])
+        count = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+        warnings.warn(f"{count} left out, as no images: {listed}.", stacklevel=2)
     return sorted(found, key=natural)
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "digests_of",
     "folder_mark",
     "load_json",
+    "read_lines",
     "read_record",
     "record_path",
     "says_partial",
@@ -72,6 +73,33 @@ def load_json(path: str | os.PathLike, what: str = "JSON") -> Any:
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"{path} cannot be read as {what} ({reason}).") from None
+
+
+def read_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """What the lines of a file hold, each JSON; a last one that is half written is cut off.
+
+    Parameters
+    ----------
+    path : path
+        Need not exist.
+
+    Raises
+    ------
+    ValueError
+        If another line is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines, rows = path.read_bytes().splitlines(keepends=True), []
+    for number, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number < len(lines) - 1:
+                raise ValueError(f"Line {number + 1} of {path} is damaged; remove it.") from None
+            path.write_bytes(b"".join(lines[:-1]))
+    return rows
 
 
 def read_record(path: str | os.PathLike) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 
 __all__ = [
     "Done",
+    "FileDone",
     "Memory",
     "Note",
     "Preview",
@@ -88,6 +89,19 @@ class Scored:
 
     row: dict
     prediction: list | None
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """A file of a batch that was dealt with, the `done`-th of `total`.
+
+    `row` has its ``file`` and ``group``, ``error`` (a sentence, or None), ``notes``, and the path
+    of each of its ``outputs``.
+    """
+
+    row: dict
     done: int
     total: int
 

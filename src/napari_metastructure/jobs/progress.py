@@ -6,7 +6,15 @@ import threading
 from contextlib import closing, contextmanager
 from typing import Any
 
-from napari_metastructure.jobs.events import Memory, Note, Progress, Scored, Step, Validated
+from napari_metastructure.jobs.events import (
+    FileDone,
+    Memory,
+    Note,
+    Progress,
+    Scored,
+    Step,
+    Validated,
+)
 
 __all__ = ["run_to_end"]
 
@@ -50,6 +58,10 @@ class _Shown:
             self._move(event.done, event.total, event.activity)
         elif isinstance(event, Scored):
             self._move(event.done, event.total, "runs")
+        elif isinstance(event, FileDone):
+            self._move(event.done, event.total, "files")
+            if event.row["error"] and not self.bar.disable:
+                self.bar.write(f"{event.row['file']}: {event.row['error']}", file=sys.stderr)
         elif isinstance(event, Validated):
             self.facts["dice"] = f"{event.dice:.3f}"
         elif isinstance(event, Memory):

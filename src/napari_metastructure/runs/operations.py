@@ -210,10 +210,12 @@ def measure(run: Run) -> None:
 
     masks, images = run.read("labels", missing="fill"), run.read("images", missing="fill")
     run.check_form(masks)
+    given = "scale" in run.config.model_fields_set
     config, units = _with_pixel_size(run.config, masks)
+    run.facts["pixel_size"] = "given" if given else "of the file"
     tables, summaries, found = [], [], []
     for number, mask in enumerate(masks.arrays):
-        image = None if images is None else images.arrays[number]
+        image = None if images is None else _channels(images, number, mask)
         labels = mask if run.options["numbered"] else objects.split(mask, config)
         size = {"scale": config.scale, "spatial_dims": config.spatial_dims}
         table = objects.measure(labels, image, skeleton=run.options["skeleton"], **size)
@@ -228,6 +230,15 @@ def measure(run: Run) -> None:
             with writing(draft):
                 pd.concat(rows, ignore_index=True).to_csv(draft, index=False)
     run.write("objects", _like_source(found, masks), masks)
+
+
+def _channels(images, number, mask):
+    """An image to take intensities from; one with channels as a mapping of these."""
+    array, axis = images.arrays[number], images.channel_axis
+    if axis is None or array.ndim != mask.ndim + 1:
+        return array
+    before = (slice(None),) * axis
+    return {f"channel_{i}": array[(*before, i)] for i in range(array.shape[axis])}
 
 
 def _with_pixel_size(config, pixels):

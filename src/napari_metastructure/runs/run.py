@@ -61,6 +61,10 @@ class Run:
         While the run goes on, of the scheduler in its options.
     results : dict of {str: Output}
         While the run goes on, where its outputs are made.
+    watcher : callable, optional
+        What runs a `Job`, in place of a progress bar, and returns its last event.
+    said : list of str
+        The lines for the user.
     """
 
     operation: str
@@ -75,6 +79,8 @@ class Run:
     partial: bool = False
     client: object = None
     results: dict = field(default_factory=dict)
+    watcher: Callable[[Job], Any] | None = None
+    said: list = field(default_factory=list)
 
     def __post_init__(self):
         self.inputs = {name: value for name, value in self.inputs.items() if value}
@@ -103,6 +109,7 @@ class Run:
 
     def say(self, text: str) -> None:
         """A line for the user."""
+        self.said.append(text)
         if self.is_main and not self.quiet:
             print(text, file=sys.stderr)
 
@@ -110,6 +117,8 @@ class Run:
         """Run a `Job` with a progress bar; returns its last event."""
         from napari_metastructure.jobs.progress import run_to_end
 
+        if self.watcher is not None:
+            return self.watcher(job)
         last = run_to_end(job, hidden=self.quiet or not self.is_main)
         self.stopped = self.stopped or last.stopped
         if last.stopped:

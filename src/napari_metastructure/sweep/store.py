@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_metastructure.files.records import read_lines
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.sweep.configs import SweepConfig
 from napari_metastructure.sweep.one_run import SweepData
@@ -46,7 +47,7 @@ class Store:
         (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
         self._lines = self.folder / "runs.jsonl"
         self._check({"settings": _settings(config), "data": fingerprint})
-        for row in _read_lines(self._lines):
+        for row in read_lines(self._lines):
             self._rows[SweepRun(row["kind"], row["amount"], row["seed"])] = row
 
     def _check_own(self):
@@ -140,21 +141,6 @@ class Store:
 
     def _path(self, run):
         return self.folder / "predictions" / f"{run.name}.npz"
-
-
-def _read_lines(path):
-    """The rows of a file; what a killed process left half written, at its end, is cut off."""
-    if not path.exists():
-        return []
-    lines, rows = path.read_bytes().splitlines(keepends=True), []
-    for number, line in enumerate(lines):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines) - 1:
-                raise ValueError(f"Line {number + 1} of {path} is damaged; remove it.") from None
-            path.write_bytes(b"".join(lines[:-1]))
-    return rows
 
 
 def _settings(config):

@@ -1,0 +1,301 @@
+"""The same on many files: a model, or recorded steps, file by file, with one table for all."""
+
+import json
+import os
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_metastructure.files.errors import sentence, writing
+from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.names import images_below, is_zarr, paths_of, stem
+from napari_metastructure.files.records import read_lines, read_record, record_path
+from napari_metastructure.files.reservations import in_place_of
+from napari_metastructure.jobs.events import FileDone, Note, Progress, Result
+from napari_metastructure.jobs.job import Job
+from napari_metastructure.runs.operations import perform
+from napari_metastructure.runs.run import Run
+from napari_metastructure.runs.steps import OUTPUTS, SOURCE, Step, plan
+
+__all__ = ["OUTPUTS", "Batch", "batch", "plan"]
+
+_PLAN, _LINES = "batch.json", "files.jsonl"
+_FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError)
+_TABLES = {"tables": "objects.csv", "summaries": "summary.csv"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The end of a batch.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the results.
+    rows : list of dict
+        Of each file that was dealt with, as in `jobs.events.FileDone`.
+    waiting : list of str
+        Files that were not, as the batch was stopped.
+    tables : list of Path
+        With a row for each object, and for each plane or volume, of all files.
+    """
+
+    folder: Path
+    rows: list
+    waiting: list
+    tables: list
+
+    @property
+    def failed(self) -> list:
+        """The rows of files that could not be done."""
+        return [row for row in self.rows if row["error"]]
+
+    @property
+    def summary(self) -> str:
+        """What was done, with a line for each file that failed."""
+        total = len(self.rows) + len(self.waiting)
+        done = len(self.rows) - len(self.failed)
+        lines = [f"{done} of {total} files done, {len(self.failed)} failed."]
+        if self.waiting:
+            lines.append("Stopped; the same again goes on.")
+        return "\n".join(lines + [f"{row['file']}: {row['error']}" for row in self.failed])
+
+
+def batch(images: Any, steps: Sequence[Step], folder: str | os.PathLike) -> Job:
+    """Take steps on each image of a folder; what is done already is not done again.
+
+    Parameters
+    ----------
+    images : path, str or sequence of these
+        A folder, with the folders in it, whose names become groups; or files, or a glob.
+    steps : sequence of Step
+        From `plan`.
+    folder : path
+        For the results, in a folder for each kind of output: ``labels/GROUP/NAME.ome.tif``. Also
+        gets ``objects.csv`` and ``summary.csv``, the tables of all files with their names and
+        groups, and ``files.jsonl``, a line for each file.
+
+    Returns
+    -------
+    Job
+        Yields a `FileDone` for each file; one that cannot be read or done is said to be so, and
+        the rest goes on. Ends with a `Result` of a `Batch`. After `stop` the file under way
+        is not kept; the same call goes on with it.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there is no image, or the folder holds something else. At once, before the job.
+    """
+    folder = Path(folder).expanduser()
+    files = _Files(images, folder)
+    identity = {"steps": [step.identity() for step in steps]}
+    _check_folder(folder, identity)
+    return Job(lambda job: _work(job, files, steps, folder, identity))
+
+
+class _Files:
+    """The files of a batch: their names from the top, their groups, and the names of results."""
+
+    def __init__(self, images: Any, leave_out: Path) -> None:
+        self.notes: list[str] = []
+        with _noting(self.notes):
+            if isinstance(images, (str, os.PathLike)) and _is_plain_folder(images):
+                self.top = Path(images).expanduser()
+                if self.top.resolve() == leave_out.resolve():
+                    raise ValueError("Images and results need a folder each.")
+                self.paths = images_below(self.top, leave_out)
+            else:
+                self.paths = paths_of(images)
+                self.top = Path(os.path.commonpath([path.parent for path in self.paths]))
+        self.names = [path.relative_to(self.top).as_posix() for path in self.paths]
+        plain = [(path.parent, stem(path).lower()) for path in self.paths]
+        self._stems = [
+            stem(path) if plain.count(key) == 1 else path.name.replace(".", "_")
+            for path, key in zip(self.paths, plain)
+        ]
+
+    def group(self, number: int) -> str:
+        """The folders between the top and a file."""
+        return Path(self.names[number]).parent.as_posix().removeprefix(".")
+
+    def result(self, number: int, ending: str) -> Path:
+        """The name of a file's result, from the folder of these results."""
+        if ending == ".ome.tif" and is_zarr(self.paths[number]):
+            ending = ".ome.zarr"
+        return Path(self.group(number), f"{self._stems[number]}{ending}")
+
+
+def _is_plain_folder(path):
+    path = Path(path).expanduser()
+    return path.is_dir() and not is_zarr(path)
+
+
+@contextmanager
+def _noting(notes):
+    """Our own warnings as sentences in a list."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    notes += [str(one.message) for one in caught]
+
+
+def _check_folder(folder, identity):
+    """Refuse a folder in which there is something else, or a batch of other steps."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give the results another name.")
+    if (folder / _PLAN).exists():
+        known = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+        if known != json.loads(json.dumps(identity, default=str)):
+            raise ValueError(f"{folder} holds a batch of other steps; choose another folder.")
+        return
+    found = sorted(item.name for item in folder.iterdir() if item.name[0] != ".")
+    if found:
+        raise ValueError(
+            f"{folder} holds other files, such as {found[0]}, but no batch; choose another folder."
+        )
+
+
+def _work(job, files, steps, folder, identity) -> Iterator[Any]:
+    for text in files.notes:
+        yield Note(text)
+    total = len(files.paths)
+    yield Progress("files", 0, total)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _PLAN).write_text(json.dumps(identity, indent=1, default=str), encoding="utf-8")
+    known = {row["file"]: row for row in read_lines(folder / _LINES)}
+    rows: list[dict] = []
+    for number, name in enumerate(files.names):
+        if job.stopping:
+            break
+        try:
+            row = _row(job, files, number, steps, folder, known.get(name))
+        except _Stopped:
+            break
+        if row is not known.get(name):
+            with writing(folder / _LINES), open(folder / _LINES, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(row) + "\n")
+        rows.append(row)
+        yield FileDone(row, len(rows), total)
+    tables = _tables(folder, rows)
+    found = Batch(folder, rows, files.names[len(rows) :], tables)
+    yield Result(found, stopped=bool(found.waiting))
+
+
+class _Stopped(BaseException):
+    """Ends the file under way; no `Exception`, so that nothing of it is kept."""
+
+
+def _row(job, files, number, steps, folder, known):
+    """What became of a file; that of before if all is there still."""
+    clock = time.perf_counter()
+    row = {"file": files.names[number], "group": files.group(number), "sha256": None}
+    row |= {"error": None, "notes": [], "outputs": {}}
+    try:
+        row["sha256"] = fingerprint(files.paths[number])["sha256"]
+        if known and _is_done(known, row["sha256"], folder):
+            return known
+        _take_steps(job, files, number, steps, folder, row)
+    except _FAILURES as error:
+        row["error"] = sentence(error) or type(error).__name__
+    return row | {"seconds": round(time.perf_counter() - clock, 2)}
+
+
+def _is_done(row, sha256, folder):
+    there = all((folder / path).exists() for path in row["outputs"].values())
+    return there and row["error"] is None and row["sha256"] == sha256
+
+
+def _take_steps(job, files, number, steps, folder, row):
+    made: dict[Any, Path] = {}
+
+    def place(source):
+        if source == SOURCE:
+            return files.paths[number]
+        return made[source] if isinstance(source, tuple) else source
+
+    for index, step in enumerate(steps):
+        outputs = {}
+        for role, kind in step.outputs.items():
+            name = Path(kind) / files.result(number, step.ending(role))
+            made[index, role] = outputs[role] = folder / name
+            outputs[role].parent.mkdir(parents=True, exist_ok=True)
+        run = Run(
+            step.operation,
+            {role: place(source) for role, source in step.inputs.items()},
+            outputs,
+            _own_seed(step.config, files.names[number]) if step.redraws else step.config,
+            dict(step.options),
+            overwrite=True,
+            quiet=True,
+            watcher=_watcher(job),
+        )
+        try:
+            record = perform(run)
+        finally:
+            row["notes"] += run.said
+        row["outputs"] |= {
+            step.outputs[role]: path.relative_to(folder).as_posix()
+            for role, path in outputs.items()
+        }
+        if "objects" in record:
+            row["objects"] = record["objects"]
+
+
+def _watcher(job) -> Callable[[Job], Any]:
+    """Runs a step's job to its end, or ends the file if the batch is stopped."""
+
+    def watch(inner):
+        with closing(inner):
+            for event in inner:  # noqa: B007, the last one is returned
+                if job.stopping:
+                    raise _Stopped
+        return event
+
+    return watch
+
+
+def _own_seed(config, name):
+    """Random numbers of its own for each file, the same whatever other files there are."""
+    if config.seed is None:
+        return config
+    seed = (*np.atleast_1d(config.seed).tolist(), zlib.crc32(name.encode()))
+    return type(config).of(config, seed=seed)
+
+
+def _tables(folder, rows):
+    """One table of all files for each kind of table."""
+    import pandas as pd
+
+    found = []
+    for kind, name in _TABLES.items():
+        parts = [row for row in rows if row["error"] is None and kind in row["outputs"]]
+        if not parts:
+            continue
+        table = pd.concat([_named(folder, row, kind) for row in parts], ignore_index=True)
+        with in_place_of(folder / name) as draft:
+            table.to_csv(draft, index=False)
+        found.append(folder / name)
+    return found
+
+
+def _named(folder, row, kind):
+    """The table of a file with its name, its group and the unit of its lengths."""
+    import pandas as pd
+
+    path = folder / row["outputs"][kind]
+    table = pd.read_csv(path)
+    units = dict.fromkeys(read_record(record_path(path)).get("units", ()))
+    for name, value in (("unit", ", ".join(units)), ("file", row["file"]), ("group", row["group"])):
+        table.insert(0, name, value)
+    return table
