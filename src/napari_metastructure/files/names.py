@@ -42,7 +42,9 @@ def paths_of(source: Any) -> list[Path]:
     return sorted(found, key=natural)
 
 
-def images_below(folder: str | os.PathLike, leave_out: str | os.PathLike | None = None) -> list:
+def images_below(
+    folder: str | os.PathLike, leave_out: str | os.PathLike | None = None
+) -> list[Path]:
     """The images (files or Zarr folders) in a folder and in the folders in it, in natural order.
 
     Parameters
@@ -67,15 +69,16 @@ def images_below(folder: str | os.PathLike, leave_out: str | os.PathLike | None 
     """
     folder = Path(folder).expanduser()
     avoided = None if leave_out is None else Path(leave_out).expanduser().resolve()
-    found, others = [], []
+    found: list[Path] = []
+    others: list[Path] = []
     for top, folders, files in os.walk(folder):
         here = [Path(top, name) for name in folders if not name.startswith(".")]
         zarr = [path for path in here if is_zarr(path)]
         go_on = (path for path in here if path not in zarr and path.resolve() != avoided)
         folders[:] = [path.name for path in go_on]
-        files = [Path(top, name) for name in files if not name.startswith(".")]
-        images = [path for path in files if _is_image(path)]
-        others += [path for path in files if path not in images and path.suffix != ".json"]
+        paths = [Path(top, name) for name in files if not name.startswith(".")]
+        images = [path for path in paths if _is_image(path)]
+        others += [path for path in paths if path not in images and path.suffix != ".json"]
         found += _without_results(zarr + images)
     if not found:
         raise ValueError(f"There is no image in {folder}; it should hold TIFF, PNG or NumPy files.")
