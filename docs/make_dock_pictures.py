@@ -18,6 +18,7 @@ DOCKS = {
     "Density distributions": "density",
     "Objects and measurements": "objects",
     "Noise sweep": "sweep",
+    "Batch": "batch",
 }
 
 

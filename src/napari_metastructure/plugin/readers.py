@@ -5,9 +5,10 @@ from typing import Any
 
 from napari_metastructure.files.names import paths_of
 from napari_metastructure.files.pairs import folder_layout
+from napari_metastructure.files.pixels import Pixels
 from napari_metastructure.files.read import read_pair
 
-__all__ = ["get_reader"]
+__all__ = ["get_reader", "layer_of"]
 
 _MOST_LAYERS = 100
 
@@ -41,8 +42,8 @@ def _read(path):
     labels = replace(images.without(lacking), data=labels.data, names=labels.names)
     if not isinstance(images.data, list):
         return [
-            _layer(images.data, images, "images", "image"),
-            _layer(labels.data, labels, "labels", "labels"),
+            layer_of(images.data, images, "images", "image"),
+            layer_of(labels.data, labels, "labels", "labels"),
         ]
     if 2 * len(images.data) > _MOST_LAYERS:
         raise ValueError(
@@ -51,14 +52,27 @@ def _read(path):
         )
     pairs = zip(images.names, images.data, labels.data)
     return [
-        _layer(data, pixels, f"{name} {kind}", kind)
+        layer_of(data, pixels, f"{name} {kind}", kind)
         for name, image, label in pairs
         for data, pixels, kind in ((image, images, "image"), (label, labels, "labels"))
     ]
 
 
-def _layer(data, pixels, name, kind):
-    """What napari makes a layer from."""
+def layer_of(data: Any, pixels: Pixels, name: str, kind: str) -> tuple[Any, dict, str]:
+    """What napari makes a layer from.
+
+    Parameters
+    ----------
+    data : array
+    pixels : Pixels
+        What its axes mean.
+    name : str
+    kind : {"image", "labels"}
+
+    Returns
+    -------
+    data, options, kind
+    """
     options = {"name": name, "scale": pixels.scale, "units": pixels.units}
     options["axis_labels"] = ["plane" if axis == "i" else axis for axis in pixels.axes]
     if pixels.axes.endswith("s"):

@@ -24,7 +24,7 @@ from napari_metastructure.runs.operations import perform
 from napari_metastructure.runs.run import Run
 from napari_metastructure.runs.steps import OUTPUTS, SOURCE, Step, plan
 
-__all__ = ["OUTPUTS", "Batch", "batch", "plan"]
+__all__ = ["OUTPUTS", "Batch", "Files", "batch", "plan"]
 
 _PLAN, _LINES = "batch.json", "files.jsonl"
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError)
@@ -95,21 +95,41 @@ def batch(images: Any, steps: Sequence[Step], folder: str | os.PathLike) -> Job:
         If there is no image, or the folder holds something else. At once, before the job.
     """
     folder = Path(folder).expanduser()
-    files = _Files(images, folder)
+    files = Files(images, folder)
     identity = {"steps": [step.identity() for step in steps]}
     _check_folder(folder, identity)
     return Job(lambda job: _work(job, files, steps, folder, identity))
 
 
-class _Files:
-    """The files of a batch: their names from the top, their groups, and the names of results."""
+class Files:
+    """The files of a batch: their names from the top, their groups, and the names of results.
 
-    def __init__(self, images: Any, leave_out: Path) -> None:
+    Parameters
+    ----------
+    images : path, str or sequence of these
+        As in `batch`.
+    leave_out : path
+        Of the results.
+
+    Attributes
+    ----------
+    paths : list of Path
+    names : list of str
+    notes : list of str
+        What the user should know, in sentences.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there is no image.
+    """
+
+    def __init__(self, images: Any, leave_out: str | os.PathLike) -> None:
         self.notes: list[str] = []
         with _noting(self.notes):
             if isinstance(images, (str, os.PathLike)) and _is_plain_folder(images):
                 self.top = Path(images).expanduser()
-                if self.top.resolve() == leave_out.resolve():
+                if self.top.resolve() == Path(leave_out).expanduser().resolve():
                     raise ValueError("Images and results need a folder each.")
                 self.paths = images_below(self.top, leave_out)
             else:

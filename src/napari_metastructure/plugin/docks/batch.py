@@ -1,0 +1,305 @@
+"""Dock widget: a model, or recorded steps, on each file of a folder."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import CheckBox, ComboBox, FileEdit
+from napari.layers import Layer
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem
+
+from napari_metastructure.files.read import read
+from napari_metastructure.files.records import read_record, record_path
+from napari_metastructure.jobs.events import FileDone, Result
+from napari_metastructure.labels.objects import ObjectsConfig, features
+from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.again import SayAgain, as_call, config_code, import_of
+from napari_metastructure.plugin.parts.dock import Dock, note, say, section
+from napari_metastructure.plugin.parts.form import Form, device_choices
+from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
+from napari_metastructure.plugin.readers import layer_of
+from napari_metastructure.runs.batch import OUTPUTS, Files, plan
+
+__all__ = ["RunBatch"]
+
+_OBJECTS = (
+    "smoothing",
+    "fill_holes",
+    "method",
+    "split_depth",
+    "min_size",
+    "max_size",
+    "drop_border",
+)
+_TOOLTIPS = {
+    "probabilities": "Write how sure the network is of each pixel, too.",
+    "objects": "Write labels with a number for each object, too.",
+    "table": "Measure the objects of all files, with file and group in each row.",
+}
+_KINDS = {"probabilities": "image", "density": "image"}  # of layers; the others are labels
+_ROWS = 8  # of failures that are listed below the button
+
+
+class RunBatch(Dock):
+    """Repeat a model or recorded steps on a folder of images, and open the results from a list.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+
+    Attributes
+    ----------
+    batch : runs.batch.Batch or None
+        What the last run gave.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.batch: Any = None
+        self._rows: dict[str, dict] = {}
+        self._running: tuple[Files, list, Path] | None = None
+        self._build_inputs()
+        self._build_run()
+        self.reset_choices()
+
+    # ------------------------------------------------------------------ layout
+
+    def _build_inputs(self):
+        self.images = FileEdit(
+            name="images",
+            label="Images",
+            mode="d",
+            nullable=True,
+            value=None,
+            tooltip="A folder. Names of the folders in it become groups, such as conditions.",
+        )
+        self.steps = FileEdit(
+            name="steps",
+            label="Model or records",
+            mode="rm",
+            filter="Models and records (*.safetensors *.record.json)",
+            nullable=True,
+            value=None,
+            tooltip="What to repeat on each file: a model, or one or more records that lie "
+            "beside results.",
+        )
+        self.results = FileEdit(
+            name="results",
+            label="Results",
+            mode="d",
+            nullable=True,
+            value=None,
+            tooltip="A new folder; or that of a batch that was stopped, to go on.",
+        )
+        self.device = ComboBox(
+            name="device", label="Device", choices=device_choices(), tooltip="Where to compute."
+        )
+        self.form = self.add(Form().add(self.images, self.steps, self.results, self.device))
+        for name, text in OUTPUTS.items():
+            box = CheckBox(name=name, text=text, tooltip=_TOOLTIPS[name], value=name == "table")
+            self.form.add(box)
+        self.objects = Form().add_fields(ObjectsConfig, _OBJECTS)
+        self.add(section("Objects", self.objects))
+        self.about = self.add(note())
+        for form in (self.form, self.objects):
+            form.changed.connect(self._check)
+
+    def _build_run(self):
+        self.panel = self.add(RunPanel("Run batch"))
+        command = "batch IMAGES STEPS -o results"
+        self.again = self.add(SayAgain(self, self.python, self.config, command))
+        self.summary = self.add(note())
+        self.list = QTreeWidget()
+        self.list.setHeaderLabels(["File", "State"])
+        self.list.setRootIsDecorated(False)
+        self.list.setUniformRowHeights(True)
+        self.list.setMinimumHeight(200)
+        self.list.setToolTip("Double-click a file to open it with its results.")
+        self.add(self.list)
+        self.list.hide()
+        self.panel.clicked.connect(self.run)
+        self.panel.yielded.connect(self._on_event)
+        self.panel.finished.connect(self._check)
+        self.list.itemActivated.connect(lambda item: self.open(item.text(0)))
+
+    # ------------------------------------------------------------------ inputs
+
+    def config(self) -> ObjectsConfig:
+        """How labels are split into objects, as the form shows it."""
+        return ObjectsConfig(**self.objects.values())
+
+    def reset_choices(self, event: Any = None) -> None:
+        """A batch takes files, not layers; so it needs no sample."""
+        super().reset_choices(event)
+        self.sample_button.hide()
+        self._check()
+
+    def problem(self) -> str | None:
+        """Why the batch cannot start; None if it can."""
+        try:
+            self._prepared()
+        except (ValueError, OSError) as error:
+            return str(error)
+        return None
+
+    def _prepared(self):
+        """The files, the steps and the folder of results."""
+        images, results = _chosen(self.images), _chosen(self.results)
+        if images is None:
+            raise ValueError("Choose a folder of images.")
+        if not self._sources():
+            raise ValueError("Choose a model, or records of runs, to repeat on the images.")
+        if results is None:
+            raise ValueError("Choose a folder for the results.")
+        steps = plan(self._sources(), self._outputs(), objects=self.config(), device=self._device())
+        return Files(images, results), steps, results
+
+    def _sources(self):
+        return [str(path) for path in self.steps.value or () if str(path) != "."]
+
+    def _outputs(self):
+        return tuple(name for name in OUTPUTS if self.form[name].value)
+
+    def _device(self):
+        return None if self.device.value == "auto" else self.device.value
+
+    def _check(self):
+        if self.panel.running:
+            return
+        try:
+            files, *_ = self._prepared()
+        except (ValueError, OSError) as error:
+            self.panel.set_problem(str(error))
+            say(self.about, None)
+            return
+        self.panel.set_problem(None)
+        say(self.about, " ".join([_described(files), *files.notes]))
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        config, device = self.config(), self._device()
+        steps = {"objects": config} if config.model_fields_set else {}
+        code = as_call(
+            "steps = plan",
+            repr(self._sources()),
+            repr(self._outputs()),
+            *(f"objects={config_code(config)}" for _ in steps),
+            **({} if device is None else {"device": device}),
+        )
+        places = [repr(str(_chosen(box))) for box in (self.images, self.results)]
+        return [
+            import_of(config),
+            "from napari_metastructure.runs.batch import batch, plan",
+            code,
+            as_call("found = batch", places[0], "steps", places[1]) + ".run()",
+            "print(found.summary)",
+        ]
+
+    # ------------------------------------------------------------------ run
+
+    def run(self) -> None:
+        """Run the batch in the background."""
+        files, steps, results = self._prepared()
+        job = late_job(
+            "napari_metastructure.runs.batch:batch",
+            images=_chosen(self.images),
+            steps=steps,
+            folder=results,
+        )
+        self._running, self._rows = (files, steps, results), {}
+        self.list.clear()
+        self.list.addTopLevelItems([QTreeWidgetItem([name, "waiting"]) for name in files.names])
+        self.list.resizeColumnToContents(0)
+        self.list.show()
+        say(self.summary, None)
+        self.panel.start(job, "Batch")
+
+    def _on_event(self, event):
+        if isinstance(event, FileDone):
+            self._rows[event.row["file"]] = event.row
+            item = self.list.topLevelItem(event.done - 1)
+            item.setText(1, _state(event.row))
+            item.setToolTip(1, "\n".join([event.row["error"] or "", *event.row["notes"]]).strip())
+            self.list.scrollToItem(item)
+        elif isinstance(event, Result):
+            self.batch = event.value
+            lines = self.batch.summary.split("\n")
+            more = len(lines) - _ROWS
+            lines = lines[:_ROWS] + [f"… and {more} more, see the list."] * (more > 0)
+            tables = [f"All objects are in {path}." for path in self.batch.tables[:1]]
+            say(self.summary, "\n".join([*lines, *tables]))
+
+    def closed(self) -> None:
+        """End what runs when the dock is closed."""
+        self.panel.abandon()
+
+    # ------------------------------------------------------------------ results
+
+    def open(self, file: str) -> None:
+        """Add a file and its results as layers.
+
+        Parameters
+        ----------
+        file : str
+            Its name in the list.
+        """
+        row = self._rows.get(file)
+        if row is None or row["error"]:
+            notify_error(f"{file}: {row['error'] if row else 'not done yet.'}")
+            return
+        files, steps, results = self._running
+        source = files.paths[files.names.index(file)]
+        kind = "image" if "images" in steps[0].inputs else "labels"
+        try:
+            self._add(source, file, kind)
+            for name, path in row["outputs"].items():
+                if not path.endswith((".csv", ".safetensors")):
+                    self._add(results / path, f"{file} {name}", _KINDS.get(name, "labels"), row)
+        except (ValueError, OSError) as error:
+            notify_error(error)
+
+    def _add(self, path, name, kind, row=None):
+        """A layer of a file, unless there is one of that name."""
+        if name in self.viewer.layers:
+            self.viewer.layers.selection.active = self.viewer.layers[name]
+            return
+        pixels = read(path)
+        layer = Layer.create(*layer_of(pixels.data, pixels, name, kind))
+        if row is not None:
+            layer.metadata = {**layer.metadata, RECORD: read_record(record_path(path))}
+            if name.endswith(" objects"):
+                self._add_features(layer, row)
+            hidden = (
+                {"probabilities", "labels"} if "objects" in row["outputs"] else {"probabilities"}
+            )
+            layer.visible = name.rsplit(" ", 1)[-1] not in hidden
+        self.viewer.add_layer(layer)
+
+    def _add_features(self, layer, row):
+        import pandas as pd
+
+        table = pd.read_csv(self._running[2] / row["outputs"]["tables"])
+        layer.features = features(table, int(np.max(layer.data, initial=0)))
+
+
+def _chosen(box):
+    """The folder in a box; None if it is empty."""
+    return None if box.value is None or str(box.value) in ("", ".") else Path(box.value)
+
+
+def _described(files):
+    """How many images there are, and how many in each group."""
+    groups = Counter(files.group(number) for number in range(len(files.names)))
+    text = f"{len(files.names)} images"
+    if len(groups) > 1:
+        listed = [f"{name or 'no group'} ({count})" for name, count in groups.items()]
+        text += f" in {len(groups)} groups: {', '.join(listed[:6])}{', …' * (len(listed) > 6)}"
+    return f"{text}."
+
+
+def _state(row):
+    if row["error"]:
+        return f"failed: {row['error']}"
+    return f"done, {row['objects']} objects" if "objects" in row else "done"

@@ -1,0 +1,99 @@
+"""The batch dock, clicked in a real napari window."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_metastructure.files.read import read
+from napari_metastructure.plugin.layers import RECORD
+from tests.runs.test_batch import FILES, model, plates  # noqa: F401
+
+LONG = 100_000
+
+
+@pytest.fixture
+def dock(open_dock, plates, model):  # noqa: F811
+    """A dock set up for a model on four files in two groups, and a file that is no image."""
+    (plates / "images/control/a3.tif").write_text("no image")
+    dock = open_dock("Batch")[1]
+    dock.images.value, dock.steps.value = plates / "images", (model,)
+    dock.results.value = plates / "results"
+    dock.form["objects"].value = True
+    return dock
+
+
+def finish(qtbot, dock):
+    qtbot.waitUntil(lambda: not dock.panel.running, timeout=LONG)
+
+
+def states(dock):
+    items = [dock.list.topLevelItem(number) for number in range(dock.list.topLevelItemCount())]
+    return {item.text(0): item.text(1) for item in items}
+
+
+def test_run_and_open(qtbot, viewer, dock, plates):  # noqa: F811
+    assert dock.about.text() == "5 images in 2 groups: control (3), drug (2)."
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    found = states(dock)
+    assert list(found) == sorted([*FILES, "control/a3.tif"], key=[*found].index)
+    assert "cannot be read as TIFF" in found["control/a3.tif"]
+    assert all(found[file].startswith("done, ") for file in FILES)
+    assert "4 of 5 files done, 1 failed.\ncontrol/a3.tif: " in dock.summary.text()
+    assert f"All objects are in {plates / 'results' / 'objects.csv'}." in dock.summary.text()
+    item = dock.list.findItems("drug/a3.tif", Qt.MatchFlag.MatchExactly)[0]
+    dock.list.itemActivated.emit(item, 0)  # as a double click does
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["drug/a3.tif", "drug/a3.tif labels", "drug/a3.tif objects"]
+    layer = viewer.layers["drug/a3.tif objects"]
+    assert [layer.visible for layer in viewer.layers] == [True, False, True]
+    np.testing.assert_array_equal(layer.data, read("results/objects/drug/a3.ome.tif").data)
+    assert layer.metadata[RECORD]["operation"] == "measure"
+    table = pd.read_csv("results/objects.csv")
+    areas = table["area"][table["file"] == "drug/a3.tif"]
+    np.testing.assert_allclose(layer.features["area"].dropna(), areas)
+    dock.open("drug/a3.tif")  # again: no second copy
+    dock.open("control/a3.tif")  # a notification
+    assert len(viewer.layers) == 3
+
+
+def test_stop_and_go_on(qtbot, dock):
+    dock.panel.run_button.click()
+    dock.panel.stop_button.click()
+    finish(qtbot, dock)
+    assert dock.batch.waiting
+    assert "Stopped; the same again goes on." in dock.summary.text()
+    assert "waiting" in states(dock).values()
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    assert not dock.batch.waiting
+    assert "waiting" not in states(dock).values()
+
+
+def test_what_cannot_run_is_said(dock, plates):  # noqa: F811
+    assert dock.panel.run_button.isEnabled()
+    (plates / "empty").mkdir()
+    for box, value, text in (
+        (dock.images, plates / "empty", "There is no image in"),
+        (dock.images, None, "Choose a folder of images."),
+        (dock.steps, (), "Choose a model, or records"),
+        (dock.steps, (plates / "nothing.record.json",), "There is no file"),
+        (dock.results, None, "Choose a folder for the results."),
+    ):
+        before = box.value
+        box.value = value
+        assert text in (dock.problem() or ""), text
+        assert not dock.panel.run_button.isEnabled()
+        box.value = before
+    assert dock.panel.run_button.isEnabled()
+
+
+def test_copied_python_does_the_same(qtbot, dock, plates):  # noqa: F811
+    dock.objects["min_size"].value = 5
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    code = dock.again.text().replace(str(plates / "results"), str(plates / "again"))
+    exec(code, {})
+    for name in ("objects.csv", "summary.csv"):
+        assert (plates / "again" / name).read_text() == (plates / "results" / name).read_text()
