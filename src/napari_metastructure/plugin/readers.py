@@ -73,7 +73,7 @@ def layer_of(data: Any, pixels: Pixels, name: str, kind: str) -> tuple[Any, dict
     -------
     data, options, kind
     """
-    options = {"name": name, "scale": pixels.scale, "units": pixels.units}
+    options: dict[str, Any] = {"name": name, "scale": pixels.scale, "units": pixels.units}
     options["axis_labels"] = ["plane" if axis == "i" else axis for axis in pixels.axes]
     if pixels.axes.endswith("s"):
         options |= {key: options[key][:-1] for key in ("scale", "units", "axis_labels")}

@@ -59,7 +59,7 @@ class RunBatch(Dock):
         super().__init__(napari_viewer)
         self.batch: Any = None
         self._rows: dict[str, dict] = {}
-        self._running: tuple[Files, list, Path] | None = None
+        self._running: Any = None  # files, steps, folder of results
         self._build_inputs()
         self._build_run()
         self.reset_choices()
