@@ -171,10 +171,11 @@ def test_dependencies_leave_the_choice_of_napari_and_qt():
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["distributed"], *extras["zarr"]]
+    optional = (extras[name] for name in ("bioimageio", "distributed", "zarr"))
+    declared = [*project["dependencies"], *(text for texts in optional for text in texts)]
     names = {Requirement(text).name.replace("-", "_") for text in declared}
     other = {"pyyaml": "yaml", "scikit_image": "skimage", "scikit_learn": "sklearn"}
-    other["pillow"] = "PIL"
+    other |= {"pillow": "PIL", "bioimageio.spec": "bioimageio"}
     known = {other.get(name, name) for name in names} | sys.stdlib_module_names | {NAME}
     used = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for name in imports(path)}
     assert used <= known

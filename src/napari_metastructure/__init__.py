@@ -36,7 +36,8 @@ _NAMES = {
     "sweep": "sweep.sweep",
     "train": "learning.training",
     "SegmentationModel": "learning.model",
-    "load_model": "learning.model",
+    "load_model": "learning.loading",
+    "export_bioimageio": "learning.bioimageio_export",
     "estimate_noise": "learning.noise_estimate",
     "find_suspects": "learning.suspects",
 }

@@ -8,7 +8,7 @@ import napari_metastructure as nms
 from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.items import Items
-from napari_metastructure.learning.model import load_model
+from napari_metastructure.learning.loading import load_model
 from napari_metastructure.learning.patches import PatchSampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")

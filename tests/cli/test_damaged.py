@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_metastructure.files.settings import read_settings
-from napari_metastructure.learning.model import SegmentationModel, load_model
+from napari_metastructure.learning.loading import load_model
+from napari_metastructure.learning.model import SegmentationModel
 from tests.cli.test_main import _Main
 
 MANY = settings(

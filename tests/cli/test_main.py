@@ -417,3 +417,15 @@ def test_measure_counts_the_objects_of_all_images(folder):
     with open(folder / "again.csv", newline="") as file:
         areas = [4 * float(row["area"]) for row in csv.DictReader(file)]
     assert areas == expected["area"].tolist()
+
+
+def test_a_shared_model_predicts_the_same(folder):
+    pytest.importorskip("bioimageio.spec")  # in the extra `testing`
+    run("train", ".", "-o", "x.safetensors", *QUICK)
+    texts = ["--name", "Blobs of a test", "--author", "A. Biologist", "--author", "B. Physicist"]
+    assert "Wrote x.bioimageio.zip." in run("export", "x.safetensors", "images", "-o", "x", *texts)
+    assert "exists already" in run("export", "x.safetensors", "images", "-o", "x", *texts, code=1)
+    assert "unet" in run("info", "x.bioimageio.zip")
+    for model in ("x.safetensors", "x.bioimageio.zip"):
+        run("predict", model, "images", "-o", f"{model}.npy", "--device", "cpu", "--quiet")
+    np.testing.assert_array_equal(np.load("x.safetensors.npy"), np.load("x.bioimageio.zip.npy"))

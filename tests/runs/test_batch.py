@@ -12,7 +12,7 @@ from napari_metastructure.jobs.events import FileDone
 from napari_metastructure.labels import objects
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig
-from napari_metastructure.learning.model import load_model
+from napari_metastructure.learning.loading import load_model
 from napari_metastructure.learning.training import train
 from napari_metastructure.runs.batch import batch, plan
 from napari_metastructure.runs.operations import perform

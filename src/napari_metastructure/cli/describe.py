@@ -15,7 +15,7 @@ __all__ = ["describe"]
 def describe(path: str | Path) -> Any:
     """Lines of text on an image, a folder, a model or a record."""
     path = Path(path)
-    if path.suffix == MODEL:
+    if path.suffix == MODEL or _is_package(path):
         return _model(path)
     if path.suffix == ".json":
         return _record(path)
@@ -34,6 +34,14 @@ def describe(path: str | Path) -> Any:
         warnings.simplefilter("always", UserWarning)
         lines = _pixels(read(path))
     return lines + [str(w.message) for w in caught if w.category is UserWarning]
+
+
+def _is_package(path):
+    if path.suffix != ".zip":
+        return False
+    from napari_metastructure.learning.bioimageio_import import is_package
+
+    return is_package(path)
 
 
 def _pixels(pixels):
@@ -60,7 +68,7 @@ def _pixels(pixels):
 
 
 def _model(path):
-    from napari_metastructure.learning.model import load_model
+    from napari_metastructure.learning.loading import load_model
 
     model = load_model(path, "cpu")
     made = model.record

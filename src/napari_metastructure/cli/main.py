@@ -1,6 +1,7 @@
 """The command line: ``napari-metastructure``."""
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,39 @@ def predict(
     inputs = {"model": model, "images": images}
     outputs = {"output": output, "probabilities": probabilities}
     perform("predict", inputs, outputs, None, options, overwrite=overwrite, quiet=quiet)
+
+
+@commands.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@click.argument("images")
+@output_option("The package; .bioimageio.zip is added where it is missing.")
+@click.option("--name", required=True, help="What the model is called, 5 letters or more.")
+@click.option("--author", "authors", required=True, multiple=True, help="May be given again.")
+@click.option("--description", default="", help="What the model is for.")
+@click.option("--license", default="CC-BY-4.0", show_default=True, help="Identifier of SPDX.")
+@click.option("--overwrite", is_flag=True, help="Replace a package that exists.")
+def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) -> None:
+    """Write a MODEL as a package for bioimage.io, which other programs can run.
+
+    The middle of the first of IMAGES becomes the test image; it is part of the package.
+
+    \b
+    napari-metastructure export cells.safetensors cells/images -o cells \\
+        --name "Cells in phase contrast" --author "A. Biologist"
+    """
+    from napari_metastructure.files.outputs import check_new
+    from napari_metastructure.files.read import read
+    from napari_metastructure.learning.bioimageio_export import export_bioimageio, package_path
+    from napari_metastructure.learning.loading import load_model
+
+    path = check_new(package_path(output), overwrite=overwrite)
+    image = read(images).arrays[0]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        export_bioimageio(load_model(model, "cpu"), path, image, **texts)
+    for warning in caught:
+        click.echo(f"Note: {warning.message}", err=True)
+    click.echo(f"Wrote {path}.", err=True)
 
 
 @commands.command()

@@ -9,7 +9,7 @@ from napari_metastructure.arrays.blocks import as_array, is_lazy
 from napari_metastructure.jobs.cluster import ONE_AT_A_TIME, for_each_block, watched
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.learning.model import load_model
+from napari_metastructure.learning.loading import load_model
 
 __all__ = ["predict"]
 

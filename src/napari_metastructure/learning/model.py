@@ -20,7 +20,7 @@ from napari_metastructure.learning.networks import build
 from napari_metastructure.learning.prediction import predict_tiles
 from napari_metastructure.learning.regions import NormalisedImage, RegionWriter
 
-__all__ = ["SegmentationModel", "load_model"]
+__all__ = ["SegmentationModel", "named_tensors", "read_model", "rebuilt"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
@@ -125,7 +125,7 @@ class SegmentationModel:
         ValueError
             If the networks differ in more than the number of classes.
         """
-        mine, theirs = _weights(self.network), _weights(other.network)
+        mine, theirs = named_tensors(self.network), named_tensors(other.network)
         differing = [
             name for name in mine if name not in theirs or mine[name].shape != theirs[name].shape
         ]
@@ -251,11 +251,15 @@ class SegmentationModel:
             )
         return moved
 
+    def normalised(self, plane: Any) -> NormalisedImage:
+        """A plane (or volume), channels first, as the network wants it."""
+        return NormalisedImage(plane, self.spatial_dims, self.robust)
+
     def predicting_plane(
         self, plane: Any, *, region: Any = None, write: Any = None, **tiling: Any
     ) -> Generator[Any, Any, Any]:
         """Predict one plane (or volume), channels first; a generator like `predicting_one`."""
-        image = NormalisedImage(plane, self.spatial_dims, self.robust)
+        image = self.normalised(plane)
         if region is None:
             return (yield from self.predicting_one(image, write=write, **tiling))
         region = np.asarray(region)
@@ -356,6 +360,20 @@ class SegmentationModel:
             return probabilities
         return np.tensordot(np.linalg.inv(self.transition).T, probabilities, axes=1)
 
+    def header(self) -> dict[str, Any]:
+        """All that is saved with the weights, as values that JSON can hold."""
+        part = "plane" if self.spatial_dims == 2 else "volume"
+        return {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "channel_axis": self.channel_axis,
+            "normalisation": f"{'robust ' if self.robust else ''}z-score per {part}",
+            **{name: getattr(self, name) for name in _SAVED},
+            "versions": versions(),
+        }
+
     def save(self, path: str | Path) -> None:
         """Write the model to one ``.safetensors`` file: weights, and a JSON header.
 
@@ -369,18 +387,8 @@ class SegmentationModel:
         import torch
         from safetensors.torch import save
 
-        part = "plane" if self.spatial_dims == 2 else "volume"
-        header = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
-            "architecture": self.architecture,
-            "classes": self.classes,
-            "channel_axis": self.channel_axis,
-            "normalisation": f"{'robust ' if self.robust else ''}z-score per {part}",
-            **{name: getattr(self, name) for name in _SAVED},
-            "versions": versions(),
-        }
-        weights = {name: value.contiguous() for name, value in _weights(self.network).items()}
+        header = self.header()
+        weights = {name: value.contiguous() for name, value in named_tensors(self.network).items()}
         weights |= {
             _ATTACHED + name: torch.from_numpy(np.ascontiguousarray(array))
             for name, array in self.attached.items()
@@ -391,7 +399,7 @@ class SegmentationModel:
             temporary.write_bytes(data)
 
 
-def _weights(network):
+def named_tensors(network: Any) -> dict[str, Any]:
     """Parameters and buffers by name, each tensor once (networks list some twice)."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items()}
@@ -407,7 +415,7 @@ def _numbered(number, tiles):
         yield number, done, total
 
 
-def load_model(path: str | Path, device: str = "auto") -> SegmentationModel:
+def read_model(path: str | Path, device: str = "auto") -> SegmentationModel:
     """Read a model that `SegmentationModel.save` wrote. Nothing in the file is executed.
 
     Parameters
@@ -442,7 +450,7 @@ def load_model(path: str | Path, device: str = "auto") -> SegmentationModel:
         raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
     try:
         is_later = header["format_version"] > _FORMAT_VERSION
-        model: Any = None if is_later else _rebuilt(header, weights)
+        model: Any = None if is_later else rebuilt(header, weights)
     except Exception as error:  # whatever a damaged header leads the network's code to
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path.name} is damaged: its parts do not fit ({reason}).") from None
@@ -451,13 +459,15 @@ def load_model(path: str | Path, device: str = "auto") -> SegmentationModel:
     return model.to(device)
 
 
-def _rebuilt(header, weights):
+def rebuilt(header: Mapping[str, Any], weights: dict[str, Any]) -> SegmentationModel:
+    """A model from its header and its tensors by name; a KeyError if they do not fit."""
     model = SegmentationModel(
         header["architecture"], header["classes"], channel_axis=header.get("channel_axis")
     )
+    weights = dict(weights)
     attached = [name for name in weights if name.startswith(_ATTACHED)]
     model.attached = {name.removeprefix(_ATTACHED): weights.pop(name).numpy() for name in attached}
-    if weights.keys() != _weights(model.network).keys():
+    if weights.keys() != named_tensors(model.network).keys():
         raise KeyError("other weights than the architecture asks for")
     model.network.load_state_dict(weights, strict=False)
     for name in _SAVED:

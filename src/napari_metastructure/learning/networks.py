@@ -10,37 +10,48 @@ from typing import Any
 
 from napari_metastructure.arrays.axes import strides
 
-__all__ = ["NETWORKS", "TITLES", "build", "initialise_bias"]
+__all__ = ["NETWORKS", "TITLES", "build", "initialise_bias", "monai_call"]
 
 
 _GLOBAL_GENERATOR = threading.Lock()  # MONAI draws first weights from it; one network at a time
 
 
 def _unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
-    from monai.networks.nets import DynUNet
-
-    steps = strides(len(widths), spatial_dims, anisotropy)
+    steps = [list(step) for step in strides(len(widths), spatial_dims, anisotropy)]
     # as in nnU-Net, no kernel spans an axis that is too coarse yet to be halved
-    kernels = [tuple(3 if step == 2 else 1 for step in level) for level in steps]
-    return DynUNet(
-        spatial_dims,
-        in_channels,
-        out_channels,
-        kernel_size=[*kernels, 3],
-        strides=[1, *steps],
-        upsample_kernel_size=steps,
-        filters=widths,
-        norm_name="BATCH",
-    )
+    kernels = [[3 if step == 2 else 1 for step in level] for level in steps]
+    return "DynUNet", {
+        "spatial_dims": spatial_dims,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "kernel_size": [*kernels, 3],
+        "strides": [1, *steps],
+        "upsample_kernel_size": steps,
+        "filters": widths,
+        "norm_name": "BATCH",
+    }
 
 
 def _attention_unet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
-    from monai.networks.nets import AttentionUnet
+    return "AttentionUnet", {
+        "spatial_dims": spatial_dims,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "channels": widths,
+        "strides": [2] * (len(widths) - 1),
+    }
 
-    steps = [2] * (len(widths) - 1)
-    network = AttentionUnet(spatial_dims, in_channels, out_channels, widths, steps)
-    _use_batch_normalisation(network)
-    return network
+
+def _segresnet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
+    return "SegResNet", {
+        "spatial_dims": spatial_dims,
+        "init_filters": widths[0],
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "norm": "BATCH",
+        "blocks_down": [1] + [2] * (len(widths) - 1),
+        "blocks_up": [1] * (len(widths) - 1),
+    }
 
 
 def _use_batch_normalisation(network):
@@ -54,22 +65,9 @@ def _use_batch_normalisation(network):
                 setattr(module, name, batch[type(child)](child.num_features))
 
 
-def _segresnet(spatial_dims, in_channels, out_channels, widths, anisotropy=1.0):
-    from monai.networks.nets import SegResNet
-
-    return SegResNet(
-        spatial_dims,
-        init_filters=widths[0],
-        in_channels=in_channels,
-        out_channels=out_channels,
-        norm="BATCH",
-        blocks_down=(1,) + (2,) * (len(widths) - 1),
-        blocks_up=(1,) * (len(widths) - 1),
-    )
-
-
 NETWORKS = {"unet": _unet, "attention_unet": _attention_unet, "segresnet": _segresnet}
-"""The function that builds each network; an entry here is all that a new one needs."""
+"""What each network is called in MONAI, and with which arguments; an entry here is all that a new
+one needs."""
 
 TITLES = {"unet": "U-Net", "attention_unet": "Attention U-Net", "segresnet": "SegResNet"}
 """What forms call them, where that differs from the name."""
@@ -117,15 +115,52 @@ def build(
         If there is no network of that name.
     """
     import torch
+    from monai.networks import nets
 
-    if network not in NETWORKS:
-        raise ValueError(f"There is no network {network!r}; there are: {', '.join(NETWORKS)}.")
-    widths = [channels * 2**level for level in range(depth)]
+    name, arguments = monai_call(
+        network,
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        channels=channels,
+        depth=depth,
+        anisotropy=anisotropy,
+    )
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        make = NETWORKS[network]
-        return make(spatial_dims, in_channels, out_channels, widths, anisotropy)
+        built = getattr(nets, name)(**arguments)
+        _use_batch_normalisation(built)
+        return built
+
+
+def monai_call(
+    network: Any,
+    *,
+    spatial_dims: int = 2,
+    in_channels: int = 1,
+    out_channels: int = 1,
+    channels: int = 16,
+    depth: int = 4,
+    anisotropy: float = 1.0,
+) -> tuple[str, dict[str, Any]]:
+    """The class in `monai.networks.nets` and its arguments, for the parameters of `build`.
+
+    Returns
+    -------
+    name : str
+    arguments : dict
+        Only values that JSON can hold.
+
+    Raises
+    ------
+    ValueError
+        If there is no network of that name.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"There is no network {network!r}; there are: {', '.join(NETWORKS)}.")
+    widths = [channels * 2**level for level in range(depth)]
+    return NETWORKS[network](spatial_dims, in_channels, out_channels, widths, anisotropy)
 
 
 def initialise_bias(network: Any, shares: Any) -> None:

@@ -85,7 +85,7 @@ def segment(run: Run) -> None:
 
 def predict(run: Run) -> None:
     """Labels, or probabilities, that a model gives to images."""
-    from napari_metastructure.learning.model import load_model
+    from napari_metastructure.learning.loading import load_model
 
     options = {name: value for name, value in run.options.items() if value is not None}
     options.pop("scheduler", None)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QMessageBox
 
 from napari_metastructure.labels.noise import NoiseSpec
-from napari_metastructure.learning.model import load_model
+from napari_metastructure.learning.loading import load_model
 from tests.plugin.docks.test_train import finish, set_up, start
 
 NO, YES = QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes

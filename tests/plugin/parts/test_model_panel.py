@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from qtpy.QtWidgets import QLabel
 
 from napari_metastructure.plugin.parts import model_panel
 
@@ -33,3 +34,50 @@ def test_a_file_that_the_dialog_did_not_ask_about_is_asked_about(choose, tmp_pat
     assert choose(tmp_path / "er_v0.1", replace=False) == []
     assert choose(tmp_path / "er_v0.1", replace=True) == ["er_v0.1.safetensors"]
     assert choose(tmp_path / "er_v0.1.safetensors") == ["er_v0.1.safetensors"]  # it has asked
+
+
+@pytest.fixture
+def panel(open_dock, placed_layers):
+    """The model panel of the training dock, with a model that fits the image."""
+    from tests.learning.packages import new_model
+
+    panel = open_dock("Train segmentation")[1].models
+    panel.target.value = placed_layers[0]
+    panel.take(new_model(), "blobs", unsaved=False)
+    return panel
+
+
+def test_a_shared_model_comes_back(panel, tmp_path, monkeypatch, placed_layers):
+    pytest.importorskip("bioimageio.spec")  # in the extra `testing`
+    typed = str(tmp_path / "blobs")
+    dialog = SimpleNamespace(
+        getSaveFileName=lambda *_: (typed, ""),
+        getOpenFileName=lambda *_: (f"{typed}.bioimageio.zip", ""),
+    )
+    monkeypatch.setattr(model_panel, "QFileDialog", dialog)
+
+    def fill_in(asked):
+        assert "middle of" in asked.findChild(QLabel).text()
+        ok = asked.buttons.button(asked.buttons.StandardButton.Ok)
+        assert not ok.isEnabled()  # no author yet
+        asked.form["authors"].value = "A. Biologist; B. Physicist"
+        assert ok.isEnabled()
+        return True
+
+    monkeypatch.setattr(model_panel.ShareDialog, "exec", fill_in)
+    model = panel.model
+    panel.share_button.click()
+    assert (tmp_path / "blobs.bioimageio.zip").is_file()
+    panel.load_button.click()
+    assert panel.model is not model
+    assert panel.model.header() == model.header()
+
+
+def test_what_keeps_a_model_from_being_shared_is_said(panel, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(model_panel, "notify_error", lambda error: told.append(str(error)))
+    panel.share(tmp_path / "x", name="Blobs", authors=[], description="", license="MIT")
+    assert told == ["The model could not be shared: Give at least one author of the model."]
+    panel.viewer.layers.clear()
+    panel.share_button.click()
+    assert told[1:] == ["Choose an image to test the shared model on."]

@@ -1,5 +1,6 @@
 """A trained model in the window: save it, load it, apply it, move its threshold."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider
 from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -27,12 +29,15 @@ from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
+from napari_metastructure.plugin.parts.share_dialog import ShareDialog
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
 
 __all__ = ["ModelPanel", "is_grey", "is_image", "is_labels"]
 
 _STACK, _PLANE = "whole stack", "this plane"
 _FILES = "Models (*.safetensors)"
+_READABLE = "Models (*.safetensors *.zip)"
+_PACKAGES = "Packages (*.bioimageio.zip)"
 
 
 class ModelPanel(QWidget):
@@ -67,6 +72,8 @@ class ModelPanel(QWidget):
         self.note = note()
         self.save_button = QPushButton("Save model …")
         self.load_button = QPushButton("Load model …")
+        self.share_button = QPushButton("Share …")
+        self.share_button.setToolTip("Save the model as a package that other programs can run.")
         self.predict_button = QPushButton("Predict")
         self.target = dock.choose_layer("target", "Image", is_image)
         self.reading = InputForm(dock, "predicted", with_dimensions=False)
@@ -98,6 +105,7 @@ class ModelPanel(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.save_button)
         buttons.addWidget(self.load_button)
+        buttons.addWidget(self.share_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.note)
@@ -108,6 +116,7 @@ class ModelPanel(QWidget):
 
         self.save_button.clicked.connect(self._ask_and_save)
         self.load_button.clicked.connect(self._ask_and_load)
+        self.share_button.clicked.connect(self._ask_and_share)
         self.predict_button.clicked.connect(self.predict)
         self._timer = QTimer(self, interval=30, singleShot=True)
         self._timer.timeout.connect(self._apply_threshold)
@@ -151,6 +160,7 @@ class ModelPanel(QWidget):
         """Say what there is, and enable what can be done."""
         model = self.model
         self.save_button.setEnabled(model is not None)
+        self.share_button.setEnabled(model is not None)
         self.predict_button.setEnabled(model is not None and not self.panel.running)
         binary = model is not None and len(model.classes) == 2
         self.threshold.enabled = binary and self.results is not None
@@ -171,10 +181,27 @@ class ModelPanel(QWidget):
             return
         try:
             self.model.save(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             notify_error(f"The model could not be saved: {error}")
         else:
             self.unsaved = False
+
+    def share(self, path: str | Path, **texts: Any) -> None:
+        """Write the model as a package for bioimage.io, tested on the chosen image."""
+        from napari_metastructure.learning.bioimageio_export import export_bioimageio
+
+        source = self.reading.source(self.target.value)
+        try:
+            image = self._input(source)
+            if self.model.channel_axis is not None:
+                image = np.moveaxis(image, -self.model.spatial_dims - 1, self.model.channel_axis)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                path = export_bioimageio(self.model, path, image, **texts)
+        except (OSError, ValueError, ImportError) as error:
+            notify_error(f"The model could not be shared: {error}")
+            return
+        show_info(" ".join([f"Wrote {path}.", *(str(each.message) for each in caught)]))
 
     def kept(self) -> tuple[Any, ...] | None:
         """The model and the layers of its last result, to be brought back later."""
@@ -194,11 +221,11 @@ class ModelPanel(QWidget):
 
     def load(self, path: str | Path) -> None:
         """Take a model from a file in place of the present one."""
-        from napari_metastructure.learning.model import load_model
+        from napari_metastructure.learning.loading import load_model
 
         try:
             self.take(load_model(path), Path(path).stem, unsaved=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             notify_error(error)
             return
         self.loaded.emit()
@@ -212,8 +239,29 @@ class ModelPanel(QWidget):
         if asked or not path.exists() or _may_replace(self, path):
             self.save(path)
 
+    def _ask_and_share(self):
+        from napari_metastructure.learning.bioimageio_export import package_path, require_spec
+
+        if self.target.value is None:
+            notify_error("Choose an image to test the shared model on.")
+            return
+        try:
+            require_spec()
+        except ImportError as error:
+            notify_error(error)
+            return
+        dialog = ShareDialog(self, self.name or "", self.target.value.name)
+        if not dialog.exec():
+            return
+        typed, _ = QFileDialog.getSaveFileName(self, "Share model", "model", _PACKAGES)
+        if not typed:
+            return
+        path = package_path(typed)
+        if str(path) == typed or not path.exists() or _may_replace(self, path):
+            self.share(path, **dialog.values())
+
     def _ask_and_load(self):
-        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _FILES)
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _READABLE)
         if path:
             self.load(path)
 
