@@ -100,3 +100,18 @@ def test_after_a_training(blobs):
     assert any("stated noise is not what" in text for text in stated.record["notes"])
     with pytest.raises(ValueError, match="16 images but 2 label arrays"):
         nms.estimate_noise(done.model, list(images), list(masks[:2]))
+
+
+def test_strokes_say_nothing_of_noise_by_pixel():
+    from napari_metastructure.few_labels.strokes import simulate_strokes
+
+    masks, p = _task()
+    doubtful = np.clip(p + np.random.default_rng(1).normal(0, 0.5, p.shape), 0, 1)
+    strokes = np.stack([simulate_strokes(mask, 20, 14, seed=k) for k, mask in enumerate(masks)])
+    labels = strokes.astype(int) - 1
+    found = estimate_from(list(doubtful), list(labels), 2)
+    assert not found.noisy
+    assert not found.contradicts([[0.6, 0.4], [0.4, 0.6]])
+    assert found.text == "Too few pixels are annotated to look for noise in the labels."
+    assert found.record()["judged"] is False
+    assert estimate_from(list(doubtful), list(masks.astype(int)), 2).judged

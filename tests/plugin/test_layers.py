@@ -5,9 +5,13 @@ from types import SimpleNamespace
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image, Labels, Shapes
+from napari.layers._source import Source as Origin
 
-from napari_metastructure.plugin.layers import Source, region_mask
+from napari_metastructure.files.fingerprint import digest
+from napari_metastructure.labels.noise import NoiseSpec
+from napari_metastructure.plugin.layers import RECORD, Source, noise_of, region_mask
 
 PLACED = {"rotate": 20, "scale": (3, 0.5, 0.25), "translate": (10, -3, 4), "shear": (0.1, 0, 0.2)}
 
@@ -176,3 +180,46 @@ def test_the_part_around_a_region():
     placed = Image(part.shaped(np.zeros(part.shape)), **part.place())
     pixel = placed.world_to_data(image.data_to_world((1, 1, 10, 5)))
     np.testing.assert_allclose(np.rint(pixel), 0, atol=1e-6)
+
+
+def corrupted(record=None):
+    """A labels layer with the record of its corruption."""
+    noise = [NoiseSpec(kind="flip", ratio=0.3).model_dump(mode="json")]
+    labels = Labels(np.eye(8, dtype=np.uint8))
+    own = {"operation": "corrupt", "noise": noise, "digest": digest(labels.data)}
+    labels.metadata[RECORD] = {**own, **(record or {})}
+    return labels, noise
+
+
+def test_the_noise_of_labels_is_known_by_their_record():
+    labels, noise = corrupted()
+    assert noise_of(labels) == noise
+
+
+def test_a_record_does_not_hold_for_labels_painted_on_since():
+    labels, _ = corrupted()
+    labels.data[3, 4] = 1
+    assert noise_of(labels) is None
+
+
+@pytest.mark.parametrize("record", [{"whole": False}, {"digest": None}, {"noise": None}])
+def test_a_record_that_does_not_tell_of_all_labels_is_not_used(record):
+    assert noise_of(corrupted(record)[0]) is None
+
+
+@pytest.mark.parametrize("painted", [False, True])
+def test_the_record_beside_a_file_is_used_if_it_is_of_these_labels(tmp_path, painted):
+    from napari_metastructure.cli.main import main
+
+    tifffile.imwrite(tmp_path / "mask.tif", np.tri(32, dtype=np.uint8))
+    path = str(tmp_path / "noisy.tif")
+    given = ["corrupt", str(tmp_path / "mask.tif"), "-o", path, "--kind", "flip", "--ratio", "0.3"]
+    with pytest.raises(SystemExit) as end:
+        main(given)
+    assert end.value.code == 0
+    data = tifffile.imread(path)
+    data[0, 0] += painted
+    labels = Labels(data)
+    labels._source = Origin(path=path)
+    found = noise_of(labels)
+    assert found is None if painted else (found[0]["kind"], found[0]["ratio"]) == ("flip", 0.3)

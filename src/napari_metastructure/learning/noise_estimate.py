@@ -23,6 +23,7 @@ _LEAST_JUDGED = 0.01  # wrong labels among anchors, below which their places do 
 _FEWEST_LONELY = 15  # by chance, else it is not looked at
 _LEAST_LONELY = 0.5  # of the pixels that would stand alone by chance
 _DRAWS = 100  # of the bootstrap over images
+_LEAST_ANNOTATED = 0.25  # of the pixels; strokes leave more out, and say nothing of noise by pixel
 _LEAST_NOISE = 0.05  # of a row; what the estimate can be off by
 
 
@@ -42,17 +43,21 @@ class NoiseEstimate:
     loneliness : float
         How often a label differs from all around it, over how often it would by chance; the
         least of all classes.
+    judged : bool
+        Whether enough of the pixels are annotated; else the matrix is that of no noise.
     """
 
     matrix: NDArray
     error: NDArray
     correlation: float
     loneliness: float = 1.0
+    judged: bool = True
 
     @property
     def pixelwise(self) -> bool:
         """Whether errors fall pixel by pixel, so that the matrix describes them."""
-        return self.correlation <= _MOST_CORRELATED and self.loneliness >= _LEAST_LONELY
+        alone = self.correlation <= _MOST_CORRELATED and self.loneliness >= _LEAST_LONELY
+        return self.judged and alone
 
     @property
     def noisy(self) -> bool:
@@ -62,6 +67,8 @@ class NoiseEstimate:
     @property
     def text(self) -> str:
         """One sentence."""
+        if not self.judged:
+            return "Too few pixels are annotated to look for noise in the labels."
         if not self.pixelwise:
             return (
                 "No pixel-wise noise found: where the labels differ from what the network is sure "
@@ -88,6 +95,7 @@ class NoiseEstimate:
             "neighbour_correlation": round(self.correlation, 3),
             "loneliness": round(self.loneliness, 3),
             "pixelwise": self.pixelwise,
+            "judged": self.judged,
             "text": self.text,
         }
 
@@ -162,6 +170,9 @@ def estimate_from(
     if num_classes == 2:
         probabilities = [np.stack([1 - p, p]) for p in probabilities]
     matrix, error = np.eye(num_classes), np.zeros((num_classes, num_classes))
+    annotated = sum(np.count_nonzero(n >= 0) for n in labels)
+    if annotated < _LEAST_ANNOTATED * sum(n.size for n in labels):
+        return NoiseEstimate(matrix, error, 0.0, judged=False)
     correlations, lonely = [], []
     for true in range(num_classes):
         where = _anchors([p[true] for p in probabilities], probabilities, labels, true)

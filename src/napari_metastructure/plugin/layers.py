@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from napari_metastructure.arrays.axes import Layout, channels_first
 from napari_metastructure.arrays.blocks import as_array
+from napari_metastructure.files.fingerprint import digest
+from napari_metastructure.files.records import record_path
+from napari_metastructure.files.results import own_record
 
 __all__ = [
     "RECORD",
@@ -344,10 +347,27 @@ def snapshot(layer: Any) -> Any:
     return layer.data
 
 
-def noise_of(layer: Any) -> Any:
-    """How the labels of a layer were corrupted, as far as our record tells; else None."""
-    record = layer.metadata.get(RECORD, {})
-    return record.get("noise") if record.get("whole", True) else None
+def noise_of(layer: Any) -> list[dict] | None:
+    """How the labels of a layer were corrupted, as far as a record tells; else None.
+
+    That is the record of the layer or, of a layer without one, that beside its file. It counts only
+    if its digest is that of the labels: not of labels that were painted on since.
+    """
+    record = layer.metadata.get(RECORD)
+    if record is None:
+        return _noise_beside(layer)
+    if not record.get("noise") or not record.get("whole", True):
+        return None
+    return record["noise"] if record.get("digest") == digest(layer.data) else None
+
+
+def _noise_beside(layer):
+    """What the record beside a layer's file says, if it is of these labels."""
+    path = layer.source.path
+    if path is None or not record_path(path).is_file():
+        return None
+    record = own_record(path, digest(layer.data))
+    return [record["config"]] if record and record["operation"] == "corrupt" else None
 
 
 def _copy(value):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_metastructure import corrupt
+from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.planewise import noise_between
@@ -29,8 +30,10 @@ def compute(qtbot, dock):
 
 def noisy_layer(viewer, labels, record=True, **spec):
     spec = NoiseSpec(**spec)
-    noise = {RECORD: {"noise": [spec.model_dump(mode="json")]}} if record else {}
-    return viewer.add_labels(corrupt(labels.data, spec), name="noisy", metadata=noise)
+    noisy = corrupt(labels.data, spec)
+    record = {"noise": [spec.model_dump(mode="json")], "digest": digest(noisy)} if record else None
+    metadata = {RECORD: record} if record else {}
+    return viewer.add_labels(noisy, name="noisy", metadata=metadata)
 
 
 def wait_for_preview(qtbot, dock):

@@ -7,6 +7,7 @@ from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
+from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.classes import check_matrix
@@ -274,6 +275,7 @@ class CorruptLabels(Dock):
             "noise": [*pending["before"], spec.model_dump(mode="json")],
             "whole": pending["whole"],
             "changed": share,
+            "digest": digest(noisy),
         }
         self.viewer.add_labels(
             noisy,
