@@ -78,9 +78,10 @@ class SegmentConfig(NetworkConfig):
         0.5,
         ge=0,
         le=2,
-        title="Augmentation strength",
-        description="Random noise, contrast and brightness of the training patches, in deviations "
-        "of the image; not used where intensity tells objects clearly.",
+        title="Augmentation",
+        description="Strength of random rotation, scaling, bending, blur, contrast, brightness "
+        "and noise of the patches; 0: none. Without strokes not used where intensity tells "
+        "objects clearly.",
     )
     num_thresholds: int | None = Field(
         30,

@@ -14,6 +14,7 @@ from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.jobs.events import Progress, Round, Step
 from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import UNSUPERVISED_LOSSES
 from napari_metastructure.learning.patches import PatchSampler
@@ -138,6 +139,7 @@ class Robust(Mode):
             batch_size=config.batch_size,
             multiple=config.multiple,
             foreground=0,
+            augmentation=Augmentation.of(self.augmentation, config.spatial_dims),
             seed=self.rng,
         )
         steps = max(round(self.epochs * sampler.batches_per_epoch), config.min_steps)
@@ -156,23 +158,12 @@ class Robust(Mode):
                 yield self.cut_short(step - 1, total)
                 return
             patches, targets = sampler.batch()
-            loss = trainer.step(self._augment(patches), targets)
+            loss = trainer.step(patches, targets)
             self.history["loss"].append(loss)
             epoch = (step - 1) // sampler.batches_per_epoch + 1
             yield Step(step, total, epoch, loss)
             yield from self.pending_events(trainer)
             yield from self.previews.if_due(epoch)
-
-    def _augment(self, patches):
-        """Contrast, brightness and noise at random, so that intensity alone is not learnt."""
-        if not self.augmentation:
-            return patches
-        per_patch = (len(patches), *[1] * (patches.ndim - 1))
-        contrast = np.exp(self.rng.normal(0, 0.6 * self.augmentation, per_patch))
-        brightness = self.rng.normal(0, 0.6 * self.augmentation, per_patch)
-        noise = self.rng.standard_normal(patches.shape, dtype=np.float32)
-        noise *= self.rng.uniform(0, self.augmentation, per_patch)
-        return (patches * contrast + brightness + noise).astype(np.float32)
 
     # ------------------------------------------------------------------ result
 

@@ -15,6 +15,7 @@ from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.strokes import check_strokes, hold_out, stroke_numbers
 from napari_metastructure.jobs.events import Note, Progress, Step
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES
 from napari_metastructure.learning.patches import PatchSampler
@@ -148,6 +149,7 @@ class Taught(Mode):
             patch_size=config.patch_shape,
             batch_size=config.batch_size,
             multiple=config.multiple,
+            augmentation=Augmentation.of(config.augmentation, config.spatial_dims),
             seed=self.rng,
         )
         share = _GOING_ON if self.going_on or course else 1
@@ -173,23 +175,11 @@ class Taught(Mode):
                 yield Note(text)
                 return
             images, targets = sampler.batch()
-            self.history["loss"].append(trainer.step(self.disturb(images), targets))
+            self.history["loss"].append(trainer.step(images, targets))
             epoch = (step - 1) // sampler.batches_per_epoch + 1
             yield Step(step, total, epoch, self.history["loss"][-1])
             yield from self.pending_events(trainer)
             yield from self.previews.if_due(epoch)
-
-    def disturb(self, patches: NDArray) -> NDArray:
-        """Contrast, brightness and noise at random, so that intensity alone is not learnt."""
-        strength = self.config.augmentation
-        if not strength:
-            return patches
-        per_patch = (len(patches), *[1] * (patches.ndim - 1))
-        contrast = np.exp(self.rng.normal(0, 0.6 * strength, per_patch))
-        brightness = self.rng.normal(0, 0.6 * strength, per_patch)
-        noise = self.rng.standard_normal(patches.shape, dtype=np.float32)
-        noise *= self.rng.uniform(0, strength, per_patch)
-        return (patches * contrast + brightness + noise).astype(np.float32)
 
     # ------------------------------------------------------------------ choice
 

@@ -199,6 +199,15 @@ class TrainingConfig(NetworkConfig):
         title="Ignore label",
         description="Pixels with this label (and with -1) do not count.",
     )
+    augmentation: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        title="Augmentation",
+        description="Strength of random rotation, scaling, bending, blur, contrast, brightness "
+        "and noise of the patches; 0: none. Empty: 0.5 for fewer than a million annotated pixels, "
+        "else 0.",
+    )
     mirror_averaging: bool = Field(
         False,
         title="Mirror averaging",

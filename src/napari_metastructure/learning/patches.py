@@ -56,6 +56,8 @@ class PatchSampler:
         pixels), these patches lie around a class chosen evenly, so that rare ones are seen.
     ignore_label : int, optional
         A label, besides -1, that becomes `losses.IGNORE`.
+    augmentation : Augmentation, optional
+        Changes each patch at random, by a seed drawn for it.
     seed : int or numpy.random.Generator, optional
         Seed of the drawing.
 
@@ -80,8 +82,10 @@ class PatchSampler:
         multiple: Any = 8,
         foreground: float = 0.5,
         ignore_label: int | None = None,
+        augmentation: Any = None,
         seed: Any = None,
     ) -> None:
+        self.augmentation = augmentation
         self.items = items
         self.classes = classes
         self.batch_size = batch_size
@@ -131,6 +135,7 @@ class PatchSampler:
         for slot in range(self.batch_size):
             index, where, target = self._draw()
             turn = self._turn()
+            seed = self.rng.integers(2**32) if self.augmentation is not None else None
             if slot not in wanted:
                 continue
             images[slot] = turn(_fill(self.items.image(index, where), self.shape, "symmetric"))
@@ -138,6 +143,8 @@ class PatchSampler:
             if missing is not None:
                 target[missing] = IGNORE
             targets[slot] = turn(_fill(target, self.shape, "constant", constant_values=IGNORE))
+            if seed is not None:
+                images[slot], targets[slot] = self.augmentation(images[slot], targets[slot], seed)
         return images[self.slots], targets[self.slots]
 
     def _draw(self):

@@ -13,6 +13,7 @@ from napari_metastructure.jobs.events import Done, Note, Progress, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.noise import specs
+from napari_metastructure.learning.augmentation import Augmentation, strength_for
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.dataset import classes_of, counting, hold_back
 from napari_metastructure.learning.duration import (
@@ -197,6 +198,7 @@ class _Training:
         held_back_counts = yield from counting(self.job, self.held_back, self.config)
         classes = classes_of(counts, held_back_counts, clean)
         self.shares = [counts[value] / counts.total() for value in classes]
+        self.augmentation = strength_for(counts.total(), self.config.augmentation)
         self.matrix = known_matrix(self.noise, classes)
         forward = self.matrix if self.config.loss == "bce" else None
         weights_seed, patches_seed = np.random.SeedSequence(self.seed).spawn(2)
@@ -258,6 +260,7 @@ class _Training:
             batch_size=config.batch_size * parallel.size(),
             multiple=config.multiple,
             ignore_label=config.ignore_label,
+            augmentation=Augmentation.of(self.augmentation, config.spatial_dims),
             seed=seed,
         )
         sampler.slots = parallel.own_slots(config.batch_size)
@@ -347,6 +350,7 @@ class _Training:
             "started_from": None if self.start is None else self.start.record,
             "images": len(self.items),
             "held_back": len(self.held_back),
+            "augmentation": self.augmentation,
             "image_shape": list(self.items.images[0].shape),
             "validated_on": self.validation.labels,
             "validation": self.validation.scores,

@@ -34,6 +34,7 @@ __all__ = ["TrainSegmentation"]
 _BASIC = ("network", "loss", "epochs", "as_mask", "unannotated", "device", "seed")
 _ALWAYS = {name for name in _BASIC if name != "unannotated"}
 _ADVANCED = (
+    "augmentation",
     "channels",
     "depth",
     "patch_size",
