@@ -30,6 +30,11 @@ def test_lasts_at_least_so_many_steps():
     assert run(lambda step: 0.5)[1] == round(1.3 * 500)
 
 
+@pytest.mark.parametrize(("classes", "least"), [(3, 600), (5, 1000), (300, 2000)])
+def test_more_classes_take_more_steps(classes, least):
+    assert run(lambda step: 0.5, classes=classes)[1] == round(1.3 * least)
+
+
 def test_ends_with_the_time_limit():
     duration, steps, _ = run(lambda step: step / 1e6, time_limit=1e-9)
     assert duration.reason == "time limit of 1e-09 s"

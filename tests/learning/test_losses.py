@@ -8,6 +8,7 @@ from napari_metastructure.learning.losses import (
     LOSSES,
     bce,
     bce_dice,
+    class_weighted,
     dice,
     forward_corrected,
     iou,
@@ -163,3 +164,23 @@ def test_forward_correction_stays_finite_for_certain_and_impossible_pixels():
     logits = torch.tensor([[[[-200.0, 200.0]]]], requires_grad=True)
     loss(logits, torch.tensor([[[1, 0]]])).backward()
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rare_classes_count_more_where_weighted(classes):
+    shares = [0.9, 0.1] if classes == 2 else [0.81, 0.18, 0.01]
+    loss = class_weighted(shares)
+    logits = torch.zeros(1, 1 if classes == 2 else classes, 10, 10, requires_grad=True)
+
+    def cost(label):
+        target = torch.full((1, 10, 10), IGNORE)
+        target[0, :5] = label
+        return loss(logits, target).item()
+
+    costs = [cost(label) for label in range(classes)]
+    for label in range(1, classes):
+        assert costs[label] / costs[0] == pytest.approx((shares[0] / shares[label]) ** 0.5)
+    mean = sum(share * cost for share, cost in zip(shares, costs))
+    assert mean == pytest.approx(math.log(classes))  # as unweighted
+    loss(logits, torch.zeros(1, 10, 10, dtype=torch.long)).backward()
+    assert logits.grad is not None

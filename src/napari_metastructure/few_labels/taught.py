@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
-from napari_metastructure.few_labels.strokes import check_strokes, hold_out, stroke_numbers
+from napari_metastructure.few_labels.strokes import check_strokes
 from napari_metastructure.jobs.events import Note, Progress, Step
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES

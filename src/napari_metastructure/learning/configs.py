@@ -181,7 +181,8 @@ class TrainingConfig(NetworkConfig):
         ge=0,
         le=0.9,
         title="Validation fraction",
-        description="Share of the images, the last ones, kept from training for validation.",
+        description="Share kept from training for validation: the last images, of fewer than 10 "
+        "the end of each, of strokes whole ones.",
     )
     as_mask: bool = Field(
         False,
@@ -208,6 +209,12 @@ class TrainingConfig(NetworkConfig):
         "and noise of the patches; 0: none. Empty: 0.5 for fewer than a million annotated pixels, "
         "else 0.",
     )
+    class_weights: bool = Field(
+        False,
+        title="Weigh rare classes",
+        description="Let rare classes count more in the cross-entropy, by the inverse square root "
+        "of their share; not with stated noise, whose correction it would bias.",
+    )
     mirror_averaging: bool = Field(
         False,
         title="Mirror averaging",
@@ -220,3 +227,11 @@ class TrainingConfig(NetworkConfig):
         description="End when known label noise is fitted better than the true labels would fit "
         "it: from there on the network memorises the noise.",
     )
+
+    @model_validator(mode="after")
+    def _weights_fit(self):
+        if self.class_weights and self.loss != "bce":
+            raise ValueError(
+                "class_weights go with loss='bce'; overlap counts every class alike by itself."
+            )
+        return self

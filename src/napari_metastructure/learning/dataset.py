@@ -11,6 +11,7 @@ from napari_metastructure.arrays.blocks import as_list, map_blocks
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.labels import as_labels, count_classes
 from napari_metastructure.jobs.events import Progress
+from napari_metastructure.labels.stroke_parts import hold_out
 from napari_metastructure.learning.items import Items
 
 __all__ = ["classes_of", "counting", "hold_back"]
@@ -19,6 +20,9 @@ _MAX_CLASSES = 256
 _MANY_CLASSES = 20
 _MOST_COUNTED = 2**32  # pixels
 _MOST_VALIDATED = 2**26  # of images that are not in memory
+_FEWEST_IMAGES = 10  # to hold back whole ones
+_FEWEST_STROKES = 4  # of each class, to hold some of them back
+_MOST_SEARCHED = 2**26  # pixels, for strokes
 
 
 def hold_back(
@@ -37,7 +41,7 @@ def hold_back(
             raise ValueError("The validation images need labels; give validation_labels too.")
         held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
         return items, held_back.thinned(_MOST_VALIDATED), True
-    training, held_back = items.split(fraction)
+    training, held_back = _split(items, config, clean=validation_labels is not None)
     if not any(map(_varies, training.images)):
         raise ValueError(
             "The images to train on are constant: there is nothing in them to learn from."
@@ -45,7 +49,35 @@ def hold_back(
     if validation_labels is None:
         return training, held_back.thinned(_MOST_VALIDATED), False
     clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
-    return training, clean.split(fraction)[1].thinned(_MOST_VALIDATED), True
+    return training, clean.split(fraction, _FEWEST_IMAGES)[1].thinned(_MOST_VALIDATED), True
+
+
+def _split(items, config, clean):
+    """Items to train on and items to validate on, a share of what is annotated."""
+    fraction = config.validation_fraction
+    if fraction and config.unannotated and not clean and _searchable(items.labels):
+        return _split_strokes(items, fraction)
+    return items.split(fraction, _FEWEST_IMAGES)
+
+
+def _searchable(labels):
+    in_memory = not any(isinstance(label, ChunkedArray) for label in labels)
+    return in_memory and sum(label.size for label in labels) <= _MOST_SEARCHED
+
+
+def _split_strokes(items, fraction):
+    """Hold back whole strokes of each class, wherever they are; none where they are too few."""
+    taught, held_out = hold_out(
+        [label + 1 for label in items.labels], fraction, _FEWEST_STROKES, seed=0
+    )
+    if held_out is None:
+        return items, Items([], [])
+    parts = (
+        Items(items.images, [stroke - 1 for stroke in strokes], items.moments)
+        for strokes in (taught, held_out)
+    )
+    training, held_back = (part.within(part.boxes_that_count()) for part in parts)
+    return training, held_back
 
 
 def _labels_of_strokes(strokes):

@@ -6,6 +6,8 @@ import time
 __all__ = ["AutomaticDuration", "FixedDuration", "OpenEndedRate"]
 
 _LEAST_STEPS = 400
+_STEPS_PER_CLASS = 200  # more for each class beyond two
+_MOST_CLASSES = 10  # that ask for more steps
 _MOST_STEPS = 20_000
 _PATIENCE = 200  # steps
 _PATIENT_EPOCHS = 4
@@ -65,6 +67,9 @@ class AutomaticDuration:
         Steps between two scores.
     time_limit : float or None
         Seconds from now on; the fall begins early enough to end in time.
+    classes : int
+        With more of them more steps are the least, and there is more patience: the area under the
+        curve, mean over the classes, stops rising long before the borders between them are right.
 
     Attributes
     ----------
@@ -75,13 +80,19 @@ class AutomaticDuration:
     """
 
     def __init__(
-        self, rate: OpenEndedRate, steps_per_epoch: int, time_limit: float | None = None
+        self,
+        rate: OpenEndedRate,
+        steps_per_epoch: int,
+        time_limit: float | None = None,
+        classes: int = 2,
     ) -> None:
         self._rate, self._limit, self._begun = rate, time_limit, time.perf_counter()
-        self._patience = max(_PATIENT_EPOCHS * steps_per_epoch, _PATIENCE)
+        more = _STEPS_PER_CLASS * (min(classes, _MOST_CLASSES) - 2)
+        self._least = _LEAST_STEPS + more
+        self._patience = max(_PATIENT_EPOCHS * steps_per_epoch, _PATIENCE + more // 2)
         self._best, self._best_step = -math.inf, 0
         self.reason: str | None = None
-        self.total = self._end(max(_LEAST_STEPS, self._patience))
+        self.total = self._end(max(self._least, self._patience))
 
     def update(self, step: int, score: float | None = None) -> None:
         """Take note of a step that is done, and of the score if there is a new one."""
@@ -89,7 +100,7 @@ class AutomaticDuration:
             return
         if score is not None and score > self._best + _RISE:
             self._best, self._best_step = score, step
-        enough = max(_LEAST_STEPS, self._best_step + self._patience)
+        enough = max(self._least, self._best_step + self._patience)
         self.total = max(self._end(enough), self._end(step))
         if step >= enough:
             self._finish(step, "the held-back score has stopped rising")

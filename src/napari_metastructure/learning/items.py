@@ -142,15 +142,15 @@ class Items:
         parts = (self.images, self.labels, self.moments, boxes)
         return Items(*([part[index] for index in kept] for part in parts))
 
-    def split(self, fraction: float) -> "tuple[Items, Items]":
-        """Training and validation items: the last entries, or the end of each if there are few.
+    def split(self, fraction: float, fewest: int = 4) -> "tuple[Items, Items]":
+        """Training and validation items: the last entries, of fewer than `fewest` the end of each.
 
         Neighbours in a stack or in file order often share pixels, so the validation part is
         one block, never drawn at random.
         """
         if fraction == 0:
             return self, Items([], [])
-        if len(self) >= 4:
+        if len(self) >= fewest:
             cut = _cut(len(self), fraction)
             return self._take(slice(cut)), self._take(slice(cut, None))
         boxes: tuple[list, list] = [], []

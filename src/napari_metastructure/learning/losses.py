@@ -19,6 +19,7 @@ __all__ = [
     "UNSUPERVISED_LOSSES",
     "bce",
     "bce_dice",
+    "class_weighted",
     "dice",
     "dmi",
     "dmi_iou",
@@ -33,6 +34,7 @@ __all__ = [
 IGNORE = -1
 _SMOOTH = 1e-5
 _LEAST_DETERMINANT = 1e-3
+_LEAST_SHARE = 1e-4  # of a class, below which its weight grows no more
 _LEAST_PROBABILITY = 1e-6  # of a noisy label, so that a single impossible one costs little
 
 
@@ -46,6 +48,33 @@ def bce(logits: Any, target: Any) -> Any:
             logits[:, 0], target.clamp(min=0).float(), weight=valid.float(), reduction="sum"
         )
     return total / valid.sum().clamp(min=1)
+
+
+def class_weighted(shares: Any) -> Any:
+    """Cross entropy in which rare classes count more, by the inverse square root of their share.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        Share of each class in the labels, background first; they sum to 1.
+
+    Returns
+    -------
+    callable
+        ``loss(logits, target)`` like `bce`; the mean weight of a pixel is 1.
+    """
+    weights = torch.tensor(shares, dtype=torch.float32).clamp(min=_LEAST_SHARE).rsqrt()
+    weights = weights / (weights * torch.tensor(shares, dtype=torch.float32)).sum()
+
+    def loss(logits, target):
+        logits, valid = logits.float(), target != IGNORE
+        if logits.shape[1] == 1:  # as two classes
+            logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        weight = weights.to(logits.device)
+        total = F.cross_entropy(logits, target, weight, ignore_index=IGNORE, reduction="sum")
+        return total / valid.sum().clamp(min=1)
+
+    return loss
 
 
 def forward_corrected(matrix: Any) -> Any:

@@ -21,7 +21,13 @@ from napari_metastructure.learning.duration import (
     FixedDuration,
     OpenEndedRate,
 )
-from napari_metastructure.learning.losses import LOSSES, forward_corrected, noise_floor, true_shares
+from napari_metastructure.learning.losses import (
+    LOSSES,
+    class_weighted,
+    forward_corrected,
+    noise_floor,
+    true_shares,
+)
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
@@ -210,7 +216,7 @@ class _Training:
         optimise = self._plan()
         self.trainer = Trainer(
             self.model.network,
-            LOSSES[self.config.loss] if forward is None else forward_corrected(forward),
+            self._loss(forward),
             steps=self.duration.total,
             learning_rate=self.config.learning_rate,
             device=self.device,
@@ -218,13 +224,26 @@ class _Training:
             compile=self.config.compile,
         )
 
+    def _loss(self, forward):
+        if forward is None:
+            weighted = self.config.class_weights
+            return class_weighted(self.shares) if weighted else LOSSES[self.config.loss]
+        if self.config.class_weights:
+            raise ValueError(
+                "class_weights do not go with known noise, whose correction they would bias; "
+                "leave out one of them."
+            )
+        return forward_corrected(forward)
+
     def _plan(self):
         """Set the length of an epoch and of the training; returns the schedule that fits."""
         config, per_epoch = self.config, self.sampler.batches_per_epoch
         if config.epochs is None and len(self.held_back):
             rate = OpenEndedRate()
             self.steps_per_epoch = max(per_epoch, _LEAST_STEPS_BETWEEN_SCORES)
-            self.duration = AutomaticDuration(rate, self.steps_per_epoch, config.time_limit)
+            self.duration = AutomaticDuration(
+                rate, self.steps_per_epoch, config.time_limit, len(self.model.classes)
+            )
             return lambda *arguments: open_ended(*arguments, rate)
         epochs = config.epochs or _EPOCHS_WITHOUT_SCORE
         min_steps = config.min_steps if config.epochs else _STEPS_WITHOUT_SCORE

@@ -35,6 +35,7 @@ _BASIC = ("network", "loss", "epochs", "as_mask", "unannotated", "device", "seed
 _ALWAYS = {name for name in _BASIC if name != "unannotated"}
 _ADVANCED = (
     "augmentation",
+    "class_weights",
     "channels",
     "depth",
     "patch_size",
