@@ -260,6 +260,16 @@ def test_stopped_training_is_kept_and_marked(folder, monkeypatch):
     assert record["steps"] == 3
 
 
+def test_a_training_starts_from_a_model(folder):
+    run("train", ".", "-o", "a.safetensors", *QUICK, "--seed", "1")
+    run("train", ".", "-o", "b.safetensors", *QUICK, "--start-from", "a.safetensors")
+    record = json.loads((folder / "b.safetensors.record.json").read_text())
+    assert record["inputs"]["start_from"]["path"].endswith("a.safetensors")
+    assert record["started_from"]["config"]["seed"] == 1
+    out = run("train", ".", "-o", "c.safetensors", "--start-from", "none.safetensors", code=2)
+    assert "does not exist" in out
+
+
 def test_a_stopped_training_resumes_from_its_checkpoint(folder, monkeypatch):
     from napari_metastructure.jobs import progress
     from napari_metastructure.jobs.events import Step

@@ -705,6 +705,26 @@ def test_goes_on_from_a_model(task):
     assert other.model.predict(images[:1]).shape[0] == 3
 
 
+def test_goes_on_from_a_file(task, tmp_path):
+    images, masks, *_ = task
+    first, _ = last(train(images, masks, **TINY))
+    first.model.save(tmp_path / "first.safetensors")
+    one, other = (
+        last(train(images, masks, model=start, **TINY))[0]
+        for start in (first.model, tmp_path / "first.safetensors")
+    )
+    assert one.history["loss"] == other.history["loss"]
+    assert other.record["started_from"]["steps"] == first.record["steps"]
+
+
+def test_a_model_of_other_dimensions_is_refused(task):
+    images, masks, *_ = task
+    first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))
+    with pytest.raises(ValueError, match="is for 2-D images, not for 3-D") as error:
+        train(images, masks, model=first.model, **{**TINY, "spatial_dims": 3})
+    one_sentence(error)
+
+
 def test_a_model_of_other_channels_is_refused(task):
     images, masks, *_ = task
     first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))

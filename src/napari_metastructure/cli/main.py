@@ -106,6 +106,11 @@ def corrupt(labels: Any, output: Any, config: Any, scheduler: str | None, **comm
     "default the record beside LABELS, if there is one; none: nothing is known.",
 )
 @click.option(
+    "--start-from",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A model to go on from, with its network; its classes may be others.",
+)
+@click.option(
     "--checkpoint",
     type=click.Path(dir_okay=False),
     help="A .safetensors file that keeps the training every 20 s; the same command goes on "
@@ -121,6 +126,7 @@ def train(
     validation_images: Any,
     validation_labels: Any,
     noise: Any,
+    start_from: str | None,
     checkpoint: str | None,
     fresh: bool,
     config: Any,
@@ -142,6 +148,7 @@ def train(
     images, labels = pair_of(images, labels)
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
+    inputs |= {"start_from": start_from}
     options: dict[str, Any] = {"noise": known_noise(noise, labels)}
     if checkpoint is not None:
         options |= {"checkpoint": checkpoint, "fresh": fresh}

@@ -168,6 +168,7 @@ class TrainingConfig(NetworkConfig):
         title="Epochs",
         description="How often every pixel is seen on average. Empty (or auto): until the score "
         "of the held-back images has stopped rising.",
+        json_schema_extra={"empty": "auto"},
     )
     time_limit: float | None = Field(
         1800,
@@ -200,14 +201,15 @@ class TrainingConfig(NetworkConfig):
         title="Ignore label",
         description="Pixels with this label (and with -1) do not count.",
     )
-    augmentation: float | None = Field(
+    augmentation: Annotated[float | None, BeforeValidator(_none_if_auto)] = Field(
         None,
         ge=0,
         le=2,
         title="Augmentation",
         description="Strength of random rotation, scaling, bending, blur, contrast, brightness "
-        "and noise of the patches; 0: none. Empty: 0.5 for fewer than a million annotated pixels, "
-        "else 0.",
+        "and noise of the patches; 0: none. Empty (or auto): 0.5 for fewer than a million "
+        "annotated pixels, else 0.",
+        json_schema_extra={"empty": "auto"},
     )
     class_weights: bool = Field(
         False,

@@ -1,5 +1,6 @@
 """Train a segmentation network on images and labels, as an iterator of events."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -28,7 +29,7 @@ from napari_metastructure.learning.losses import (
     noise_floor,
     true_shares,
 )
-from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.learning.model import SegmentationModel, load_model
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
@@ -82,7 +83,7 @@ def train(
         ``matrix[true, noisy]`` in the order of the label values. With ``loss="bce"`` the loss is
         then the cross entropy of the noisy labels under the matrix (forward correction, see
         `losses.forward_corrected`): probabilities are those of the true labels.
-    model : SegmentationModel, optional
+    model : SegmentationModel or path, optional
         Go on from the weights of this one, which stays as it is, with its network in place of the
         config's. The classes may be others: then the last layer starts anew.
     checkpoint : path, optional
@@ -113,8 +114,10 @@ def train(
     """
     config = TrainingConfig.of(config, **params)
     noise = _noise_specs(noise)
+    if isinstance(model, (str, os.PathLike)):
+        model = load_model(model, "cpu")
     if model is not None:
-        config = TrainingConfig.of(config, **_network_of(model))
+        config = _on_network_of(model, config)
     device = parallel.own_device(pick_device(config.device))
     validation = validation_images, validation_labels
 
@@ -145,10 +148,16 @@ def _noise_specs(noise):
     return specs(noise)
 
 
-def _network_of(model):
-    """The parameters of a model's network, as a config has them."""
+def _on_network_of(model, config):
+    """The config with the network of a model."""
     names = ("network", "channels", "depth", "spatial_dims", "anisotropy")
-    return {name: model.architecture[name] for name in names if name in model.architecture}
+    own = {name: model.architecture[name] for name in names if name in model.architecture}
+    if "spatial_dims" in config.model_fields_set and config.spatial_dims != model.spatial_dims:
+        raise ValueError(
+            f"The model to start from is for {model.spatial_dims}-D images, not for "
+            f"{config.spatial_dims}-D ones."
+        )
+    return TrainingConfig.of(config, **own)
 
 
 class _Training:

@@ -49,7 +49,7 @@ def train(run: Run) -> None:
     noise = run.options.get("noise")
     if noise:
         run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
-    options = {"noise": noise, **_validation(run)}
+    options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run)}
     options |= {name: run.options[name] for name in ("checkpoint", "fresh") if name in run.options}
     done = run.watch(train(images.data, labels.data, run.config, **options))
     _take_model(run, done)

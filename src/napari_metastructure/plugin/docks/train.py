@@ -1,5 +1,6 @@
 """Dock widget: train a segmentation network on a labels layer, then apply and score it."""
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_grey, is_image, is_labels
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
+from napari_metastructure.plugin.parts.start_from import StartFrom
 from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
 
 __all__ = ["TrainSegmentation"]
@@ -45,6 +47,7 @@ _ADVANCED = (
     "validation_fraction",
     "ignore_label",
 )
+_NETWORK = {"network", "channels", "depth"}
 _LOOKED_AT_AGAIN = 2**22  # pixels of labels that may have been painted on meanwhile
 _TITLES = {
     "dice": "Dice",
@@ -98,17 +101,17 @@ class TrainSegmentation(Dock):
         self.more.setToolTip("Train on several image layers at once.")
         self.more.clicked.connect(self.add_pair)
         self.question = self.add(note())
+        self.start = self.add(StartFrom(lambda: self.models))
         self.form = self.add(Form().add_fields(TrainingConfig, _BASIC))
         self.advanced = Form().add_fields(TrainingConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        for form in (self.inputs, self.reading, self.form, self.advanced):
+        for form in (self.inputs, self.reading, self.start, self.form, self.advanced):
             form.changed.connect(self._check)
         self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
     def _build_run(self):
         self.panel = self.add(RunPanel("Train"))
-        command = "train IMAGES LABELS -o model.safetensors"
-        self.again = self.add(SayAgain(self, self.python, self.config, command))
+        self.again = self.add(SayAgain(self, self.python, self.config, self.command))
         self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
         self.curves.hide()
         self.panel.clicked.connect(self.run)
@@ -184,10 +187,10 @@ class TrainSegmentation(Dock):
         if clean is not None and not self.reading.source().fits(clean):
             return f"{clean.name} does not have the image's shape; choose other clean labels."
         try:
-            self.config()
+            config = self.config()
         except ValueError as error:
             return str(error)
-        return None
+        return self.start.problem(config.spatial_dims)
 
     def _ask_about_zeros(self):
         """Labels that are nearly all 0 may be strokes: ask, with the switch at hand."""
@@ -200,12 +203,18 @@ class TrainSegmentation(Dock):
             self.question,
             share and f"{share:.0%} of the pixels are 0: not annotated, or background?",
         )
-        self.form.show_only(_ALWAYS if share is None else _BASIC)
+        self._show_fields(share is not None)
         if layer is not self._asked_about or share is None:
             record = {} if layer is None else layer.metadata.get(RECORD, {})
             painted = record.get("operation") == STROKES
             self.form["unannotated"].value = share is not None and painted
         self._asked_about = layer
+
+    def _show_fields(self, may_be_strokes):
+        """The fields that matter: a model to start from has its own network."""
+        own = set() if self.start.is_new else _NETWORK
+        self.form.show_only(set(_BASIC if may_be_strokes else _ALWAYS) - own)
+        self.advanced.show_only(set(_ADVANCED) - own)
 
     def _check(self):
         self.reading.show_layer(self.image.value, self.labels.value)
@@ -240,6 +249,7 @@ class TrainSegmentation(Dock):
             config=config,
             validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
             noise=self._noise(),
+            model=self.start.value(),
         )
         self._watched = Watched(job, sources[0])
         self._trained_on = pairs[0][1], pairs[0][1].name
@@ -252,6 +262,12 @@ class TrainSegmentation(Dock):
         """What is known of the noise of the labels, if it is the same for all."""
         noises = [noise_of(labels) for _, labels in self.chosen_pairs()]
         return noises[0] if all(noise == noises[0] for noise in noises) else None
+
+    def command(self) -> str:
+        """The command that the settings are for."""
+        path = self.start.path()
+        start = "" if path is None else f" --start-from {shlex.quote(path)}"
+        return f"train IMAGES LABELS{start} -o model.safetensors"
 
     def python(self) -> list[str]:
         """The next run as Python code."""
@@ -267,6 +283,8 @@ class TrainSegmentation(Dock):
         if clean is not None:
             region = region_code("image", reading)
             more["validation_labels"] = f"[image.labels({layer_code(clean)}, {region})]"
+        if not self.start.is_new:
+            more["model"] = repr(self.start.path())
         arguments = (f"{name}={value}" for name, value in more.items())
         lines += [
             f"config = nms.{config_code(self.config())}",

@@ -49,8 +49,8 @@ class SayAgain(QWidget):
         Gives the lines of the snippet; `viewer` is napari's viewer in them.
     config : callable, optional
         Gives the parameters; without it there are no settings to save.
-    command : str
-        The command that takes the settings, with what it is used on.
+    command : str or callable
+        The command that takes the settings, with what it is used on, or what gives it.
     """
 
     def __init__(
@@ -58,10 +58,11 @@ class SayAgain(QWidget):
         dock: Dock,
         python: Callable[[], Iterable[str]],
         config: Callable[[], Parameters] | None = None,
-        command: str = "",
+        command: str | Callable[[], str] = "",
     ) -> None:
         super().__init__()
-        self.dock, self.python, self.config, self.command = dock, python, config, command
+        self.dock, self.python, self.config = dock, python, config
+        self._command = command
         self.copy_button = QPushButton("Copy as Python")
         self.copy_button.setToolTip("The same with these layers, for napari's console.")
         self.save_button = QPushButton("Save settings …")
@@ -79,6 +80,11 @@ class SayAgain(QWidget):
         layout.addWidget(self.record_button, 1, 0, 1, 2)
 
     # ------------------------------------------------------------------ Python and settings
+
+    @property
+    def command(self) -> str:
+        """The command that takes the settings."""
+        return self._command() if callable(self._command) else self._command
 
     def text(self) -> str:
         """The snippet.
@@ -116,7 +122,11 @@ class SayAgain(QWidget):
             raise ValueError(problem)
 
     def _ask_and_save(self):
-        name = f"{self.command.split()[0]}.yaml"
+        try:
+            name = f"{self.command.split()[0]}.yaml"
+        except ValueError as error:
+            notify_error(error)
+            return
         path, _ = QFileDialog.getSaveFileName(self, "Save settings", name, "YAML (*.yaml)")
         if path:
             self.save(path if path.endswith((".yaml", ".yml")) else f"{path}.yaml")

@@ -14,6 +14,7 @@ from napari_metastructure.parameters import Parameters, kind_of
 __all__ = ["Form", "device_choices"]
 
 _LARGEST = 1_000_000
+_EMPTY = {"seed": "random"}  # what an empty line means, where the field does not say
 
 
 class Form(QWidget):
@@ -127,7 +128,8 @@ def _field_widget(model, name):
     if get_origin(kind) is tuple:
         return _number_list(options, default, optional)
     if optional:
-        return _optional_text(options, kind, default)
+        extra = field.json_schema_extra or {}
+        return _optional_text(options, kind, default, extra.get("empty", _EMPTY.get(name, "none")))
     if kind is float:
         return _real_number(options, bounds, default)
     return SpinBox(
@@ -139,15 +141,15 @@ def _field_widget(model, name):
     )
 
 
-def _optional_text(options, kind, default):
-    """A line of text, a number as a rule, that may stay empty, for None."""
+def _optional_text(options, kind, default, empty):
+    """A line of text, a number as a rule, that may stay empty, for None; called `empty` then."""
     from qtpy.QtGui import QDoubleValidator, QIntValidator
 
     widget = LineEdit(value=_as_text(default), **options)
     validator = {int: QIntValidator, float: QDoubleValidator}.get(kind)
     if validator:
         widget.native.setValidator(validator(widget.native))
-    widget.native.setPlaceholderText("random" if options["name"] == "seed" else "none")
+    widget.native.setPlaceholderText(empty)
     widget.read = lambda text: None if text in ("", "-") else kind(text)
     return widget
 

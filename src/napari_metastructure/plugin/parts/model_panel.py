@@ -66,6 +66,7 @@ class ModelPanel(QWidget):
         self.model: Any = None
         self.name: str | None = None
         self.unsaved = False
+        self.path: str | None = None  # the file that holds the model
         self.results: Any = None  # (probability layer, labels layer) last made
         self.corrections: Any = None  # what is painted on the last mask
         self.streamed = None  # the prediction that is being written to a file
@@ -131,7 +132,7 @@ class ModelPanel(QWidget):
     def take(self, model: Any, name: str, *, unsaved: bool = True) -> None:
         """Hold a model under a name."""
         self.model, self.name, self.results = model, name, None
-        self.unsaved = unsaved
+        self.unsaved, self.path = unsaved, None
         self.read_target()
         self.refresh()
 
@@ -184,7 +185,7 @@ class ModelPanel(QWidget):
         except (OSError, ValueError) as error:
             notify_error(f"The model could not be saved: {error}")
         else:
-            self.unsaved = False
+            self.unsaved, self.path = False, str(path)
 
     def share(self, path: str | Path, **texts: Any) -> None:
         """Write the model as a package for bioimage.io, tested on the chosen image."""
@@ -208,12 +209,13 @@ class ModelPanel(QWidget):
         if self.model is None:
             return None
         result = self.results, self.corrections, self.threshold.value
-        return self.model, self.name, self.unsaved, *result
+        return self.model, self.name, self.unsaved, self.path, *result
 
     def bring_back(self, kept: tuple[Any, ...]) -> None:
         """Hold the model again, and its last result as far as it is still there."""
-        model, name, unsaved, results, corrections, threshold = kept
+        model, name, unsaved, path, results, corrections, threshold = kept
         self.take(model, name, unsaved=unsaved)
+        self.path = path
         if results is not None and all(layer in self.viewer.layers for layer in results):
             self.threshold.value = threshold
             self.results, self.corrections = results, corrections
@@ -228,6 +230,7 @@ class ModelPanel(QWidget):
         except (OSError, ValueError, ImportError) as error:
             notify_error(error)
             return
+        self.path = str(path)
         self.loaded.emit()
 
     def _ask_and_save(self):
