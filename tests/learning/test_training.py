@@ -25,6 +25,7 @@ SMALL = {
     "patch_size": 32,
     "learning_rate": 0.01,
     "min_steps": 1,
+    "augmentation": 0,  # it pays in longer trainings
     "device": "cpu",
     "seed": 0,
 }

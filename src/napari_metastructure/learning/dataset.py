@@ -55,20 +55,16 @@ def hold_back(
 def _split(items, config, clean):
     """Items to train on and items to validate on, a share of what is annotated."""
     fraction = config.validation_fraction
-    if fraction and config.unannotated and not clean and _searchable(items.labels):
+    small = sum(label.size for label in items.labels) <= _MOST_SEARCHED
+    if fraction and config.unannotated and not clean and small:
         return _split_strokes(items, fraction)
     return items.split(fraction, _FEWEST_IMAGES)
-
-
-def _searchable(labels):
-    in_memory = not any(isinstance(label, ChunkedArray) for label in labels)
-    return in_memory and sum(label.size for label in labels) <= _MOST_SEARCHED
 
 
 def _split_strokes(items, fraction):
     """Hold back whole strokes of each class, wherever they are; none where they are too few."""
     taught, held_out = hold_out(
-        [label + 1 for label in items.labels], fraction, _FEWEST_STROKES, seed=0
+        [np.asarray(label) + 1 for label in items.labels], fraction, _FEWEST_STROKES, seed=0
     )
     if held_out is None:
         return items, Items([], [])
