@@ -726,6 +726,15 @@ def test_a_model_of_other_dimensions_is_refused(task):
     one_sentence(error)
 
 
+def test_a_packaged_model_of_others_is_refused(task):
+    images, masks, *_ = task
+    first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))
+    del first.model.architecture["network"]
+    with pytest.raises(ValueError, match="trained here") as error:
+        train(images, masks, model=first.model, **TINY)
+    one_sentence(error)
+
+
 def test_a_model_of_other_channels_is_refused(task):
     images, masks, *_ = task
     first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))

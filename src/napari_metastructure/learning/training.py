@@ -1,9 +1,9 @@
 """Train a segmentation network on images and labels, as an iterator of events."""
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from napari_metastructure.learning.duration import (
     FixedDuration,
     OpenEndedRate,
 )
+from napari_metastructure.learning.loading import load_model
 from napari_metastructure.learning.losses import (
     LOSSES,
     class_weighted,
@@ -29,7 +30,7 @@ from napari_metastructure.learning.losses import (
     noise_floor,
     true_shares,
 )
-from napari_metastructure.learning.model import SegmentationModel, load_model
+from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
@@ -114,7 +115,7 @@ def train(
     """
     config = TrainingConfig.of(config, **params)
     noise = _noise_specs(noise)
-    if isinstance(model, (str, os.PathLike)):
+    if isinstance(model, (str, Path)):
         model = load_model(model, "cpu")
     if model is not None:
         config = _on_network_of(model, config)
@@ -150,6 +151,8 @@ def _noise_specs(noise):
 
 def _on_network_of(model, config):
     """The config with the network of a model."""
+    if "network" not in model.architecture:
+        raise ValueError("Training goes on from models that were trained here, not from packages.")
     names = ("network", "channels", "depth", "spatial_dims", "anisotropy")
     own = {name: model.architecture[name] for name in names if name in model.architecture}
     if "spatial_dims" in config.model_fields_set and config.spatial_dims != model.spatial_dims:
