@@ -1,5 +1,12 @@
-"""Draws the pictures of docs/meta-structure.md from simulated cells: python docs/make_figures.py"""
+"""Draws the pictures of docs/meta-structure.md from simulated cells: python docs/make_figures.py
 
+With --all also those that the real window shows: docs/make_dock_pictures.py and
+docs/make_ten_minutes.py. These need a display; without one, put before it:
+xvfb-run -a -s "-screen 0 1600x1000x24"
+"""
+
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -32,6 +39,9 @@ def main():
     noisy = {name: corrupt(clean, spec) for name, spec in CORRUPTIONS.items()}
     save("densities", densities(clean, noisy))
     save("matrices", matrices(clean, noisy))
+    if "--all" in sys.argv:
+        for script in ("make_dock_pictures.py", "make_ten_minutes.py"):
+            subprocess.run([sys.executable, Path(__file__).with_name(script)], check=True)
 
 
 def densities(clean, noisy):

@@ -94,3 +94,18 @@ def test_links_lead_somewhere(page):
             headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.M)
             slugs = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings]
             assert anchor in slugs, target
+
+
+def test_each_public_name_is_in_the_reference():
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: napari_metastructure\.(\S+)$", text, re.M))
+    modules = {f"{folder}.{name}" for name, folder in nms._MODULES.items()}
+    names = {f"{module}.{name}" for name, module in nms._NAMES.items()}
+    missing = {name for name in names if not {name, name.rpartition(".")[0]} & shown}
+    assert (modules - shown) | missing == set()
+
+
+def test_each_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if f": {page}" not in navigation} == set()

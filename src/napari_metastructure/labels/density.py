@@ -72,14 +72,11 @@ def observed(  # numpydoc ignore=PR02
         one for each spatial axis.
     classes : sequence of int, optional
         By default those present, together with 0 (and 1, if there are no others).
-    kernel : {"box", "gaussian"}, optional
-        A Gaussian has the standard deviation of the box.
-    spatial_dims : {2, 3}, optional
-        2: each (y, x) plane by itself; 3: the last three axes together.
-    scale : float or sequence of float, optional
-        Size of a pixel, if `radius` is meant in physical units.
-    ignore_label : int, optional
-        Pixels of this label, and of label -1, do not count.
+    **window
+        ``kernel`` "box" or "gaussian", of the standard deviation of the box; ``spatial_dims``
+        2: each (y, x) plane by itself, or 3: the last three axes together; ``scale``, the size of
+        a pixel, if `radius` is meant in physical units; ``ignore_label``: pixels of this label,
+        and of label -1, do not count.
 
     Returns
     -------

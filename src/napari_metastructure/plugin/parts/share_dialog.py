@@ -40,9 +40,9 @@ class ShareDialog(QDialog):
         text = note()
         say(
             text,
-            "A package for bioimage.io, which other programs can run, such as ilastik, "
-            f"deepImageJ or QuPath. The middle of {image} becomes the test image: it is part of "
-            "the package and seen by all who get it.",
+            "A package for programs that run models of the BioImage Model Zoo (bioimage.io). "
+            f"The middle of {image} becomes the test image: it is part of the package and seen by "
+            "all who get it.",
         )
         buttons = QDialogButtonBox.StandardButton
         self.buttons = QDialogButtonBox(buttons.Ok | buttons.Cancel)
