@@ -106,6 +106,59 @@ def test_cell_ships_with_scikit_image(monkeypatch):
     assert (Path(skimage.__file__).parent / "data" / "cell.png").exists()
 
 
+REAL = {"retina": (700, 700, 3), "tissue": (512, 512, 3)}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_samples_ship_with_scikit_image(name, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("this sample must not use the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    [(image, attributes, kind)] = getattr(samples, name)()
+    assert (image.shape, image.dtype, kind) == (REAL[name], np.uint8, "image")
+    assert "skimage.data." in attributes["metadata"]["source"]
+    layer = pytest.importorskip("napari.layers").Layer.create(image, attributes, kind)
+    assert layer.rgb
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), ModuleNotFoundError("pooch")])
+def test_a_download_that_fails_is_one_sentence(error, monkeypatch):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("skimage.data.human_mitosis", fail, raising=False)
+    with pytest.raises(OSError, match=r"downloaded once.*Tissue or Retina, which need no download"):
+        samples.mitosis()
+
+
+def test_a_download_is_an_image(monkeypatch):
+    monkeypatch.setattr("skimage.data.human_mitosis", lambda: np.ones((8, 8)), raising=False)
+    [(_, attributes, kind)] = samples.mitosis()
+    assert (attributes["name"], kind) == ("mitosis", "image")
+    assert "CC0" in attributes["metadata"]["source"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "noise"),
+    [
+        (samples.er_sampled, {"kind": "sample", "fraction": 0.1}),
+        (samples.er_flipped, {"kind": "flip", "ratio": 0.45}),
+        (samples.er_dilated, {"kind": "dilate", "radius": 2}),
+    ],
+)
+def test_noisy_labels_carry_their_noise(sample, noise):
+    from napari_metastructure.plugin.layers import noise_of
+
+    layers = pytest.importorskip("napari.layers")
+    image, clean, noisy = (layers.Layer.create(*part) for part in sample())
+    assert image.data.shape == clean.data.shape == noisy.data.shape
+    assert not clean.visible
+    [found] = noise_of(noisy)
+    assert noise.items() <= found.items()
+    assert (noisy.data != clean.data).any()
+
+
 def test_import_is_light():
     code = (
         "import sys, napari_metastructure.plugin.samples;"

@@ -1,4 +1,4 @@
-"""Sample data without a download: simulated cells with exact masks, and one real cell."""
+"""Sample data: simulated cells with exact masks, the same with noisy labels, and real images."""
 
 from typing import Any
 
@@ -17,15 +17,21 @@ from napari_metastructure.labels.simulation import (
 __all__ = [
     "cell",
     "er",
+    "er_dilated",
+    "er_flipped",
+    "er_sampled",
     "er_stack",
     "mitochondria",
     "mitochondria_stack",
+    "mitosis",
     "nuclei",
     "nuclei_stack",
+    "retina",
     "simulate_er",
     "simulate_fields",
     "simulate_mitochondria",
     "simulate_nuclei",
+    "tissue",
 ]
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
@@ -61,6 +67,58 @@ def nuclei_stack() -> list[LayerData]:
     return _stack("nuclei stack", simulate_nuclei, NUCLEI, seed=5)
 
 
+def er_sampled() -> list[LayerData]:
+    """Open simulated ER of whose object pixels a tenth is labelled."""
+    return _noisy(kind="sample", fraction=0.1, seed=0)
+
+
+def er_flipped() -> list[LayerData]:
+    """Open simulated ER whose labels are wrong at 45 % of the pixels."""
+    return _noisy(kind="flip", ratio=0.45, seed=0)
+
+
+def er_dilated() -> list[LayerData]:
+    """Open simulated ER whose outlines lie two pixels too far out."""
+    return _noisy(kind="dilate", radius=2)
+
+
+def mitosis() -> list[LayerData]:
+    """Open real nuclei of human cells, no mask (scikit-image, CC0; a download of 0.3 MB).
+
+    Raises
+    ------
+    OSError
+        If the image cannot be downloaded.
+    """
+    source = "skimage.data.human_mitosis, CC0, Moffat et al., Cell 124 (2006) 1283"
+    try:
+        from skimage.data import human_mitosis
+
+        pixels = human_mitosis()
+    except Exception as error:  # no connection, no pooch, no space: whatever the libraries raise
+        raise OSError(
+            "This sample is downloaded once, which failed: connect to the internet and try again, "
+            "or open the samples Tissue or Retina, which need no download "
+            f"({type(error).__name__})."
+        ) from None
+    return _real("mitosis", pixels, source)
+
+
+def retina() -> list[LayerData]:
+    """Open real vessels of a human retina, in colour, no mask (scikit-image, CC0)."""
+    from skimage.data import retina as load
+
+    source = "skimage.data.retina()[300:1000, 350:1050], CC0, Häggström, WikiJournal of Medicine 1"
+    return _real("retina", load()[300:1000, 350:1050].copy(), source)
+
+
+def tissue() -> list[LayerData]:
+    """Open real stained tissue of the colon, in colour, no mask (scikit-image, free)."""
+    from skimage.data import immunohistochemistry as load
+
+    return _real("tissue", load(), "skimage.data.immunohistochemistry, no known restrictions")
+
+
 def cell() -> list[LayerData]:
     """Open a real cell by quantitative phase imaging, no mask (scikit-image, CC0)."""
     from skimage.data import cell as load
@@ -68,6 +126,38 @@ def cell() -> list[LayerData]:
     source = "skimage.data.cell, CC0, Mueller et al., Optics Express 26 (2018) 10729"
     space = {"scale": (0.107, 0.107), "units": ("micrometer",) * 2, "axis_labels": ("y", "x")}
     return [(load(), {"name": "cell", "metadata": {"source": source}, **space}, "image")]
+
+
+def _real(name, pixels, source):
+    axes = ("y", "x")
+    options = {"rgb": pixels.ndim == 3, "axis_labels": axes, "metadata": {"source": source}}
+    return [(pixels, {"name": name, **options}, "image")]
+
+
+def _noisy(**noise):
+    """Simulated ER, its masks (hidden) and labels with noise, of which the layer's record tells."""
+    from napari_metastructure.files.fingerprint import digest
+    from napari_metastructure.labels.noise import NoiseSpec, corrupt
+    from napari_metastructure.plugin.layers import RECORD
+
+    image, (mask, common, _) = er()
+    spec = NoiseSpec(**noise)
+    labels = corrupt(mask, spec)
+    record = {
+        "operation": "corrupt",
+        "source": common["name"],
+        "noise": [spec.model_dump(mode="json")],
+        "whole": True,
+        "changed": float((labels != mask).mean()),
+        "digest": digest(labels),
+    }
+    name = f"{common['name']} {spec.summary()}"
+    metadata = {**common["metadata"], RECORD: record}
+    return [
+        image,
+        (mask, {**common, "visible": False}, "labels"),
+        (labels, {**common, "name": name, "metadata": metadata}, "labels"),
+    ]
 
 
 def _fields(name, simulate, optics, seed=0):
