@@ -181,6 +181,25 @@ def test_what_is_imported_is_declared():
     assert used <= known
 
 
+def test_conda_recipe_asks_for_the_same():
+    import yaml
+
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    other = {"torch": "pytorch", "matplotlib": "matplotlib-base", "dask": "dask-core"}
+    declared = {
+        other.get(r.name, r.name): str(r.specifier)
+        for r in map(Requirement, project["dependencies"])
+    }
+    run = dict((*line.split(), "")[:2] for line in recipe["requirements"]["run"])
+    assert run.pop("python") == ">=${{"
+    assert run == declared
+    assert project["requires-python"] == f">={recipe['context']['python_min']}"
+    [command] = recipe["build"]["python"]["entry_points"]
+    assert [command] == [f"{name} = {at}" for name, at in project["scripts"].items()]
+    assert recipe["about"]["license"] == project["license"]
+
+
 @pytest.mark.parametrize("tool", ["mypy", "numpydoc", "ruff"])
 def test_each_checker_has_one_version(tool):
     tox = configparser.ConfigParser()
