@@ -10,6 +10,14 @@ from qtpy.QtWidgets import QApplication
 PLUGIN = "napari-metastructure"
 
 
+@pytest.fixture(autouse=True)
+def own_data(tmp_path, monkeypatch):
+    """A folder for what the docks keep: not the user's."""
+    folder = tmp_path / "user data"
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_: folder)
+    return folder
+
+
 @pytest.fixture
 def viewer(make_napari_viewer_proxy):
     return make_napari_viewer_proxy(show=True, strict_qt=True)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["read_checkpoint", "read_state", "write_checkpoint"]
 
 _KEY = "napari_metastructure_checkpoint"
 _LARGEST_STATE = 2**27  # characters of JSON
@@ -65,3 +65,15 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict] | None:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"The checkpoint {path} cannot be read ({reason}).") from None
+
+
+def read_state(path: str | Path) -> dict | None:
+    """State of a checkpoint without its tensors; None if it is no checkpoint, or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads((file.metadata() or {}).get(_KEY, "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError):
+        return None
+    return state if isinstance(state, dict) else None

@@ -111,6 +111,7 @@ class Resume:
             "written": datetime.now().isoformat(timespec="seconds"),
             "seconds": time.perf_counter() - training.clock,
             "step": step,
+            "total": int(training.duration.total),
             "optimizer": optimizer["param_groups"],
             "schedule": _plain(trainer.schedule.state_dict()),
             "scaler": trainer.scaler.state_dict(),

@@ -12,13 +12,6 @@ from tests.plugin.conftest import assert_same_place
 LONG = 100_000
 
 
-@pytest.fixture(autouse=True)
-def strokes_on_disk(tmp_path, monkeypatch):
-    """Strokes are kept in a folder of the test's own."""
-    monkeypatch.setattr("platformdirs.user_data_path", lambda *_: tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def dock(qtbot, placed_layers, open_dock, one_thread):
     dock = set_up(open_dock("Segment with few or no labels")[1])

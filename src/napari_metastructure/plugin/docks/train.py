@@ -30,6 +30,7 @@ from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_grey, i
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
 from napari_metastructure.plugin.parts.start_from import StartFrom
 from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
+from napari_metastructure.plugin.parts.unfinished import Unfinished
 
 __all__ = ["TrainSegmentation"]
 
@@ -71,6 +72,7 @@ class TrainSegmentation(Dock):
         self._watched: Watched | None = None
         self._trained_on: tuple | None = None
         self._finished_model: Any = None
+        self._complete = False  # whether the training came to its end
         self._asked_about: Any = None  # the labels layer that the question is about
         self._preview = LiveLayer(self.viewer, "image", "training preview", **PROBABILITY)
         self._build_inputs()
@@ -110,6 +112,9 @@ class TrainSegmentation(Dock):
         self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
     def _build_run(self):
+        self.unfinished = self.add(Unfinished())
+        self.unfinished.resumed.connect(self.resume)
+        self.unfinished.restarted.connect(self.run)
         self.panel = self.add(RunPanel("Train"))
         self.again = self.add(SayAgain(self, self.python, self.config, self.command))
         self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
@@ -218,6 +223,7 @@ class TrainSegmentation(Dock):
 
     def _check(self):
         self.reading.show_layer(self.image.value, self.labels.value)
+        self.unfinished.show_image(self.image.value and self.reading.source())
         self._ask_about_zeros()
         self.panel.set_problem(self.problem())
 
@@ -229,8 +235,15 @@ class TrainSegmentation(Dock):
 
     # ------------------------------------------------------------------ training
 
-    def run(self) -> None:
-        """Train in the background."""
+    def resume(self) -> None:
+        """Go on with the unfinished training, whose settings the form then shows."""
+        settings = {**self.unfinished.state["settings"], "seed": None}  # the file has its seed
+        for form in (self.form, self.advanced):
+            form.set_values({name: settings[name] for name in form.values() if name in settings})
+        self.run(resume=True)
+
+    def run(self, *, resume: bool = False) -> None:
+        """Train in the background, from the beginning or from the unfinished training."""
         pairs, config = self.chosen_pairs(), self.config()
         clean = self.clean_labels.value
         sources = [self.reading.source(image) for image, _ in pairs]
@@ -250,10 +263,12 @@ class TrainSegmentation(Dock):
             validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
             noise=self._noise(),
             model=self.start.value(),
+            checkpoint=self.unfinished.start(resume),
         )
         self._watched = Watched(job, sources[0])
         self._trained_on = pairs[0][1], pairs[0][1].name
         self._follow_plane()
+        self._complete = False
         self.curves.clear_points()
         self.curves.show()
         self.panel.start(job, "Training")
@@ -317,11 +332,13 @@ class TrainSegmentation(Dock):
             self._preview.draw(source.shaped(p), self._watched.place)
         elif isinstance(event, Done):
             self._finished_model = event.model
+            self._complete = not event.stopped
 
     def _on_finished(self):
         self._preview.remove()
         watched, self._watched = self._watched, None
         model, self._finished_model = self._finished_model, None
+        self.unfinished.finish(complete=self._complete)
         self._check()
         if model is not None:
             layer, name = self._trained_on
