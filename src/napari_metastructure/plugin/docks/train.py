@@ -25,12 +25,12 @@ from napari_metastructure.plugin.parts.corrections import certain_labels
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
+from napari_metastructure.plugin.parts.interrupted import Interrupted
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_grey, is_image, is_labels
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
 from napari_metastructure.plugin.parts.start_from import StartFrom
 from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
-from napari_metastructure.plugin.parts.unfinished import Unfinished
 
 __all__ = ["TrainSegmentation"]
 
@@ -112,9 +112,9 @@ class TrainSegmentation(Dock):
         self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
     def _build_run(self):
-        self.unfinished = self.add(Unfinished())
-        self.unfinished.resumed.connect(self.resume)
-        self.unfinished.restarted.connect(self.run)
+        self.interrupted = self.add(Interrupted())
+        self.interrupted.resumed.connect(self.resume)
+        self.interrupted.restarted.connect(self.run)
         self.panel = self.add(RunPanel("Train"))
         self.again = self.add(SayAgain(self, self.python, self.config, self.command))
         self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
@@ -223,7 +223,7 @@ class TrainSegmentation(Dock):
 
     def _check(self):
         self.reading.show_layer(self.image.value, self.labels.value)
-        self.unfinished.show_image(self.image.value and self.reading.source())
+        self.interrupted.show_image(self.image.value and self.reading.source())
         self._ask_about_zeros()
         self.panel.set_problem(self.problem())
 
@@ -237,7 +237,7 @@ class TrainSegmentation(Dock):
 
     def resume(self) -> None:
         """Go on with the unfinished training, whose settings the form then shows."""
-        settings = {**self.unfinished.state["settings"], "seed": None}  # the file has its seed
+        settings = {**self.interrupted.state["settings"], "seed": None}  # the file has its seed
         for form in (self.form, self.advanced):
             form.set_values({name: settings[name] for name in form.values() if name in settings})
         self.run(resume=True)
@@ -263,7 +263,7 @@ class TrainSegmentation(Dock):
             validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
             noise=self._noise(),
             model=self.start.value(),
-            checkpoint=self.unfinished.start(resume),
+            checkpoint=self.interrupted.start(resume),
         )
         self._watched = Watched(job, sources[0])
         self._trained_on = pairs[0][1], pairs[0][1].name
@@ -338,7 +338,7 @@ class TrainSegmentation(Dock):
         self._preview.remove()
         watched, self._watched = self._watched, None
         model, self._finished_model = self._finished_model, None
-        self.unfinished.finish(complete=self._complete)
+        self.interrupted.finish(complete=self._complete)
         self._check()
         if model is not None:
             layer, name = self._trained_on

@@ -9,17 +9,17 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.plugin.parts.dock import note, say
 
-__all__ = ["Unfinished", "folder_of_unfinished"]
+__all__ = ["Interrupted", "folder_of_interrupted"]
 
 
-def folder_of_unfinished() -> Path:
+def folder_of_interrupted() -> Path:
     """Where unfinished trainings are kept."""
     from platformdirs import user_data_path
 
     return user_data_path("napari-metastructure") / "unfinished"
 
 
-class Unfinished(QWidget):
+class Interrupted(QWidget):
     """An unfinished training of the chosen image: resume it, or start anew.
 
     Attributes
@@ -66,7 +66,7 @@ class Unfinished(QWidget):
         from napari_metastructure.jobs.checkpoint import read_state
 
         self.state = self._path = None
-        found = [] if self._image is None else folder_of_unfinished().glob(f"{self._image}*")
+        found = [] if self._image is None else folder_of_interrupted().glob(f"{self._image}*")
         for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
             state = None if path == self._running else read_state(path)
             if state is not None and state.get("step", 0) < state.get("total", 0):
@@ -83,7 +83,7 @@ class Unfinished(QWidget):
         if resume:
             self._running = self._path
         else:
-            folder = folder_of_unfinished()
+            folder = folder_of_interrupted()
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError:

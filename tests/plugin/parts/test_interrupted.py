@@ -28,22 +28,22 @@ def stopped(qtbot, dock):
 def button(dock, text):
     from qtpy.QtWidgets import QPushButton
 
-    return next(b for b in dock.unfinished.findChildren(QPushButton) if b.text() == text)
+    return next(b for b in dock.interrupted.findChildren(QPushButton) if b.text() == text)
 
 
 def test_a_stopped_training_is_offered_and_resumed_with_its_settings(qtbot, dock, folder):
-    assert not dock.unfinished.isVisible()
+    assert not dock.interrupted.isVisible()
     stopped(qtbot, dock)
-    done = dock.unfinished.state["step"]
-    assert dock.unfinished.isVisible()
-    assert f"step {done} of" in dock.unfinished.text.text()
+    done = dock.interrupted.state["step"]
+    assert dock.interrupted.isVisible()
+    assert f"step {done} of" in dock.interrupted.text.text()
     dock.advanced["channels"].value = 6
     first = []
     dock.panel.yielded.connect(
         lambda event: first.append(event.step) if isinstance(event, Step) else None
     )
     button(dock, "Resume").click()
-    assert not dock.unfinished.isVisible()
+    assert not dock.interrupted.isVisible()
     qtbot.waitUntil(lambda: bool(first), timeout=60_000)
     dock.panel.stop_button.click()
     finish(qtbot, dock)
@@ -58,19 +58,19 @@ def test_a_training_that_ends_leaves_nothing(qtbot, dock, folder):
     finish(qtbot, dock)
     assert dock.models.model is not None
     assert not list(folder.iterdir())
-    assert not dock.unfinished.isVisible()
+    assert not dock.interrupted.isVisible()
 
 
 def test_start_anew_gives_the_unfinished_one_up(qtbot, dock, folder):
     stopped(qtbot, dock)
     (before,) = folder.iterdir()
-    before.rename(before.with_name(f"{dock.unfinished._image}-7.safetensors"))
-    dock.unfinished.look_again()
+    before.rename(before.with_name(f"{dock.interrupted._image}-7.safetensors"))
+    dock.interrupted.look_again()
     button(dock, "Start anew").click()
     qtbot.waitUntil(lambda: dock.panel.progress_bar.value() > 0, timeout=60_000)
     dock.panel.stop_button.click()
     finish(qtbot, dock)
-    assert [path.name for path in folder.iterdir()] == [f"{dock.unfinished._image}-1.safetensors"]
+    assert [path.name for path in folder.iterdir()] == [f"{dock.interrupted._image}-1.safetensors"]
 
 
 def test_run_keeps_the_unfinished_one(qtbot, dock, folder):
@@ -84,9 +84,9 @@ def test_it_belongs_to_its_image(qtbot, dock, viewer, placed_layers):
     image, _ = placed_layers
     other = viewer.add_image(image.data + 1, name="other")
     dock.image.value = other
-    assert not dock.unfinished.isVisible()
+    assert not dock.interrupted.isVisible()
     dock.image.value = image
-    assert dock.unfinished.isVisible()
+    assert dock.interrupted.isVisible()
 
 
 def test_changed_labels_are_refused_in_a_sentence(qtbot, dock, placed_layers):
@@ -96,4 +96,4 @@ def test_changed_labels_are_refused_in_a_sentence(qtbot, dock, placed_layers):
     button(dock, "Resume").click()
     finish(qtbot, dock)
     assert "other images, labels or noise" in dock.panel.status.text()
-    assert dock.unfinished.isVisible()
+    assert dock.interrupted.isVisible()
