@@ -23,6 +23,7 @@ import napari_metastructure as nms
 from napari_metastructure.arrays.axes import channels_first
 from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.few_labels.taught import threshold_of_classifier
 
 # axis of the channels, foreground value (None: any), and whether the last quarter is scored
 SETS = {
@@ -79,11 +80,10 @@ def run(method, data, strokes, axis, seed):
         found = [classifier.predict(images[k]) for k in scored]
         if method == "forest at .5":
             return [p[-1] > 0.5 for p in found], {}
-        from napari_metastructure.learning.threshold import outline_threshold
-
         pictures = [_grey(images[k], axis) for k in scored]
-        threshold = outline_threshold([p[-1] for p in found], pictures, classifier.polarity)
-        return [p[-1] > threshold for p in found], {"threshold": threshold}
+        objects = [p[-1] for p in found]
+        threshold, share = threshold_of_classifier(classifier, objects, pictures)
+        return [p > threshold for p in objects], {"threshold": threshold, "share": share}
     pictures = [images[k] for k in learnt]
     if method == "result":
         done = nms.segment(pictures, strokes=strokes, **config).run(hidden=True)

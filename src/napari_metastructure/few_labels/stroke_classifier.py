@@ -19,6 +19,7 @@ __all__ = ["StrokeClassifier"]
 _TILE = {2: 256, 3: 48}  # side of a tile, by spatial dimensions
 _MOST_ROWS = 20_000  # annotated pixels that the forest learns from
 _ROWS_AT_ONCE = 2**16
+_MOST_FOLDS = 5
 _FORMAT = "napari-metastructure strokes"
 _FORMAT_VERSION = 1
 
@@ -78,6 +79,7 @@ class StrokeClassifier:
         self.forest: Any = None
         self._rows: Any = None
         self._values: Any = None
+        self._plane_of_row: Any = None
 
     @property
     def spatial_dims(self) -> int:
@@ -121,7 +123,7 @@ class StrokeClassifier:
             for image, stroke in zip(images, strokes)
         ):
             raise ValueError("The strokes do not have the shape of the images.")
-        rows, values = [], []
+        rows, values, numbers = [], [], []
         for number, (image, stroke) in enumerate(zip(images, strokes)):
             stroke = np.asarray(stroke)
             if stroke.any():
@@ -129,9 +131,12 @@ class StrokeClassifier:
                 for found, labels in self._samples(key, image, stroke):
                     rows.append(found)
                     values.append(labels)
-        return self.fit_rows(np.concatenate(rows), np.concatenate(values))
+                    numbers.append(np.full(len(labels), number))
+        return self.fit_rows(np.concatenate(rows), np.concatenate(values), np.concatenate(numbers))
 
-    def fit_rows(self, rows: np.ndarray, values: np.ndarray) -> "StrokeClassifier":
+    def fit_rows(
+        self, rows: np.ndarray, values: np.ndarray, plane_numbers: np.ndarray | None = None
+    ) -> "StrokeClassifier":
         """Learn from features of annotated pixels.
 
         Parameters
@@ -139,20 +144,16 @@ class StrokeClassifier:
         rows : array of float32, (pixels, features)
         values : array of int, (pixels,)
             Their strokes, from 1.
+        plane_numbers : array of int, (pixels,), optional
+            The planes that they lie on, for `held_out_probabilities`.
         """
-        from sklearn.ensemble import RandomForestClassifier
-
-        self._rows, self._values = _thinned(rows, values, self.seed)
+        kept = _thinned(values, self.seed)
+        self._rows = np.ascontiguousarray(rows[kept], np.float32)
+        self._values = np.asarray(values)[kept].astype(np.uint8)
+        self._plane_of_row = None if plane_numbers is None else plane_numbers[kept]
         self.classes = [int(value) for value in np.unique(self._values)]
         self.num_classes = max(self.num_classes, *self.classes)
-        forest = RandomForestClassifier(
-            self.trees,
-            min_samples_leaf=5 if len(self._values) >= 100 else 1,
-            class_weight="balanced",
-            oob_score=_balanced_accuracy,
-            bootstrap=True,
-            random_state=self.seed,
-        )
+        forest = self._new_forest(len(self._values), oob_score=_balanced_accuracy)
         with warnings.catch_warnings():  # of pixels that every tree has learnt: they are not scored
             warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
             self.forest = forest.fit(self._rows, self._values)
@@ -163,6 +164,45 @@ class StrokeClassifier:
         )
         self.polarity = "bright" if top >= low else "dark"
         return self
+
+    def _new_forest(self, pixels, **options):
+        from sklearn.ensemble import RandomForestClassifier
+
+        return RandomForestClassifier(
+            self.trees,
+            min_samples_leaf=5 if pixels >= 100 else 1,
+            class_weight="balanced",
+            random_state=self.seed,
+            **options,
+        )
+
+    def held_out_probabilities(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """What forests that learnt from other planes say of the annotated pixels.
+
+        Returns
+        -------
+        probabilities : array of float, (pixels,), [0, 1]
+            Of the highest stroke value.
+        values : array of uint8, (pixels,)
+            The strokes.
+            None if there are not two planes with strokes of all values on the others.
+        """
+        from sklearn.model_selection import GroupKFold
+
+        planes_of = self._plane_of_row
+        count = 0 if planes_of is None else len(np.unique(planes_of))
+        if count < 2:
+            return None
+        found, values = [], []
+        folds = GroupKFold(min(count, _MOST_FOLDS)).split(self._rows, groups=planes_of)
+        for learnt, held_out in folds:
+            if set(self._values[learnt]) == set(self.classes):
+                forest = self._new_forest(len(learnt)).fit(self._rows[learnt], self._values[learnt])
+                found.append(forest.predict_proba(self._rows[held_out])[:, -1])
+                values.append(self._values[held_out])
+        if not found or set(np.concatenate(values)) != set(self.classes):
+            return None
+        return np.concatenate(found), np.concatenate(values)
 
     def _samples(self, key, image, stroke):
         """Features and strokes of a plane's annotated pixels, tile by tile."""
@@ -345,17 +385,15 @@ class StrokeClassifier:
         return cls.from_state(settings, arrays)
 
 
-def _thinned(rows, values, seed):
-    """Rows and values, of more than can be learnt from an even draw per class."""
-    values = np.asarray(values).astype(np.uint8)
-    present, counts = np.unique(values, return_counts=True)
-    if counts.sum() <= _MOST_ROWS:
-        return np.ascontiguousarray(rows, np.float32), values
-    rng = np.random.default_rng(seed)
+def _thinned(values, seed):
+    """Indices of pixels, of more than can be learnt from an even draw per class."""
+    values = np.asarray(values)
+    if len(values) <= _MOST_ROWS:
+        return np.arange(len(values))
+    rng, present = np.random.default_rng(seed), np.unique(values)
     most = _MOST_ROWS // len(present)
     kept = [rng.permutation(np.flatnonzero(values == value))[:most] for value in present]
-    kept = np.sort(np.concatenate(kept))
-    return np.ascontiguousarray(rows[kept], np.float32), values[kept]
+    return np.sort(np.concatenate(kept))
 
 
 def _balanced_accuracy(truth, predicted):

@@ -172,7 +172,14 @@ def _decide(model, evidence, known):
     return {"displacement": round(distance, 2), "notes": notes}
 
 
-def outline_threshold(probabilities: Any, images: Any, polarity: str = "bright") -> float:
+def outline_threshold(
+    probabilities: Any,
+    images: Any,
+    polarity: str = "bright",
+    *,
+    prior: float = 0.5,
+    edges: float = 1.0,
+) -> float:
     """The threshold whose masks probably overlap best and have the steepest outlines.
 
     What is largest is the product of the Dice that the masks would have, were the probabilities
@@ -189,22 +196,29 @@ def outline_threshold(probabilities: Any, images: Any, polarity: str = "bright")
         which evens out photon noise, after a Gaussian of 1 pixel.
     polarity : {"bright", "dark"}
         Whether the structures are brighter or darker than their surroundings.
+    prior : float, (0, 1)
+        Share of objects, where the probabilities are of a classifier for which both classes are
+        equally frequent.
+    edges : float
+        Power of the gradient: how much the edges count beside the overlap.
 
     Returns
     -------
     float
         From 0.1 to 0.9, in steps of 0.01; 0.5 if nothing speaks for any.
     """
-    pixels, edges, lengths = np.zeros((3, _BINS))
+    pixels, gradients, lengths = np.zeros((3, _BINS))
     for probability, image in zip(probabilities, images):
         scaled = unit_range(image, polarity)
         if scaled is not None:
             pixels += np.bincount(_bin(probability).ravel(), minlength=_BINS)
             along, length = _outlines(np.sqrt(scaled), np.asarray(probability))
-            edges += along
+            gradients += along
             lengths += length
-    area, hits = pixels[::-1].cumsum()[::-1], (pixels * _MIDDLES)[::-1].cumsum()[::-1]
-    merit = 2 * hits / np.maximum(area + hits[0], 1e-12) * edges / np.maximum(lengths, 1)
+    odds = _MIDDLES / (1 - _MIDDLES) * prior / (1 - prior)
+    area, hits = (part[::-1].cumsum()[::-1] for part in (pixels, pixels * odds / (1 + odds)))
+    merit = 2 * hits / np.maximum(area + hits[0], 1e-12)
+    merit *= (gradients / np.maximum(lengths, 1)) ** edges
     merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
     return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
 
