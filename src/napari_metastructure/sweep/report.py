@@ -47,6 +47,8 @@ UNITS = {name: (axis.label, axis.unit) for name, axis in AXES.items()}
 
 NO_AMOUNT = [name for name in AXES if KINDS[name].amount is None]
 
+_COLOURS = "tableau-colorblind10"  # of matplotlib; told apart by colour-blind eyes
+
 
 def shown_amount(kind: str, amount: float | None) -> float:
     """Where an amount stands on the axis: shares in percent, moves in pixels, others by number."""
@@ -171,13 +173,15 @@ def figure(table: Table, score: str = "dice") -> Any:
     matplotlib.figure.Figure
         One panel per family of noise; points are single runs, bars the spread over the seeds.
     """
+    from matplotlib import style
     from matplotlib.figure import Figure
 
     found, clean = curves(table, score), clean_level(table, score)
     groups = panels(found)
     width = max(len(groups), 1)
     drawing = Figure(figsize=(3.2 * width, 3.2), layout="constrained")
-    axes = drawing.subplots(1, width, sharey=True, squeeze=False)[0]
+    with style.context(_COLOURS):
+        axes = drawing.subplots(1, width, sharey=True, squeeze=False)[0]
     for axis, kinds in zip(axes, groups):
         if clean is not None:
             axis.axhspan(clean[0] - CLOSE, clean[0] + CLOSE, color="0.9")
@@ -243,6 +247,8 @@ def _image(drawing, kind):
 
 def _picture(title, array):
     """A small PNG of an image or of class numbers."""
+    from matplotlib import style
+    from matplotlib.colors import to_rgb
     from matplotlib.image import imsave
     from skimage.color import label2rgb
 
@@ -251,7 +257,9 @@ def _picture(title, array):
         low, high = np.percentile(array, [0.5, 99.5])
     else:
         low, high = 0, 1
-        array = label2rgb(array, bg_label=0) if array.max() > 1 else array
+        colours = style.library[_COLOURS]["axes.prop_cycle"].by_key()["color"]
+        if array.max() > 1:
+            array = label2rgb(array, bg_label=0, colors=[to_rgb(colour) for colour in colours])
     buffer = io.BytesIO()
     imsave(buffer, np.clip(array, low, high), vmin=low, vmax=high, cmap="gray", format="png")
     return buffer.getvalue()

@@ -23,6 +23,7 @@ from napari_metastructure.labels.objects import (
 from napari_metastructure.labels.planewise import frozen
 from napari_metastructure.plugin.layers import RECORD, place, place_plane, plane_index
 from napari_metastructure.plugin.parts.again import SayAgain, as_call, as_settings, layer_code
+from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
@@ -341,7 +342,7 @@ class Histogram(pg.PlotWidget):
         if values.size:
             bins = int(np.clip(np.sqrt(values.size) * 2, 5, 40))
             counts, edges = np.histogram(values, bins)
-            self.plot(edges, counts, stepMode="center", fillLevel=0, brush="#4cc9f0", pen=None)
+            self.plot(edges, counts, stepMode="center", fillLevel=0, brush=COLOURS[0], pen=None)
 
 
 def _measuring(

@@ -13,6 +13,7 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_metastructure.plugin.layers import Source
+from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.live import LiveLayer
 from napari_metastructure.plugin.parts.run_panel import notify_error
@@ -74,7 +75,7 @@ class Gallery(QWidget):
         for number, tile in enumerate(self.tiles):
             tile.setIconSize(QSize(_SIDE, _SIDE))
             tile.setCheckable(True)
-            tile.setStyleSheet("QToolButton:checked {border: 2px solid #ff8c00}")
+            tile.setStyleSheet(f"QToolButton:checked {{border: 2px solid {COLOURS[1]}}}")
             tile.setAutoExclusive(True)
             tile.clicked.connect(lambda _=False, number=number: self._pick(number))
             tile.hide()

@@ -8,6 +8,7 @@ import numpy as np
 from napari.viewer import Viewer
 
 from napari_metastructure.few_labels.strokes import pack_strokes, unpack_strokes
+from napari_metastructure.plugin.parts.colours import CLASSES
 
 __all__ = [
     "class_colors",
@@ -20,16 +21,6 @@ __all__ = [
     "share_of_zeros",
 ]
 
-_COLORS = (
-    "#3b82f6",
-    "#f97316",
-    "#22c55e",
-    "#e11d48",
-    "#a855f7",
-    "#eab308",
-    "#06b6d4",
-    "#ec4899",
-)
 _NEARLY_ALL = 0.9  # share of zeros of labels that may be strokes
 _FEW = 8  # values of strokes
 _MOST_LOOKED_AT = 2**27  # pixels
@@ -44,7 +35,7 @@ def class_names(count: int) -> list[str]:
 
 def class_colors(count: int) -> list[str]:
     """A colour for each of the first stroke values."""
-    return [_COLORS[n % len(_COLORS)] for n in range(count)]
+    return [CLASSES[n % len(CLASSES)] for n in range(count)]
 
 
 def _colormap(colors):
