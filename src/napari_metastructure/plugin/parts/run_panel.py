@@ -143,9 +143,10 @@ class RunPanel(QWidget):
         self.worker = self.job = self._bar = None
 
     def _on_event(self, event):
+        if self.job is not None:
+            self.yielded.emit(event)
         if self.job is None:  # closed meanwhile
             return
-        self.yielded.emit(event)
         if isinstance(event, Step):
             self._show(event.step, event.total, f"epoch {event.epoch}, loss {event.loss:.3f}")
         elif isinstance(event, Memory):
