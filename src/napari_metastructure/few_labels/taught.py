@@ -40,6 +40,7 @@ _MARGIN = 0.01  # of the area under the ROC curve, by which the classifier must 
 _MARGIN_OF_ONE = 0.1  # the same if a class has a single stroke held out
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
 _EDGES_BESIDE_SHARE = 0.75
+_EDGES_BESIDE_NETWORK = 0.25
 _RULE = "largest expected Dice times gradient along the outline"
 
 
@@ -281,7 +282,9 @@ class Taught(Mode):
             threshold, share = threshold_of_classifier(self.classifier, probabilities, pictures)
             self.facts["object_share"] = share
         else:  # it has learnt the share with the label
-            threshold = outline_threshold(probabilities, pictures, self.polarity, edges=0.5)
+            threshold = outline_threshold(
+                probabilities, pictures, self.polarity, edges=_EDGES_BESIDE_NETWORK
+            )
         if keep:
             model.threshold, model.threshold_source = threshold, _RULE
         return lambda p: classes[(p > threshold).astype(np.intp)]
