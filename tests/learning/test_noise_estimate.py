@@ -1,5 +1,7 @@
 """The noise of labels, estimated without clean ones."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
@@ -37,6 +39,7 @@ def test_flips(ratio):
     assert not found.contradicts(matrix)
     assert found.contradicts(np.eye(2)) is (ratio > 0.1)
     assert f"{found.matrix[0, 1]:.0%}" in found.text
+    assert json.loads(json.dumps(found.record()))["pixelwise"] is True
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5])

@@ -57,7 +57,7 @@ class NoiseEstimate:
     def pixelwise(self) -> bool:
         """Whether errors fall pixel by pixel, so that the matrix describes them."""
         alone = self.correlation <= _MOST_CORRELATED and self.loneliness >= _LEAST_LONELY
-        return self.judged and alone
+        return bool(self.judged and alone)  # a record holds no numpy values
 
     @property
     def noisy(self) -> bool:
