@@ -11,7 +11,13 @@ from napari.layers._source import Source as Origin
 
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.labels.noise import NoiseSpec
-from napari_metastructure.plugin.layers import RECORD, Source, noise_of, region_mask
+from napari_metastructure.plugin.layers import (
+    RECORD,
+    Source,
+    lines_problem,
+    noise_of,
+    region_mask,
+)
 
 PLACED = {"rotate": 20, "scale": (3, 0.5, 0.25), "translate": (10, -3, 4), "shear": (0.1, 0, 0.2)}
 
@@ -223,3 +229,52 @@ def test_the_record_beside_a_file_is_used_if_it_is_of_these_labels(tmp_path, pai
     labels._source = Origin(path=path)
     found = noise_of(labels)
     assert found is None if painted else (found[0]["kind"], found[0]["ratio"]) == ("flip", 0.3)
+
+
+def lines_on(ndim, *paths, **placed):
+    """A Shapes layer with paths, and a filled shape that is no line."""
+    shapes = Shapes(ndim=ndim, **placed)
+    shapes.add_paths([np.array(path, float) for path in paths])
+    corners = np.zeros((4, ndim))
+    corners[:, -2:] = [(0, 0), (0, 9), (9, 9), (9, 0)]
+    shapes.add_rectangles(corners)
+    return shapes
+
+
+def test_lines_and_paths_are_labels_in_the_place_of_the_image():
+    image = Image(np.zeros((32, 24)), scale=(2, 0.5), translate=(4, -3))
+    source = Source.of(image)
+    shapes = lines_on(2, [(4 + 2 * 5, -3 + 0.5 * 2), (4 + 2 * 5, -3 + 0.5 * 20)])
+    assert source.fits(shapes)
+    assert lines_problem(shapes, source) is None
+    labels = source.labels(shapes)
+    assert labels.shape == (32, 24)
+    assert np.argwhere(labels == 1).tolist() == [[5, x] for x in range(2, 21)]
+    assert set(np.unique(labels)) == {0, 1}
+    region = np.zeros((32, 24), bool)
+    region[:, :10] = True
+    assert set(np.unique(source.labels(shapes, region)[:, 10:])) == {-1}
+    assert noise_of(shapes) == [{"kind": "skeletonize"}]
+
+
+def test_planes_without_a_line_are_not_annotated():
+    image = Image(np.zeros((3, 16, 16)), **PLACED)
+    source = Source.of(image)
+    shapes = lines_on(3, [(1, 2, 3), (1, 2, 9), (1, 8, 9)], **PLACED)
+    labels = source.labels(shapes)
+    assert (labels[[0, 2]] == -1).all()
+    assert labels[1].sum() == 13
+    assert labels[1, 2, 3:10].all()
+
+
+def test_lines_that_do_not_say_their_plane_are_refused():
+    source = Source.of(Image(np.zeros((3, 16, 16)), name="stack"))
+    assert "which plane of stack" in lines_problem(lines_on(2, [(1, 2), (5, 6)]), source)
+    empty = Shapes(ndim=3, name="empty")
+    assert "Draw lines or paths on empty" in lines_problem(empty, source)
+
+
+def test_lines_beside_the_image_are_refused():
+    source = Source.of(Image(np.zeros((16, 16)), name="cell"))
+    with pytest.raises(ValueError, match="has no line on cell"):
+        source.labels(lines_on(2, [(100, 100), (120, 110)]))

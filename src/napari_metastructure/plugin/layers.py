@@ -12,10 +12,14 @@ from napari_metastructure.arrays.blocks import as_array
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.files.records import record_path
 from napari_metastructure.files.results import own_record
+from napari_metastructure.labels.lines import draw_lines
 
 __all__ = [
     "RECORD",
     "Source",
+    "is_shapes",
+    "line_labels",
+    "lines_problem",
     "noise_of",
     "place",
     "place_plane",
@@ -28,6 +32,7 @@ __all__ = [
 RECORD = "napari_metastructure"
 """Key of our record in ``layer.metadata``."""
 
+_LINES = ("line", "path")
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -241,10 +246,11 @@ class Source:
         """The labels of a layer in the image's shape without channels.
 
         Labels on several channels are united. Of labels as large as the finest level, those at the
-        middle of each pixel of a coarser level are taken. Outside a `region` (array of bool) they
-        become -1.
+        middle of each pixel of a coarser level are taken. Of a Shapes layer they are its lines, see
+        `line_labels`. Outside a `region` (array of bool) they become -1.
         """
-        labels, way = snapshot(layer), self._way(layer)
+        way = self._way(layer)
+        labels = line_labels(layer, self) if way == "lines" else snapshot(layer)
         if way == "channels":
             labels = labels.max(axis=self.layout.channel_axis)
         elif way == "finest":
@@ -264,6 +270,9 @@ class Source:
         return np.where(region, labels, labels.dtype.type(-1))
 
     def _way(self, labels):
+        if is_shapes(labels):
+            flat = len(self.layout.label_shape) == 2
+            return "lines" if flat or labels.ndim >= len(self.place()["scale"]) else None
         shape, layout = tuple(labels.data.shape), self.layout
         if shape == layout.label_shape:
             return "same"
@@ -298,21 +307,14 @@ def region_mask(shapes: Any, source: Any, *, every_plane: bool = False) -> NDArr
     """
     from skimage.draw import polygon
 
-    placed, shape = source.place(), source.layout.label_shape
-    ndim = len(placed["scale"])
-    to_pixel, origin = np.linalg.inv(_to_world(placed)), _to_world(placed)[:-1, -1]
+    shape = source.layout.label_shape
     mask, flat = np.zeros(shape, bool), np.zeros(shape[-2:], bool)
     for kind, corners in zip(shapes.shape_type, shapes.data):
-        if kind in ("line", "path"):
+        if kind in _LINES:
             continue
-        corners = _outline(np.asarray(corners, float), kind)
-        world = np.array([shapes.data_to_world(corner) for corner in corners])[:, -ndim:]
-        missing = ndim - world.shape[1]
-        world = np.hstack([np.tile(origin[:missing], (len(world), 1)), world])
-        pixels = (to_pixel @ np.column_stack([world, np.ones(len(world))]).T)[:-1].T
-        pixels = pixels[:, source._result_axes]
+        pixels = _in_pixels(_outline(np.asarray(corners, float), kind), shapes, source)
         inside = polygon(pixels[:, -2], pixels[:, -1], shape[-2:])
-        if every_plane or shapes.ndim < ndim or len(shape) == 2:
+        if every_plane or shapes.ndim < len(source.place()["scale"]) or len(shape) == 2:
             flat[inside] = True
             continue
         first, last = np.rint([pixels[:, :-2].min(0), pixels[:, :-2].max(0)]).astype(int)
@@ -321,6 +323,74 @@ def region_mask(shapes: Any, source: Any, *, every_plane: bool = False) -> NDArr
     if not (mask.any() or flat.any()):
         raise ValueError(f"No shape of {shapes.name} encloses a pixel of {source.name}.")
     return mask | flat if mask.any() else np.broadcast_to(flat, shape)
+
+
+def is_shapes(layer: Any) -> bool:
+    """Whether a layer holds shapes, of which lines and paths can be labels."""
+    from napari.layers import Shapes
+
+    return isinstance(layer, Shapes)
+
+
+def line_labels(shapes: Any, source: Source) -> NDArray[np.int8]:
+    """Labels from the lines and paths of a Shapes layer, one pixel wide, as centre lines.
+
+    Parameters
+    ----------
+    shapes : napari.layers.Shapes
+        Both layers' places in the world are respected; filled shapes are left out.
+    source : Source
+        The image.
+
+    Returns
+    -------
+    array of int8
+        Of the image's shape without channels: 1 on the lines, 0 beside them, and -1, not annotated,
+        on the planes (volumes for 3-D) without any.
+
+    Raises
+    ------
+    ValueError
+        If no line crosses a pixel of the image.
+    """
+    kinds = zip(shapes.shape_type, shapes.data)
+    lines = [
+        _in_pixels(np.asarray(c, float), shapes, source) for kind, c in kinds if kind in _LINES
+    ]
+    labels = draw_lines(lines, source.layout.label_shape).astype(np.int8)
+    if not labels.any():
+        raise ValueError(
+            f"{shapes.name} has no line on {source.name}: draw lines or paths along the structures."
+        )
+    spatial = tuple(range(-source.layout.spatial_dims, 0))
+    return np.where(labels.any(axis=spatial, keepdims=True), labels, np.int8(-1))
+
+
+def lines_problem(shapes: Any, source: Source) -> str | None:
+    """Why the lines of a Shapes layer cannot be labels of an image; None if they can."""
+    if not any(kind in _LINES for kind in shapes.shape_type):
+        return f"Draw lines or paths on {shapes.name}, along the structures."
+    if not source.fits(shapes):
+        return (
+            f"The lines on {shapes.name} do not say which plane of {source.name} they are on; draw "
+            "them on a Shapes layer that was added beside the image."
+        )
+    return None
+
+
+def _in_pixels(points, shapes, source):
+    """Points of a Shapes layer in pixels of an image without channels, (points, axes).
+
+    Along the axes that the shapes lack, the image's first pixel.
+    """
+    placed = source.place()
+    ndim = len(placed["scale"])
+    to_world = _to_world(placed)
+    world = np.array([shapes.data_to_world(point) for point in points])[:, -ndim:]
+    missing = ndim - world.shape[1]
+    world = np.hstack([np.tile(to_world[:missing, -1], (len(world), 1)), world])
+    pixels = (np.linalg.inv(to_world) @ np.column_stack([world, np.ones(len(world))]).T)[:-1].T
+    return pixels[:, source._result_axes]
 
 
 def _filled(shape, where):
@@ -353,6 +423,8 @@ def noise_of(layer: Any) -> list[dict] | None:
     That is the record of the layer or, of a layer without one, that beside its file. It counts only
     if its digest is that of the labels: not of labels that were painted on since.
     """
+    if is_shapes(layer):
+        return [{"kind": "skeletonize"}]  # centre lines
     record = layer.metadata.get(RECORD)
     if record is None:
         return _noise_beside(layer)

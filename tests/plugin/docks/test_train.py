@@ -5,7 +5,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_metastructure.labels.metrics import evaluate
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, place
 from tests.plugin.conftest import assert_same_place
 
 LONG = 60_000
@@ -287,3 +287,26 @@ def test_a_training_goes_on_from_a_file(qtbot, dock, tmp_path):
     dock.panel.run_button.click()
     finish(qtbot, dock)
     assert dock.models.model.record["started_from"]["operation"] == "train"
+
+
+def test_lines_of_a_shapes_layer_are_learnt(qtbot, viewer, dock, stack, placed_layers):
+    from skimage.morphology import skeletonize
+
+    _, labels = placed_layers
+    shapes = viewer.add_shapes(ndim=3, name="lines", **place(labels))
+    dock.labels.value = shapes
+    assert dock.problem() == "Draw lines or paths on lines, along the structures."
+    for number, mask in enumerate(stack[1]):
+        for y, x in np.argwhere(skeletonize(mask > 0)):
+            shapes.add_lines([[number, y, x], [number, y, min(x + 1, 63)]])
+    dock._check()
+    assert dock.problem() is None
+    dock.form["epochs"].value = 60
+    assert "image.labels(viewer.layers['lines']" in dock.again.text()
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    assert dock.models.model.record["noise"][0]["kind"] == "skeletonize"
+    mask = viewer.layers[-1].data
+    drawn = dock.reading.source().labels(shapes) > 0
+    assert (mask > 0).sum() > 2 * drawn.sum()  # widened
+    assert evaluate(labels.data, mask)["dice"] > evaluate(labels.data, drawn)["dice"] + 0.1

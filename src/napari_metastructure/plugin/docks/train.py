@@ -12,7 +12,14 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.jobs.events import Done, Preview, Step, Validated
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.configs import TrainingConfig
-from napari_metastructure.plugin.layers import RECORD, noise_of, place, snapshot
+from napari_metastructure.plugin.layers import (
+    RECORD,
+    is_shapes,
+    lines_problem,
+    noise_of,
+    place,
+    snapshot,
+)
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     as_call,
@@ -86,7 +93,11 @@ class TrainSegmentation(Dock):
     def _build_inputs(self):
         self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
         self.labels = self.choose_layer(
-            "labels", "Labels", is_labels, tooltip="What it learns; noisy labels are welcome."
+            "labels",
+            "Labels",
+            is_annotation,
+            tooltip="What it learns; noisy labels are welcome. Of a Shapes layer: its lines and "
+            "paths, taken as centre lines and widened to the edges of the image.",
         )
         self.clean_labels = self.choose_layer(
             "clean_labels",
@@ -147,7 +158,7 @@ class TrainSegmentation(Dock):
         number = len(self.pairs) + 2
         pair = (
             self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True),
-            self.choose_layer(f"labels_{number}", f"Labels {number}", is_labels, optional=True),
+            self.choose_layer(f"labels_{number}", f"Labels {number}", is_annotation, optional=True),
         )
         self.pairs.append(pair)
         self.inputs.add(*pair)
@@ -181,7 +192,11 @@ class TrainSegmentation(Dock):
             if image is None or labels is None:
                 return "Choose both an image and its labels in every row."
             source = self.reading.source(image)
-            if not source.fits(labels):
+            if is_shapes(labels):
+                reason = lines_problem(labels, source)
+                if reason:
+                    return reason
+            elif not source.fits(labels):
                 return (
                     f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
                     f"{labels.data.shape}; choose labels that belong to the image."
@@ -200,6 +215,7 @@ class TrainSegmentation(Dock):
     def _ask_about_zeros(self):
         """Labels that are nearly all 0 may be strokes: ask, with the switch at hand."""
         layer = self.labels.value
+        layer = None if is_shapes(layer) else layer
         small = layer is not None and np.size(layer.data) < _LOOKED_AT_AGAIN
         if layer is self._asked_about and not small:
             return
@@ -222,7 +238,8 @@ class TrainSegmentation(Dock):
         self.advanced.show_only(set(_ADVANCED) - own)
 
     def _check(self):
-        self.reading.show_layer(self.image.value, self.labels.value)
+        labels = self.labels.value
+        self.reading.show_layer(self.image.value, None if is_shapes(labels) else labels)
         self.interrupted.show_image(self.image.value and self.reading.source())
         self._ask_about_zeros()
         self.panel.set_problem(self.problem())
@@ -249,16 +266,17 @@ class TrainSegmentation(Dock):
         sources = [self.reading.source(image) for image, _ in pairs]
         try:
             regions = [self.reading.region(source) for source in sources]
+            labels = [
+                source.labels(layer, region)
+                for source, (_, layer), region in zip(sources, pairs, regions)
+            ]
         except ValueError as error:
             notify_error(error)
             return
         job = late_job(
             "napari_metastructure.learning.training:train",
             images=[source.array for source in sources],
-            labels=[
-                source.labels(labels, region)
-                for source, (_, labels), region in zip(sources, pairs, regions)
-            ],
+            labels=labels,
             config=config,
             validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
             noise=self._noise(),
@@ -415,6 +433,11 @@ class TrainSegmentation(Dock):
         for label, values in scores.get("per_class", {}).items():
             lines.append(f"class {label}: Dice {values['dice']:.3f}, IoU {values['iou']:.3f}")
         say(self.score_note, "\n".join(lines))
+
+
+def is_annotation(layer: Any) -> bool:
+    """Whether a layer can hold what is learnt: labels, or lines and paths of shapes."""
+    return is_labels(layer) or is_shapes(layer)
 
 
 def _is_result(layer):
