@@ -2,7 +2,7 @@
 
 Run: python benchmarks/centre_lines.py DATA [--sets vessels mito] [--seeds 1] [--cache FILE]
 
-DATA holds SET/images/*.tif and SET/masks/*.tif. The lines are the skeletons of the masks, as somebody
+DATA holds SET/images/*.tif and SET/masks/*.tif. The lines are the skeletons of the masks, as one
 would draw them. A network of 8 channels learns, at default settings otherwise, the masks or
 their lines; Dice over all pixels of images that it did not see: vessels the second half, mito the
 last quarter (20 images of it). Finished runs are kept in the cache.

@@ -99,7 +99,7 @@ class FieldKind:
     def text(self) -> str:
         """The types and bounds in words, as in ``int from 2 to 256 or None``."""
         if self.choices:
-            text = "{" + ", ".join(map(repr, self.choices)) + "}"
+            text = "{" + ", ".join(map(repr, self.choices)) + "}" + " or str" * (str in self.types)
         else:
             kinds = ("sequence" if get_origin(kind) else kind.__name__ for kind in self.types)
             text = " or ".join(kinds)

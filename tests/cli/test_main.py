@@ -270,6 +270,11 @@ def test_a_training_starts_from_a_model(folder):
     assert "does not exist" in out
 
 
+def test_networks_by_other_names_are_judged_by_their_model(folder):
+    given = ["train", ".", "-o", "m.safetensors", *QUICK[:-7], "--patch-size", "64"]
+    assert "not 'vnet'" in run(*given, "--network", "vnet", code=2)
+
+
 def test_a_stopped_training_resumes_from_its_checkpoint(folder, monkeypatch):
     from napari_metastructure.jobs import progress
     from napari_metastructure.jobs.events import Step

@@ -4,6 +4,7 @@ import torch
 from napari_metastructure.jobs.devices import pick_device
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.networks import NETWORKS, build
+from napari_metastructure.learning.smp_networks import SMP
 from napari_metastructure.parameters import kind_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,5 +89,5 @@ def test_devices():
 
 def test_every_network_can_be_chosen():
     kind = kind_of(TrainingConfig.model_fields["network"])
-    assert list(kind.choices) == list(NETWORKS)
+    assert list(kind.choices) == [*NETWORKS, *SMP]
     assert kind.choices["unet"] == "U-Net"

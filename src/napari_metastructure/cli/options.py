@@ -83,7 +83,7 @@ def _text(value):
 def _click_type(known):
     kind, bounds = known.types[0], known.bounds
     if known.choices:
-        return _Choice(known.choices)
+        return _Choice(known.choices, others=str in known.types)
     limits = {
         "min": bounds.get("ge", bounds.get("gt")),
         "max": bounds.get("le", bounds.get("lt")),
@@ -100,13 +100,15 @@ def _click_type(known):
 
 
 class _Choice(click.Choice):
-    """One of some strings or numbers."""
+    """One of some strings or numbers; with `others`, the parameter model judges the rest."""
 
-    def __init__(self, values):
+    def __init__(self, values, others=False):
         super().__init__([str(value) for value in values])
-        self.values = {str(value): value for value in values}
+        self.values, self.others = {str(value): value for value in values}, others
 
     def convert(self, value, param, ctx):
+        if self.others and value not in self.values:
+            return value
         return self.values[super().convert(str(value), param, ctx)]
 
 

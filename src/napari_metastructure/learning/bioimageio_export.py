@@ -20,6 +20,7 @@ from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import NETWORKS, monai_call
+from napari_metastructure.learning.smp_networks import is_smp
 
 __all__ = [
     "CONFIG",
@@ -100,6 +101,10 @@ def export_bioimageio(
         than 0.001: other programs count outliers in the mean and deviation of an image.
     """
     require_spec()
+    if is_smp(model.architecture["network"]):
+        raise ValueError(
+            "Networks of segmentation-models-pytorch cannot be packaged; share the model's file."
+        )
     if model.architecture["network"] not in NETWORKS:
         raise ValueError("This model came from a bioimage.io package; share that file instead.")
     path = package_path(path)

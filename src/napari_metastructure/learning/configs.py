@@ -3,18 +3,27 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from napari_metastructure.arrays.axes import multiples
 from napari_metastructure.learning.networks import NETWORKS, TITLES
+from napari_metastructure.learning.smp_networks import LEVELS, SMP, SMP_TITLES, is_smp
 from napari_metastructure.parameters import Field, Parameters, words
 
 __all__ = ["NetworkConfig", "TrainingConfig"]
 
+
+def _known_network(name):
+    if name not in NETWORKS and not is_smp(name):
+        known = ", ".join([*NETWORKS, *SMP])
+        raise ValueError(f"network should be {known} or smp:ARCHITECTURE/ENCODER, not {name!r}")
+    return name
+
+
 if TYPE_CHECKING:
     Network = str
-else:
-    Network = Literal[tuple(NETWORKS)]
+else:  # a form offers those that have a name
+    Network = Annotated[Literal[(*NETWORKS, *SMP)] | str, AfterValidator(_known_network)]
 
 VOLUMES = {"patch_size": 64, "batch_size": 2}  # defaults in 3-D: the memory of 128 and 8 in 2-D
 
@@ -25,8 +34,10 @@ class NetworkConfig(Parameters):
     network: Network = Field(
         "unet",
         title="Network",
-        description="Architecture; U-Net is the quickest.",
-        json_schema_extra=words(TITLES),
+        description="Architecture; U-Net is the quickest. DeepLabv3+, HRNet and any "
+        "smp:ARCHITECTURE/ENCODER are those of segmentation-models-pytorch, 2-D, with a width and "
+        "depth of their own.",
+        json_schema_extra=words({**TITLES, **SMP_TITLES}),
     )
     channels: int = Field(
         16, ge=2, le=256, title="Channels", description="Width of the first level of the network."
@@ -96,7 +107,12 @@ class NetworkConfig(Parameters):
     @property
     def multiple(self) -> tuple[int, ...]:
         """What patch sides are multiples of, in pixels, per axis."""
-        return multiples(self.depth, self.spatial_dims, self._pooled_anisotropy)
+        return multiples(self.levels, self.spatial_dims, self._pooled_anisotropy)
+
+    @property
+    def levels(self) -> int:
+        """Levels of the network: its depth, if that can be chosen."""
+        return LEVELS if is_smp(self.network) else self.depth
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -115,7 +131,7 @@ class NetworkConfig(Parameters):
             "in_channels": 1 if self.channel_axis is None else plane_shape[0],
             "out_channels": 1 if num_classes == 2 else num_classes,
             "channels": self.channels,
-            "depth": self.depth,
+            "depth": self.levels,
             "anisotropy": self._pooled_anisotropy,
         }
 
@@ -131,10 +147,12 @@ class NetworkConfig(Parameters):
 
     @model_validator(mode="after")
     def _patches_fit(self):
-        multiple = 2 ** (self.depth - 1)
+        if is_smp(self.network) and self.spatial_dims == 3:
+            raise ValueError(f"{self.network} is for planes (2-D) only; choose another network")
+        multiple = 2 ** (self.levels - 1)
         if self.patch_size % (2 * multiple):
             raise ValueError(
-                f"patch_size should be a multiple of {2 * multiple} for {self.depth} levels, "
+                f"patch_size should be a multiple of {2 * multiple} for {self.levels} levels, "
                 f"not {self.patch_size}"
             )
         return self
@@ -217,6 +235,12 @@ class TrainingConfig(NetworkConfig):
         description="Let rare classes count more in the cross-entropy, by the inverse square root "
         "of their share; not with stated noise, whose correction it would bias.",
     )
+    pretrained: bool = Field(
+        False,
+        title="Pretrained encoder",
+        description="DeepLabv3+, HRNet and their kin: begin with weights learnt on photographs "
+        "(ImageNet), which are downloaded.",
+    )
     mirror_averaging: bool = Field(
         False,
         title="Mirror averaging",
@@ -229,6 +253,12 @@ class TrainingConfig(NetworkConfig):
         description="End when known label noise is fitted better than the true labels would fit "
         "it: from there on the network memorises the noise.",
     )
+
+    @model_validator(mode="after")
+    def _pretrained_fits(self):
+        if self.pretrained and not is_smp(self.network):
+            raise ValueError(f"there are no pretrained weights for {self.network}")
+        return self
 
     @model_validator(mode="after")
     def _weights_fit(self):

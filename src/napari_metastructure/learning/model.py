@@ -43,6 +43,8 @@ class SegmentationModel:
         Axis of the images that holds channels; by default they hold none.
     seed : int, optional
         Seed of the first weights.
+    pretrained : bool
+        As for `networks.build`.
 
     Attributes
     ----------
@@ -75,13 +77,14 @@ class SegmentationModel:
         *,
         channel_axis: Any = None,
         seed: Any = None,
+        pretrained: bool = False,
     ) -> None:
         self.architecture = dict(architecture)
         self.channel_axis = channel_axis
         self.classes = [int(label) for label in classes]
         if architecture["out_channels"] != (1 if len(self.classes) == 2 else len(self.classes)):
             raise ValueError(f"{len(self.classes)} classes do not fit the network's output.")
-        self.network = build(**self.architecture, seed=seed)
+        self.network = build(**self.architecture, seed=seed, pretrained=pretrained)
         self.threshold = 0.5
         self.threshold_source = "default"
         self.inverted = False

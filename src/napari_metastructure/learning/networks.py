@@ -1,4 +1,4 @@
-"""A registry of MONAI networks, built from a name, a width and a depth.
+"""A registry of networks, MONAI's built from a name, a width and a depth.
 
 Every network uses batch normalisation: in evaluation mode it acts on each pixel
 by itself, so that tiled and whole-image predictions agree.
@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from napari_metastructure.arrays.axes import strides
+from napari_metastructure.learning.smp_networks import build_smp, is_smp
 
 __all__ = ["NETWORKS", "TITLES", "build", "initialise_bias", "monai_call"]
 
@@ -82,6 +83,7 @@ def build(
     channels: int = 16,
     depth: int = 4,
     anisotropy: float = 1.0,
+    pretrained: bool = False,
     seed: Any = None,
 ) -> Any:
     """Build a network that maps an image to one logit map per output channel.
@@ -89,7 +91,8 @@ def build(
     Parameters
     ----------
     network : str
-        A name in `NETWORKS`; all of them are MONAI's.
+        A name in `NETWORKS`, which are MONAI's, or one of segmentation-models-pytorch, see
+        `smp_networks.build_smp`: 2-D, of a width and depth of their own.
     spatial_dims : {2, 3}
         Planes or volumes.
     in_channels, out_channels : int
@@ -102,6 +105,8 @@ def build(
     anisotropy : float
         Size of a voxel along z over its size along y and x. The U-Net halves the finer axes
         first; the other networks take voxels for cubes.
+    pretrained : bool
+        Of those of segmentation-models-pytorch, the encoder begins with weights for ImageNet.
     seed : int, optional
         Seed of the random weights. The global random state is left alone.
 
@@ -112,23 +117,34 @@ def build(
     Raises
     ------
     ValueError
-        If there is no network of that name.
+        If there is no network of that name, or it is for planes only.
+    ImportError
+        If its library is not installed.
     """
     import torch
     from monai.networks import nets
 
-    name, arguments = monai_call(
-        network,
-        spatial_dims=spatial_dims,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        channels=channels,
-        depth=depth,
-        anisotropy=anisotropy,
-    )
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
+        if is_smp(network):
+            if spatial_dims != 2:
+                raise ValueError(f"The network {network} is for planes (2-D) only.")
+            return build_smp(
+                network,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                pretrained=pretrained,
+            )
+        name, arguments = monai_call(
+            network,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            channels=channels,
+            depth=depth,
+            anisotropy=anisotropy,
+        )
         built = getattr(nets, name)(**arguments)
         _use_batch_normalisation(built)
         return built

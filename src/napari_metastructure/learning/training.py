@@ -270,6 +270,7 @@ class _Training:
             classes,
             channel_axis=config.channel_axis,
             seed=int(seed.generate_state(1)[0]),
+            pretrained=config.pretrained and self.start is None,
         )
         if "bce" in config.loss:
             corrected = config.loss == "bce" and self.matrix is not None

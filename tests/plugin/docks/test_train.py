@@ -310,3 +310,15 @@ def test_lines_of_a_shapes_layer_are_learnt(qtbot, viewer, dock, stack, placed_l
     drawn = dock.reading.source().labels(shapes) > 0
     assert (mask > 0).sum() > 2 * drawn.sum()  # widened
     assert evaluate(labels.data, mask)["dice"] > evaluate(labels.data, drawn)["dice"] + 0.1
+
+
+def test_a_network_whose_library_is_missing_is_told_beforehand(dock, monkeypatch):
+    name = "napari_metastructure.learning.smp_networks.find_spec"
+    monkeypatch.setattr(name, lambda name: None)
+    dock.form["network"].value = "hrnet"
+    assert "pip install 'napari-metastructure[networks]'" in dock.panel.reason.text()
+    assert not dock.advanced.is_shown("channels")  # they are the encoder's
+    assert dock.advanced.is_shown("pretrained")
+    dock.form["network"].value = "unet"
+    assert dock.problem() is None
+    assert not dock.advanced.is_shown("pretrained")

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.jobs.events import Done, Preview, Step, Validated
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.learning.smp_networks import is_smp, missing_library
 from napari_metastructure.plugin.layers import (
     RECORD,
     is_shapes,
@@ -46,6 +47,7 @@ _ALWAYS = {name for name in _BASIC if name != "unannotated"}
 _ADVANCED = (
     "augmentation",
     "class_weights",
+    "pretrained",
     "channels",
     "depth",
     "patch_size",
@@ -55,7 +57,7 @@ _ADVANCED = (
     "validation_fraction",
     "ignore_label",
 )
-_NETWORK = {"network", "channels", "depth"}
+_NETWORK = {"network", "pretrained", "channels", "depth"}
 _LOOKED_AT_AGAIN = 2**22  # pixels of labels that may have been painted on meanwhile
 _TITLES = {
     "dice": "Dice",
@@ -210,7 +212,7 @@ class TrainSegmentation(Dock):
             config = self.config()
         except ValueError as error:
             return str(error)
-        return self.start.problem(config.spatial_dims)
+        return self.start.problem(config.spatial_dims) or missing_library(config.network)
 
     def _ask_about_zeros(self):
         """Labels that are nearly all 0 may be strokes: ask, with the switch at hand."""
@@ -233,7 +235,9 @@ class TrainSegmentation(Dock):
 
     def _show_fields(self, may_be_strokes):
         """The fields that matter: a model to start from has its own network."""
-        own = set() if self.start.is_new else _NETWORK
+        own = _NETWORK
+        if self.start.is_new:
+            own = {"channels", "depth"} if is_smp(self.form["network"].value) else {"pretrained"}
         self.form.show_only(set(_BASIC if may_be_strokes else _ALWAYS) - own)
         self.advanced.show_only(set(_ADVANCED) - own)
 
