@@ -144,6 +144,25 @@ def test_segment_with_a_few_strokes(folder):
     assert "at least one stroke on objects" in text
 
 
+@pytest.mark.parametrize("painted", [[2], [0, 4]])
+def test_strokes_on_some_images_of_a_folder(folder, painted):
+    masks = read("masks").data
+    (folder / "strokes").mkdir()
+    for k in painted:
+        strokes = simulate_strokes(masks[k], 4, 10, seed=k)
+        tifffile.imwrite(folder / "strokes" / f"{k}_strokes.tif", strokes)
+    command = ["segment", "images", "--strokes", "strokes", *QUICK[:-1], "--seed", 0]
+    assert f"Strokes on {len(painted)} of 6 images" in run(*command, "-o", "some.ome.tif")
+    whole = np.zeros_like(masks)
+    for k in painted:
+        whole[k] = tifffile.imread(folder / "strokes" / f"{k}_strokes.tif")
+    tifffile.imwrite("whole.tif", whole)
+    run(*command[:3], "whole.tif", *command[4:], "-o", "whole.ome.tif")
+    np.testing.assert_array_equal(read("some.ome.tif").data, read("whole.ome.tif").data)
+    tifffile.imwrite(folder / "strokes" / "9.tif", whole[0])
+    assert "9 belongs to no image" in run(*command, "-o", "c.ome.tif", code=1)
+
+
 def test_density_of_noisy_against_clean_labels(folder):
     run("corrupt", "masks", "-o", "noisy.npy", "--kind", "flip", "--ratio", 0.3)
     run("density", "masks", "-o", "maps.ome.tif", "--radius", 5)

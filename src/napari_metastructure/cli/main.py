@@ -235,7 +235,7 @@ def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) 
 @click.option(
     "--strokes",
     help="A few strokes on the images: 0 not annotated, 1 background, 2 object, 3 ... further "
-    "classes.",
+    "classes. A folder may hold strokes for some of the images, by their names.",
 )
 @config_options(SegmentConfig)
 @common_options

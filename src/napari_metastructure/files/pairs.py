@@ -8,11 +8,11 @@ from typing import Any
 
 from napari_metastructure.files.names import is_zarr, natural, paths_of, stem
 
-__all__ = ["folder_layout", "matched", "pair_of"]
+__all__ = ["by_image", "folder_layout", "matched", "pair_of"]
 
 _IMAGES = "images image img imgs raw imagestr"
 _LABELS = "masks mask labels label gt annotations annotation targets target seg labelstr"
-_WORDS = "cp_masks|masks?|labels?|seg|gt"  # as part of a file's name
+_WORDS = "cp_masks|masks?|labels?|seg|gt|strokes?|scribbles?"  # as part of a file's name
 _MASK = re.compile(rf"(?:^(?:{_WORDS})[_-](?=.))|(?:(?<=.)[_-](?:{_WORDS})$)", re.IGNORECASE)
 _IMAGE = re.compile(r"(?:^(?:img|image|raw)[_-](?=.))|(?:(?<=.)[_-](?:img|image|raw|0000)$)", re.I)
 _PARTS = ("train", "training")
@@ -63,7 +63,32 @@ def _side_by_side(path):
 
 def _key(path):
     """What the names of an image and of its mask have in common."""
-    return _IMAGE.sub("", _MASK.sub("", stem(path))).lower()
+    return _common(stem(path))
+
+
+def _common(name):
+    return _IMAGE.sub("", _MASK.sub("", name)).lower()
+
+
+def by_image(names: Any, others: Any) -> list[int | None]:
+    """For each image the number of what belongs to it by name, None where there is nothing.
+
+    Parameters
+    ----------
+    names, others : sequence of str
+        Names without endings, of the images and of masks or strokes on some of them.
+
+    Raises
+    ------
+    ValueError
+        If one of the others belongs to no image.
+    """
+    numbers = {_common(name): number for number, name in enumerate(others)}
+    found = [numbers.pop(_common(name), None) for name in names]
+    if numbers:
+        lost = others[min(numbers.values())]
+        raise ValueError(f"{lost} belongs to no image: none has its name.")
+    return found
 
 
 def pair_of(source: Any, labels: Any = None) -> tuple:

@@ -15,6 +15,7 @@ from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.outputs import check_apart
+from napari_metastructure.files.pairs import by_image
 from napari_metastructure.files.pixels import LAZY
 from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import own_record
@@ -64,7 +65,7 @@ def segment(run: Run) -> None:
     run.check_form(images)
     _use_channels(run, images)
     labels = None if labels is None else labels.data
-    strokes = None if strokes is None else strokes.data
+    strokes = None if strokes is None else _on_all(run, strokes, images)
     like, out = images.without(run.config.channel_axis), None
     if any(map(is_lazy, images.arrays)):  # they may be larger than memory: masks come one by one
         if "probabilities" in run.outputs:
@@ -81,6 +82,24 @@ def segment(run: Run) -> None:
     else:
         run.write("output", _like_source(done.masks, like), like)
     run.write("probabilities", _like_source(done.probabilities or [None], like), like)
+
+
+def _on_all(run, strokes, images):
+    """Strokes on every image, zeros where there is no file of them."""
+    if not images.names or len(strokes.names) in (0, len(images.names)):
+        return strokes.data
+    numbers, axis = by_image(images.names, strokes.names), run.config.channel_axis
+    painted = sum(number is not None for number in numbers)
+    run.say(f"Strokes on {painted} of {len(numbers)} images.")
+    if isinstance(images.data, list):
+        shapes = [without_channels(array.shape, axis) for array in images.data]
+    else:
+        shapes = [without_channels(images.data.shape, axis)[1:]] * len(numbers)
+    planes = [
+        np.zeros(shape, np.uint8) if number is None else np.asarray(strokes.data[number])
+        for number, shape in zip(numbers, shapes)
+    ]
+    return planes if isinstance(images.data, list) else np.stack(planes)
 
 
 def predict(run: Run) -> None:
