@@ -53,3 +53,19 @@ def test_outlines_lie_on_the_edges(bright, wide):
 def test_outline_threshold_without_outlines():
     assert outline_threshold([np.zeros((8, 8))], [np.eye(8)]) == 0.5
     assert outline_threshold([np.zeros((8, 8))], [np.ones((8, 8))]) == 0.5
+
+
+def test_outline_threshold_with_fewer_objects_is_higher():
+    image, mask = _discs()
+    p = np.clip(
+        0.5 + 0.3 * (mask - 0.5) + 0.1 * np.random.default_rng(1).normal(size=mask.shape), 0, 1
+    )
+    even, few = (outline_threshold([p], [image], prior=prior, edges=0) for prior in (0.5, 0.1))
+    assert few > even
+
+
+def test_outline_threshold_without_gradients_in_some_masks():
+    p = np.zeros((16, 16))
+    p[4:12, 4:12] = 0.7
+    image = np.pad(np.ones((4, 4)), 6)
+    assert 0.1 <= outline_threshold([p], [image], edges=0.25) <= 0.9

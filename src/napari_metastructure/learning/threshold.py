@@ -218,7 +218,7 @@ def outline_threshold(
     odds = _MIDDLES / (1 - _MIDDLES) * prior / (1 - prior)
     area, hits = (part[::-1].cumsum()[::-1] for part in (pixels, pixels * odds / (1 + odds)))
     merit = 2 * hits / np.maximum(area + hits[0], 1e-12)
-    merit *= (gradients / np.maximum(lengths, 1)) ** edges
+    merit *= (np.maximum(gradients, 0) / np.maximum(lengths, 1)) ** edges
     merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
     return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
 
