@@ -20,7 +20,8 @@ from napari_metastructure.sweep.plan import AMOUNTS, SweepRun
 from napari_metastructure.sweep.sweep import sweep
 
 BINARY = {"sample": (0.5, 0.3, 0.1), "flip": (0.2, 0.4, 0.45, 0.6)}
-FIVE = {"sample": (0.5, 0.3, 0.1), "flip": (0.3, 0.6, 0.75, 0.8), "epochs": 12}
+# five classes are told apart after about 1000 steps, however few the images
+FIVE = {"sample": (0.5, 0.3, 0.1), "flip": (0.3, 0.6, 0.75, 0.8), "epochs": 12, "min_steps": 1000}
 SETS = {"er": BINARY, "mito": BINARY, "em_vnc_multiclass": FIVE}
 FAMILY = {"clean": "CL", "sample": "RCL", "flip": "RCL", "random": "RL"}
 
@@ -31,6 +32,9 @@ def main():
     for name in options.sets:
         images, masks = read(options.data / name)
         settings = {"channels": options.channels, "epochs": 6, **SETS[name]}
+        settings |= {
+            k: tuple(v) for k, v in (("sample", options.sample), ("flip", options.flip)) if v
+        }
         if options.epochs:
             settings["epochs"] = options.epochs
         job = sweep(images, masks, settings, seeds=options.seeds, folder=options.out / name)
@@ -53,6 +57,8 @@ def parsed():
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="instead of 6, or 12 for the smaller EM set")
+    parser.add_argument("--sample", nargs="+", type=float, help="shares, instead of all")
+    parser.add_argument("--flip", nargs="+", type=float, help="shares, instead of all")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("paper_claim"))

@@ -372,8 +372,8 @@ def lines_problem(shapes: Any, source: Source) -> str | None:
         return f"Draw lines or paths on {shapes.name}, along the structures."
     if not source.fits(shapes):
         return (
-            f"The lines on {shapes.name} do not say which plane of {source.name} they are on; draw "
-            "them on a Shapes layer that was added beside the image."
+            f"The lines of {shapes.name} do not say which plane of {source.name} they are on; draw "
+            "them on a Shapes layer that is added while the image is shown."
         )
     return None
 

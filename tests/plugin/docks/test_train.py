@@ -299,7 +299,10 @@ def test_lines_of_a_shapes_layer_are_learnt(qtbot, viewer, dock, stack, placed_l
     for number, mask in enumerate(stack[1]):
         for y, x in np.argwhere(skeletonize(mask > 0)):
             shapes.add_lines([[number, y, x], [number, y, min(x + 1, 63)]])
-    dock._check()
+    dock.start.which.value = "file"
+    assert not dock.form.is_shown("network")
+    dock.start.which.value = "new network"
+    assert dock.form.is_shown("network")
     assert dock.problem() is None
     dock.form["epochs"].value = 60
     assert "image.labels(viewer.layers['lines']" in dock.again.text()

@@ -83,6 +83,7 @@ class TrainSegmentation(Dock):
         self._finished_model: Any = None
         self._complete = False  # whether the training came to its end
         self._asked_about: Any = None  # the labels layer that the question is about
+        self._may_be_strokes = False
         self._preview = LiveLayer(self.viewer, "image", "training preview", **PROBABILITY)
         self._build_inputs()
         self._build_run()
@@ -226,19 +227,19 @@ class TrainSegmentation(Dock):
             self.question,
             share and f"{share:.0%} of the pixels are 0: not annotated, or background?",
         )
-        self._show_fields(share is not None)
+        self._may_be_strokes = share is not None
         if layer is not self._asked_about or share is None:
             record = {} if layer is None else layer.metadata.get(RECORD, {})
             painted = record.get("operation") == STROKES
             self.form["unannotated"].value = share is not None and painted
         self._asked_about = layer
 
-    def _show_fields(self, may_be_strokes):
+    def _show_fields(self):
         """The fields that matter: a model to start from has its own network."""
         own = _NETWORK
         if self.start.is_new:
             own = {"channels", "depth"} if is_smp(self.form["network"].value) else {"pretrained"}
-        self.form.show_only(set(_BASIC if may_be_strokes else _ALWAYS) - own)
+        self.form.show_only(set(_BASIC if self._may_be_strokes else _ALWAYS) - own)
         self.advanced.show_only(set(_ADVANCED) - own)
 
     def _check(self):
@@ -246,6 +247,7 @@ class TrainSegmentation(Dock):
         self.reading.show_layer(self.image.value, None if is_shapes(labels) else labels)
         self.interrupted.show_image(self.image.value and self.reading.source())
         self._ask_about_zeros()
+        self._show_fields()
         self.panel.set_problem(self.problem())
 
     def _on_dimensions(self, dims):
