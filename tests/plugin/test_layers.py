@@ -102,6 +102,29 @@ def test_colours_and_grey():
     np.testing.assert_allclose(grey.array, pixels[..., :3].mean(-1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_multiscale_labels_are_taken_at_the_level_of_the_image(level, lazy):
+    finest = np.random.default_rng(0).integers(0, 3, (4, 64, 48))
+    levels = [finest[:, :: 2**k, :: 2**k] for k in range(3)]
+    data = [da.from_array(part, chunks=16) for part in levels] if lazy else levels
+    labels = Labels(data, multiscale=True)
+    source = Source.of(pyramid(), level=level)
+    assert source.fits(labels)
+    np.testing.assert_array_equal(source.labels(labels), levels[level])
+    only_finest = Labels([data[0], data[0][:, ::4, ::4]], multiscale=True)
+    assert source.labels(only_finest).shape == levels[level].shape
+    assert not source.fits(Labels([part[:, :-1] for part in levels], multiscale=True))
+
+
+def test_multiscale_labels_serve_an_image_of_one_level():
+    finest = np.random.default_rng(0).integers(0, 3, (4, 64, 48))
+    labels = Labels([finest, finest[:, ::2, ::2]], multiscale=True)
+    for image in (finest, finest[:, ::2, ::2]):
+        source = Source.of(Image(image.astype(float)))
+        np.testing.assert_array_equal(source.labels(labels), image)
+
+
 def test_labels_of_the_finest_level_serve_a_coarse_one():
     image, labels = pyramid(), np.zeros((4, 64, 48), np.uint8)
     labels[1, 20:40, 10:30] = 1

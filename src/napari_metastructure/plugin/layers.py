@@ -250,7 +250,8 @@ class Source:
         `line_labels`. Outside a `region` (array of bool) they become -1.
         """
         way = self._way(layer)
-        labels = line_labels(layer, self) if way == "lines" else snapshot(layer)
+        level = self._level_of(layer) or 0
+        labels = line_labels(layer, self) if way == "lines" else snapshot(layer, level)
         if way == "channels":
             labels = labels.max(axis=self.layout.channel_axis)
         elif way == "finest":
@@ -274,12 +275,18 @@ class Source:
             flat = len(self.layout.label_shape) == 2
             return "lines" if flat or labels.ndim >= len(self.place()["scale"]) else None
         shape, layout = tuple(labels.data.shape), self.layout
-        if shape == layout.label_shape:
+        if shape == layout.label_shape or self._level_of(labels) is not None:
             return "same"
         if shape == layout.shape and layout.channel_axis is not None:
             return "channels"
         finest = Source.of(self.layer, channel_axis=layout.channel_axis).layout.label_shape
         return "finest" if self.level and shape == finest else None
+
+    def _level_of(self, labels):
+        """The level of multiscale labels that has the image's shape; None if there is none."""
+        shapes = [np.shape(level) for level in labels.data] if labels.multiscale else []
+        wanted = self.layout.label_shape
+        return shapes.index(wanted) if wanted in shapes else None
 
 
 def region_mask(shapes: Any, source: Any, *, every_plane: bool = False) -> NDArray | None:
@@ -408,13 +415,15 @@ def _outline(corners, kind):
     return corners.mean(0) + np.cos(angles) * across + np.sin(angles) * down
 
 
-def snapshot(layer: Any) -> Any:
-    """The layer's array, safe from later edits: labels are copied, images and lazy arrays kept."""
+def snapshot(layer: Any, level: int = 0) -> Any:
+    """The layer's array, safe from later edits: labels are copied, images and lazy arrays kept.
+
+    Of a multiscale layer it is that of a level, the finest if not told.
+    """
     from napari.layers import Labels
 
-    if isinstance(layer, Labels) and isinstance(layer.data, np.ndarray):
-        return layer.data.copy()
-    return layer.data
+    data = layer.data[level] if layer.multiscale else layer.data
+    return data.copy() if isinstance(layer, Labels) and isinstance(data, np.ndarray) else data
 
 
 def noise_of(layer: Any) -> list[dict] | None:
@@ -430,7 +439,7 @@ def noise_of(layer: Any) -> list[dict] | None:
         return _noise_beside(layer)
     if not record.get("noise") or not record.get("whole", True):
         return None
-    return record["noise"] if record.get("digest") == digest(layer.data) else None
+    return record["noise"] if record.get("digest") == digest(snapshot(layer)) else None
 
 
 def _noise_beside(layer):
@@ -438,7 +447,7 @@ def _noise_beside(layer):
     path = layer.source.path
     if path is None or not record_path(path).is_file():
         return None
-    record = own_record(path, digest(layer.data))
+    record = own_record(path, digest(snapshot(layer)))
     return [record["config"]] if record and record["operation"] == "corrupt" else None
 
 

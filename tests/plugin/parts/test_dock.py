@@ -42,3 +42,10 @@ def test_two_boxes_do_not_start_with_the_same_layer(viewer, open_dock):
     assert dock.other.value is dock.reference.value  # there is no other
     viewer.add_labels(np.ones((8, 8), int), name="noisy")
     assert (dock.reference.value.name, dock.other.value.name) == ("clean", "noisy")
+
+
+def test_a_mask_that_opened_as_an_image_is_told_of(viewer, open_dock):
+    _, dock = open_dock("Corrupt labels")
+    assert "Convert to Labels" not in dock.problem()
+    viewer.add_image(np.eye(16, dtype=bool))
+    assert dock.problem().endswith("right-click its layer, Convert to Labels.")

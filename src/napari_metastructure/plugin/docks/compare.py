@@ -163,7 +163,7 @@ class CompareLabels(Dock):
         """Why the layers cannot be compared; None if they can."""
         reference, other = self.reference.value, self.other.value
         if reference is None:
-            return "Add a Labels layer with the reference."
+            return self.no_labels("Add a Labels layer with the reference.")
         if other is None or other is reference:
             return "Choose another layer, of labels or probabilities, to compare."
         shape = other.data.shape

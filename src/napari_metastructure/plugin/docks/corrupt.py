@@ -158,7 +158,7 @@ class CorruptLabels(Dock):
         """Why nothing can be run; None if it can."""
         layer = self.labels.value
         if layer is None:
-            return "Add a Labels layer to corrupt."
+            return self.no_labels("Add a Labels layer to corrupt.")
         if layer.multiscale:
             return "Multiscale labels cannot be corrupted; use one of their levels."
         return _matrix_problem(self.matrix.matrix()) if self.matrix.editable else None

@@ -119,7 +119,7 @@ class DensityDistributions(Dock):
         """Why nothing can be computed; None if it can."""
         labels, clean = self.labels.value, self.clean.value
         if labels is None:
-            return "Add a Labels layer to look at."
+            return self.no_labels("Add a Labels layer to look at.")
         if labels.ndim < 2:
             return f"{labels.name} has one axis only; choose labels with at least two."
         if self.mode.value == OBSERVED:

@@ -76,7 +76,7 @@ class FindSuspects(Dock):
         """Why nothing can be looked for; None if it can."""
         image, labels = self.image.value, self.labels.value
         if image is None or labels is None:
-            return "Add an Image layer and a Labels layer."
+            return self.no_labels("Add an Image layer and a Labels layer.")
         source = self.reading.source(image)
         if not source.fits(labels):
             return f"{labels.name} does not have the shape of {image.name}."

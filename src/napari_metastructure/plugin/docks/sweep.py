@@ -127,7 +127,7 @@ class NoiseSweep(Dock):
         """Why the sweep cannot start; None if it can."""
         image, labels = self.image.value, self.labels.value
         if image is None or labels is None:
-            return "Add an Image layer and a Labels layer with its clean labels."
+            return self.no_labels("Add an Image layer and a Labels layer with its clean labels.")
         source = self.reading.source()
         if not source.fits(labels):
             return (

@@ -190,7 +190,7 @@ class TrainSegmentation(Dock):
         """Why the training cannot start; None if it can."""
         pairs = self.chosen_pairs()
         if not pairs or None in pairs[0]:
-            return "Add an Image layer and a Labels layer to train on."
+            return self.no_labels("Add an Image layer and a Labels layer to train on.")
         for image, labels in pairs:
             if image is None or labels is None:
                 return "Choose both an image and its labels in every row."
@@ -394,7 +394,7 @@ class TrainSegmentation(Dock):
         certain = certain_labels(
             np.asarray(mask.data),
             painted,
-            np.asarray(labels.data) if kept else None,
+            np.asarray(snapshot(labels)) if kept else None,
             self.reading.spatial_dims,
         )
         planes = np.unique(np.nonzero(painted)[0]).tolist() if painted.ndim > 2 else [0]
@@ -420,7 +420,7 @@ class TrainSegmentation(Dock):
             notify_error("Choose a result layer and a reference layer to compare.")
             return
         worker = create_worker(
-            evaluate, snapshot(reference), np.asarray(result.data), _ignore_errors=True
+            evaluate, snapshot(reference), np.asarray(snapshot(result)), _ignore_errors=True
         )
         worker.returned.connect(self._show_scores)
         worker.errored.connect(notify_error)

@@ -94,6 +94,16 @@ class Dock(QWidget):
         self.sample_button.setToolTip("A simulated image set with its exact labels.")
         self.sample_button.clicked.connect(self._open_sample)
 
+    def no_labels(self, sentence: str) -> str:
+        """What to say where labels are missing, and an image may be a mask."""
+        from napari.layers import Image
+
+        if not any(isinstance(layer, Image) for layer in self.viewer.layers):
+            return sentence
+        return (
+            f"{sentence} A mask that opened as an image: right-click its layer, Convert to Labels."
+        )
+
     def add(self, widget: Any) -> Any:
         """Append a Qt or magicgui widget to the column."""
         self.column.addWidget(getattr(widget, "native", widget))

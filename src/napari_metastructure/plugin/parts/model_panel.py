@@ -414,4 +414,4 @@ def is_image(layer: Layer) -> bool:
 
 def is_labels(layer: Layer) -> bool:
     """Whether a layer can hold annotations."""
-    return isinstance(layer, Labels) and not layer.multiscale
+    return isinstance(layer, Labels)
