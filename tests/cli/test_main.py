@@ -463,3 +463,12 @@ def test_a_shared_model_predicts_the_same(folder):
     for model in ("x.safetensors", "x.bioimageio.zip"):
         run("predict", model, "images", "-o", f"{model}.npy", "--device", "cpu", "--quiet")
     np.testing.assert_array_equal(np.load("x.safetensors.npy"), np.load("x.bioimageio.zip.npy"))
+
+
+@pytest.mark.parametrize("name", ["epochs", "augmentation"])
+def test_what_is_found_by_itself_is_called_auto(folder, name):
+    assert "or auto" in " ".join(run("train", "--help").split()).lower()
+    given = ["train", ".", "-o", "m.safetensors", *QUICK, "--time-limit", "1", f"--{name}", "auto"]
+    run(*given)
+    record = json.loads((folder / "m.safetensors.record.json").read_text())
+    assert record["config"][name] is None

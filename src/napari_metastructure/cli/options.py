@@ -70,7 +70,8 @@ def _option(model, name):
         return click.option(
             f"{flag}/--no-{flag[2:]}", _key(name), default=default, show_default=True, **options
         )
-    options |= {"type": _click_type(known), "default": default}
+    extra = field.json_schema_extra or {}
+    options |= {"type": _click_type(known, extra.get("empty", "none")), "default": default}
     if default is not None:
         options["show_default"] = _text(default) if isinstance(default, tuple) else True
     return click.option(flag, _key(name), **options)
@@ -80,7 +81,7 @@ def _text(value):
     return ",".join(map(str, value)) or "none"
 
 
-def _click_type(known):
+def _click_type(known, empty="none"):
     kind, bounds = known.types[0], known.bounds
     if known.choices:
         return _Choice(known.choices, others=str in known.types)
@@ -92,7 +93,7 @@ def _click_type(known):
     }
     number = {int: click.IntRange, float: click.FloatRange}.get(kind)
     if number and len(known.types) == 1:
-        return _OrNone(number(**limits)) if known.optional else number(**limits)
+        return _OrNone(number(**limits), empty) if known.optional else number(**limits)
     one_is_enough = bool({int, float} & set(known.types))
     if known.types == (str,):
         return click.STRING
@@ -113,13 +114,16 @@ class _Choice(click.Choice):
 
 
 class _OrNone(click.ParamType):
-    """A number, or "none"."""
+    """A number, or a word for None: "none", and "auto" where that is what it means."""
 
-    def __init__(self, number):
-        self.number, self.name = number, f"{number.name.removesuffix(' range')} or none"
+    def __init__(self, number, word="none"):
+        self.number, self.word = number, word
+        self.name = f"{number.name.removesuffix(' range')} or {word}"
 
     def convert(self, value, param, ctx):
-        return None if value in (None, "none") else self.number.convert(value, param, ctx)
+        return (
+            None if value in (None, "none", self.word) else self.number.convert(value, param, ctx)
+        )
 
 
 class _Values(click.ParamType):
