@@ -89,6 +89,41 @@ def test_no_scheduler_is_one_sentence():
             cluster.connect("tcp://127.0.0.1:9")
 
 
+def test_a_missing_scheduler_file_is_told_at_once(tmp_path):
+    with pytest.raises(ConnectionError, match=r"no scheduler file .*s\.json; give the one that"):
+        cluster.connect(str(tmp_path / "s.json"))
+
+
+def test_a_scheduler_without_workers_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(cluster, "_SECONDS_TO_CONNECT", 1)
+    options = {"n_workers": 0, "processes": False, "dashboard_address": ":0"}
+    with (
+        distributed.LocalCluster(protocol="tcp", **options) as local,
+        pytest.raises(ConnectionError, match=r"has no worker; start some: dask worker tcp"),
+    ):
+        cluster.connect(local.scheduler_address)
+
+
+def _missing(_name):
+    raise cluster.PackageNotFoundError("napari-metastructure")
+
+
+@pytest.mark.parametrize(
+    ("on_workers", "what"),
+    [(lambda _: "0.0.1", "has napari-metastructure 0.0.1, this process"), (_missing, "lacks nap")],
+)
+def test_workers_of_another_version_or_without_the_package(client, monkeypatch, on_workers, what):
+    class Workers(distributed.Client):
+        def run(self, _function, *arguments, **options):
+            return super().run(on_workers, *arguments, **options)
+
+    monkeypatch.setattr(distributed, "Client", Workers)
+    with pytest.raises(ConnectionError, match=f"The worker tcp.* {what}.*; install"):
+        cluster.connect(client.scheduler.address, for_all=False)
+    monkeypatch.undo()
+    cluster.connect(client.scheduler.address, for_all=False).close()
+
+
 def _refuse(*_, **__):
     raise OSError("Timed out trying to connect to tcp://127.0.0.1:9 after 20 s")
 

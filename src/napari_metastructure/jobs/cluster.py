@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ __all__ = ["ONE_AT_A_TIME", "connect", "for_each_block", "store", "watched"]
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_TO_CONNECT = 20
+_PACKAGE = "napari-metastructure"
 ONE_AT_A_TIME = threading.Lock()
 """Held on a worker while a network trains or predicts: one uses all of its cores by itself."""
 
@@ -41,7 +44,8 @@ def connect(scheduler: str, *, for_all: bool = True) -> Any:
     Raises
     ------
     ImportError, ConnectionError
-        If the extra ``[distributed]`` is not installed, or no scheduler answers.
+        If the extra ``[distributed]`` is not installed, if within 20 s no scheduler answers or it
+        has no worker, or if a worker lacks this package or has another version of it.
     """
     try:
         from distributed import Client
@@ -50,12 +54,44 @@ def connect(scheduler: str, *, for_all: bool = True) -> Any:
             "A scheduler needs dask.distributed: pip install 'napari-metastructure[distributed]'."
         ) from None
     is_file = str(scheduler).endswith(".json")
+    if is_file and not Path(scheduler).expanduser().is_file():  # dask would wait for it
+        raise ConnectionError(
+            f"There is no scheduler file {scheduler}; give the one that "
+            "'dask scheduler --scheduler-file' writes, or an address."
+        )
     where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
     try:
-        return Client(**where, timeout=_SECONDS_TO_CONNECT, set_as_default=for_all)
+        client = Client(**where, timeout=_SECONDS_TO_CONNECT, set_as_default=for_all)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConnectionError(f"There is no dask scheduler at {scheduler} ({reason}).") from None
+    try:
+        _check_workers(client, scheduler)
+    except ConnectionError:
+        client.close()
+        raise
+    return client
+
+
+def _check_workers(client, scheduler):
+    """Raise one sentence if no worker is there, or one of them cannot do our work."""
+    try:
+        client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+    except TimeoutError:
+        raise ConnectionError(
+            f"The scheduler at {scheduler} has no worker; start some: dask worker {scheduler}."
+        ) from None
+    ours = version(_PACKAGE)
+    # a function that workers without this package have too
+    found = client.run(version, _PACKAGE, on_error="return")
+    for worker, theirs in found.items():
+        if isinstance(theirs, PackageNotFoundError):
+            what = f"lacks {_PACKAGE}"
+        elif theirs != ours:
+            what = f"has {_PACKAGE} {theirs}, this process {ours}"
+        else:
+            continue
+        raise ConnectionError(f"The worker {worker} {what}; install {_PACKAGE} {ours} there.")
 
 
 def store(array: Any, out: Any, client: Any = None, *, activity: str = "computing") -> Job:
