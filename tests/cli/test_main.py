@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 
+import napari_metastructure as nms
 from napari_metastructure.cli import main as cli
 from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
@@ -433,7 +434,7 @@ def test_measure_counts_the_objects_of_all_images(folder):
     expected = objects.measure(objects.split(masks, min_size=5), scale=1)
     more = ["--summary", "s.csv", "--objects", "o.ome.tif", "--images", "images", "--skeleton"]
     text = run("measure", "masks", "-o", "t", "--min-size", 5, *more)
-    assert f"{len(expected)} objects; lengths in pixel" in text
+    assert f"{len(expected)} objects in planes; lengths in pixel" in text
     with open(folder / "t.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(expected)
@@ -472,3 +473,37 @@ def test_what_is_found_by_itself_is_called_auto(folder, name):
     run(*given)
     record = json.loads((folder / "m.safetensors.record.json").read_text())
     assert record["config"][name] is None
+
+
+@pytest.mark.parametrize("name", ["nuclei", "er_flipped", "nuclei_stack", "tissue"])
+def test_samples_are_written_as_files(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    run("sample", name, "-o", "there")
+    layers = getattr(nms.samples, name)()
+    images = read("there/images")
+    pixels = np.squeeze(images.data)
+    if name == "tissue":
+        assert images.channel_axis is not None
+        pixels = np.moveaxis(pixels, 0, -1)
+    np.testing.assert_array_equal(pixels, layers[0][0])
+    if name == "tissue":
+        return
+    assert images.scale[-1] == pytest.approx(layers[0][1]["scale"][-1])
+    assert images.units[-1] == "micrometer"
+    np.testing.assert_array_equal(np.squeeze(read("there/masks").data), layers[-1][0])
+    assert (tmp_path / "there" / "clean").exists() is (name == "er_flipped")
+    assert "exists already" in run("sample", name, "-o", "there", code=1)
+
+
+def test_each_sample_of_the_window_is_one_of_the_command():
+    assert set(cli.SAMPLES) == {
+        name for name in nms.samples.__all__ if not name.startswith("simulate_")
+    }
+
+
+def test_a_pixel_size_for_planes_measures_planes(folder):
+    nms.write("stack.ome.tif", np.ones((3, 8, 8), np.uint8), axes="zyx")
+    assert "1 objects in volumes" in run("measure", "stack.ome.tif", "-o", "volumes")
+    text = run("measure", "stack.ome.tif", "-o", "planes", "--scale", "0.5,0.5")
+    assert "3 objects in planes; lengths in the unit of --scale" in text
+    assert "table of 3 rows" in run("info", "planes.csv")

@@ -61,3 +61,27 @@ def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         write(tmp_path / "out.tif", LABELS)
     assert list(tmp_path.iterdir()) == []
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x.ome.tif", "x.ome.zarr"])
+def test_colours_at_the_end_are_written_as_channels(tmp_path, name):
+    colours = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
+    units = ("micrometer", "micrometer", "pixel")
+    write(tmp_path / name, colours, axes="yxc", scale=(0.5, 0.5, 1), units=units)
+    found = read(tmp_path / name)
+    assert found.axes == "cyx"
+    assert found.scale[1:] == (0.5, 0.5)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(found.data), 0, -1), colours)
+
+
+def test_what_may_be_colours_is_asked_about(tmp_path):
+    with pytest.warns(UserWarning, match=r"planes of 30 x 3 pixels.*axes='yxc'"):
+        write(tmp_path / "x.ome.tif", np.zeros((20, 30, 3), np.uint8))
+
+
+def test_a_folder_keeps_the_pixel_size(tmp_path):
+    scale, units = (1, 0.4, 0.4), ("pixel", "micrometer", "micrometer")
+    write(tmp_path / "x", np.zeros((2, 4, 4), np.uint8), axes="iyx", scale=scale, units=units)
+    found = read(tmp_path / "x")
+    assert found.scale[-2:] == (0.4, 0.4)
+    assert found.units[-2:] == ("micrometer", "micrometer")

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage as ndi
 
 import napari_metastructure as nms
-from napari_metastructure.learning.noise_estimate import estimate_from
+from napari_metastructure.learning.noise_estimate import NoiseEstimate, estimate_from
 
 
 def _task(number=6, size=128):
@@ -39,6 +39,10 @@ def test_flips(ratio):
     assert not found.contradicts(matrix)
     assert found.contradicts(np.eye(2)) is (ratio > 0.1)
     assert f"{found.matrix[0, 1]:.0%}" in found.text
+
+
+def test_a_record_holds_plain_values():
+    found = NoiseEstimate(np.eye(2), np.zeros((2, 2)), np.float64(0), np.float64(1))
     assert json.loads(json.dumps(found.record()))["pixelwise"] is True
 
 

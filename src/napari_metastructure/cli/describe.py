@@ -19,6 +19,8 @@ def describe(path: str | Path) -> Any:
         return _model(path)
     if path.suffix == ".json":
         return _record(path)
+    if path.suffix == ".csv":
+        return _table(path)
     layout = folder_layout(path)
     if layout:
         images, labels = read_pair(path)
@@ -86,8 +88,17 @@ def _model(path):
         lines.append(f"made by {how} on {when}, {made.get('steps', '?')} steps")
         scores = made.get("validation") or {}
         if scores:
-            lines.append(", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+            told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            against = made.get("validated_on") or "labels held back"
+            lines.append(f"against the {against}, noisy or not: {told}")
     return lines
+
+
+def _table(path):
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    return [f"table of {len(table)} rows", f"columns: {', '.join(table.columns)}"]
 
 
 def _record(path):

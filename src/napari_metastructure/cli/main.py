@@ -21,6 +21,21 @@ from napari_metastructure.sweep.configs import SweepConfig
 
 __all__ = ["main"]
 
+SAMPLES = (
+    "er",
+    "er_dilated",
+    "er_flipped",
+    "er_sampled",
+    "er_stack",
+    "mitochondria",
+    "mitochondria_stack",
+    "mitosis",
+    "nuclei",
+    "nuclei_stack",
+    "cell",
+    "retina",
+    "tissue",
+)
 _OTHER_FORMATS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".pkl", ".json", ".zip", ".zarr", ".npy"}
 _OTHER_FORMATS |= {".tif", ".tiff", ".png"}
 
@@ -372,7 +387,9 @@ def measure(
     outputs = {"output": output, "summary": summary, "objects": objects}
     options = {"numbered": numbered, "skeleton": skeleton}
     record = perform("measure", inputs, outputs, config, options, **common)
-    click.echo(f"{record['objects']} objects; lengths in {', '.join(record['units'])}.")
+    where = "volumes" if record["config"]["spatial_dims"] == 3 else "planes"
+    units = ", ".join(dict.fromkeys(record["units"]))
+    click.echo(f"{record['objects']} objects in {where}; lengths in {units}.")
 
 
 @commands.command()
@@ -491,6 +508,39 @@ def replay(record: Any, keep: Any, quiet: bool) -> None:
     if not found.same:
         raise RuntimeError("the result is not the same as that of the recorded run.")
     click.echo("The result is the same.")
+
+
+@commands.command()
+@click.argument("name", type=click.Choice(SAMPLES))
+@output_option("A new folder, for images/ and, where there are labels, masks/.")
+def sample(name: str, output: str) -> None:
+    """Write a sample as files, to try the other commands on.
+
+    \b
+    napari-metastructure sample nuclei -o nuclei
+    napari-metastructure segment nuclei/images -o masks.ome.tif
+    """
+    from napari_metastructure.files.outputs import check_new
+    from napari_metastructure.files.write import write
+    from napari_metastructure.plugin import samples
+
+    folder = check_new(output)
+    layers = getattr(samples, name)()  # before the folder, as a download may fail
+    folder.mkdir()
+    for data, attributes, kind in layers:
+        names = {"field": "i", "z": "z", "y": "y", "x": "x"}
+        axes = "".join(names[label] for label in attributes["axis_labels"])
+        shape = {"axes": axes, "scale": attributes.get("scale"), "units": attributes.get("units")}
+        if attributes.get("rgb"):
+            shape["axes"] += "c"
+        place = "masks" if kind == "labels" else "images"
+        if kind == "labels" and attributes.get("visible") is False:
+            place = "clean"
+        single = data.ndim == 2 + bool(attributes.get("rgb")) or "z" in axes
+        if single:
+            (folder / place).mkdir()
+        write(folder / place / f"{name}.ome.tif" if single else folder / place, data, **shape)
+    click.echo(f"Wrote {', '.join(sorted(f'{path}' for path in folder.iterdir()))}.", err=True)
 
 
 @commands.command()

@@ -85,7 +85,7 @@ def images_below(
     if others:
         listed = ", ".join(path.name for path in sorted(others, key=natural)[:5])
         count = "1 file is" if len(others) == 1 else f"{len(others)} files are"
-        warnings.warn(f"{count} left out, as no images: {listed}.", stacklevel=2)
+        warnings.warn(f"{count} left out, not being images: {listed}.", stacklevel=2)
     return sorted(found, key=natural)
 
 

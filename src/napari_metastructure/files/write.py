@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,7 +48,8 @@ def write(
         What the result belongs to: its axes, scale, units and names are taken over. Axes that
         `data` has in front, such as that of the classes, count as channels.
     axes, scale, units : optional
-        Per axis, in place of those of `like`.
+        Per axis, in place of those of `like`; without both, the last axes are y and x. Channels
+        or colours that are the last axis, "yxc", are written before the plane.
     translation : sequence of float, optional
         Place of the first pixel, per axis; kept by OME-Zarr only.
     smooth : bool, optional
@@ -105,11 +107,19 @@ def save(
     complete : bool
         False marks an OME-Zarr image or a folder as partial.
     """
-    if isinstance(data, (list, tuple)) or not path.suffix:
+    if isinstance(data, (list, tuple)):
         with writing(path):
             _write_folder(path, data, like, complete)
         return
     axes, scale, units = _described(data, like, axes, scale, units)
+    if not path.suffix:
+        like = Pixels(data, axes, tuple(scale), tuple(units), like.names if like else ())
+        with writing(path):
+            _write_folder(path, data, like, complete)
+        return
+    if axes.endswith("c") and path.suffix != ".npy":  # formats want the pixels of a plane last
+        data = np.moveaxis(data, -1, -3)
+        axes, scale, units = (_channel_before_plane(each) for each in (axes, scale, units))
     with writing(path):
         if path.suffix == ".zarr":
             image = _write_zarr(path, data, axes, scale, units, translation, smooth)
@@ -149,17 +159,27 @@ def create_zarr(
     )
 
 
-def _described(data, like, axes, scale, units):
+def _described(data, like, axes, scale, units) -> tuple[str, Any, Any]:
     """Axes, scale and units of `data`, as far as they are known."""
     known = len(like.axes) if like else 0
     extra = data.ndim - known if like else 0
     if axes is None:
+        if not like and data.ndim > 2 and data.shape[-1] in (3, 4) and min(data.shape[-3:-1]) > 8:
+            warnings.warn(
+                f"An array of shape {data.shape} is written as planes of {data.shape[-2]} x "
+                f"{data.shape[-1]} pixels; if these are colours, give axes='yxc'.",
+                stacklevel=4,
+            )
         axes = "c" * extra + like.axes if like else "i" * (data.ndim - 2) + "yx"
     if scale is None:
         scale = (1.0,) * extra + like.scale if like else (1.0,) * data.ndim
     if units is None:
         units = ("pixel",) * extra + like.units if like else ("pixel",) * data.ndim
     return _known_axes(axes[-data.ndim :]), scale[-data.ndim :], units[-data.ndim :]
+
+
+def _channel_before_plane(each):
+    return each[:-3] + each[-1:] + each[-3:-1]
 
 
 def _known_axes(axes):

@@ -255,7 +255,10 @@ def spatial_scale(scale: Any, spatial_dims: int | None, ndim: int) -> tuple[floa
     if ndim < spatial_dims:
         raise ValueError(f"There must be at least {spatial_dims} axes, not {ndim}.")
     if sizes.ndim != 1 or not (len(sizes) == 1 or spatial_dims <= len(sizes) <= ndim):
-        raise ValueError(f"scale needs one number or one per axis, not {scale!r}.")
+        raise ValueError(
+            f"The pixel size needs one number, or one for each of the {spatial_dims} axes of an "
+            f"object, not {scale!r}."
+        )
     sizes = sizes[-spatial_dims:] if len(sizes) > 1 else np.repeat(sizes, spatial_dims)
     if not ((sizes >= 1e-12) & (sizes <= 1e12)).all():
         raise ValueError(f"scale must be positive, from 1e-12 to 1e12, not {scale!r}.")

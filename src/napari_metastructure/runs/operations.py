@@ -262,9 +262,12 @@ def _channels(images, number, mask):
 
 def _with_pixel_size(config, pixels):
     """The config in the units of a file, where it does not say, and these units."""
-    dims = config.spatial_dims or (3 if pixels.axes.endswith("zyx") else 2)
-    scale = config.scale if "scale" in config.model_fields_set else tuple(pixels.scale[-dims:])
-    return type(config).of(config, scale=scale, spatial_dims=dims), list(pixels.units[-dims:])
+    given = config.scale if "scale" in config.model_fields_set else None
+    dims = config.spatial_dims or (np.size(given) if np.size(given) in (2, 3) else None)
+    dims = dims or (3 if pixels.axes.endswith("zyx") else 2)
+    scale = tuple(pixels.scale[-dims:]) if given is None else given
+    units = list(pixels.units[-dims:]) if given is None else ["the unit of --scale"] * dims
+    return type(config).of(config, scale=scale, spatial_dims=dims), units
 
 
 def _named_rows(table, pixels, number):
