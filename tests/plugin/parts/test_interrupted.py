@@ -53,6 +53,16 @@ def test_a_stopped_training_is_offered_and_resumed_with_its_settings(qtbot, dock
     assert len(list(folder.iterdir())) == 1
 
 
+def test_a_stopped_training_predicts_nothing_by_itself(qtbot, dock, viewer):
+    dock.models.predict_after.value = True
+    layers = list(viewer.layers)
+    stopped(qtbot, dock)
+    assert not dock.panel.running
+    assert "Predict applies them" in dock.panel.status.text()
+    assert list(viewer.layers) == layers
+    assert dock.models.predict_button.isEnabled()
+
+
 def test_a_training_that_ends_leaves_nothing(qtbot, dock, folder):
     dock.panel.run_button.click()
     finish(qtbot, dock)

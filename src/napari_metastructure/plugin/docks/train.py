@@ -368,7 +368,9 @@ class TrainSegmentation(Dock):
             layer, name = self._trained_on
             self.models.take(model, name)
             self.models.reading.adopt(self.reading)
-            if self.models.predict_after.value:
+            if not self._complete:
+                self.panel.status.setText("Stopped with the best weights; Predict applies them.")
+            elif self.models.predict_after.value:
                 layer.visible = False
                 self.models.predict(watched.source)
         elif self.models.results is not None:
