@@ -15,15 +15,19 @@ from napari_metastructure.files.results import own_record
 from napari_metastructure.labels.lines import draw_lines
 
 __all__ = [
+    "NO_MASKS",
     "RECORD",
     "Source",
     "is_shapes",
+    "labels_of",
     "line_labels",
     "lines_problem",
+    "made_by",
     "noise_of",
     "place",
     "place_plane",
     "plane_index",
+    "reference_of",
     "region_mask",
     "snapshot",
     "write_ome_tiff",
@@ -31,6 +35,9 @@ __all__ = [
 
 RECORD = "napari_metastructure"
 """Key of our record in ``layer.metadata``."""
+
+NO_MASKS = ("compare", "density", "measure", "strokes", "live")
+"""Operations whose results are no segmentation."""
 
 _LINES = ("line", "path")
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -449,6 +456,66 @@ def _noise_beside(layer):
         return None
     record = own_record(path, digest(snapshot(layer)))
     return [record["config"]] if record and record["operation"] == "corrupt" else None
+
+
+def made_by(layer: Any) -> str | None:
+    """The operation of ours that a layer is the result of; None if it is none."""
+    return layer.metadata.get(RECORD, {}).get("operation")
+
+
+def reference_of(layer: Any, layers: Any) -> Any:
+    """The labels that a layer goes back to, as far as records tell.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer or None
+    layers : napari.components.LayerList
+
+    Returns
+    -------
+    napari.layers.Labels or None
+        Of noisy labels, those before the noise; of a prediction, those of the training, or of these
+        those before the noise.
+    """
+    found, chain = None, [layer]
+    while chain[-1] is not None:
+        before = _before(chain[-1], layers)
+        if before is None or before in chain or before.data.shape != layer.data.shape:
+            break
+        found = before
+        chain.append(before)
+    return found
+
+
+def _before(layer, layers):
+    from napari.layers import Labels
+
+    record = layer.metadata.get(RECORD, {})
+    known = {one.name: one for one in layers if isinstance(one, Labels)}  # no proxies, as by index
+    names = (record.get(key) for key in ("clean", "source", "model"))
+    return next((known[name] for name in names if name in known), None)
+
+
+def labels_of(image: Any, layers: Any, chosen: Any = None) -> Any:
+    """The labels layer that goes with an image: of its shape, and named after it if one is.
+
+    Parameters
+    ----------
+    image : napari.layers.Image or None
+    layers : sequence of napari.layers.Labels
+    chosen : napari.layers.Labels, optional
+        Kept if it is as good as any.
+
+    Returns
+    -------
+    napari.layers.Labels or None
+    """
+    if image is None:
+        return None
+    source = Source.of(image)
+    fitting = [layer for layer in layers if layer is not None and source.fits(layer)]
+    best = [layer for layer in fitting if layer.name.startswith(image.name)] or fitting
+    return chosen if chosen in best else next(iter(best), None)
 
 
 def _copy(value):

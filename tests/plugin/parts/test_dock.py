@@ -5,6 +5,8 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 from superqt import QCollapsible
 
+from napari_metastructure.plugin.layers import RECORD
+
 
 def test_docks_of_ours_share_a_tab(qtbot, viewer, open_dock):
     viewer.window.resize(1280, 720)
@@ -49,3 +51,80 @@ def test_a_mask_that_opened_as_an_image_is_told_of(viewer, open_dock):
     assert "Convert to Labels" not in dock.problem()
     viewer.add_image(np.eye(16, dtype=bool))
     assert dock.problem().endswith("right-click its layer, Convert to Labels.")
+
+
+def chosen(*boxes):
+    return tuple(box.value and box.value.name for box in boxes)
+
+
+def add_sets(viewer):
+    """Two images with labels each, and noisy labels of the second."""
+    for name in ("ER", "Nuclei"):
+        viewer.add_image(np.zeros((8, 8)), name=name)
+        viewer.add_labels(np.ones((8, 8), int), name=f"{name} labels")
+    record = {"operation": "corrupt", "source": "Nuclei labels", "noise": []}
+    noisy = viewer.add_labels(np.ones((8, 8), int), name="noisy", metadata={RECORD: record})
+    viewer.layers.selection.active = viewer.layers["ER"]
+    return noisy
+
+
+def test_inputs_follow_the_active_layer_until_one_is_chosen(qtbot, viewer, open_dock):
+    add_sets(viewer)
+    viewer.layers.selection.active = viewer.layers["Nuclei"]
+    _, dock = open_dock("Train segmentation")
+    qtbot.waitUntil(lambda: dock._has_place)
+    assert chosen(dock.image, dock.labels) == ("Nuclei", "Nuclei labels")
+    viewer.layers.selection.active = viewer.layers["ER"]
+    assert chosen(dock.image, dock.labels) == ("ER", "ER labels")
+    viewer.layers.selection.active = viewer.layers["noisy"]
+    assert chosen(dock.image, dock.labels) == ("ER", "noisy")
+    dock.image.value = viewer.layers["Nuclei"]
+    viewer.layers.selection.active = viewer.layers["ER"]
+    assert chosen(dock.image)[0] == "Nuclei"
+    del viewer.layers["Nuclei"]
+    assert chosen(dock.image)[0] == "ER"
+    viewer.add_image(np.zeros((8, 8)), name="new")  # becomes active
+    assert chosen(dock.image) == ("new",)
+
+
+def test_results_and_previews_are_not_followed_into_training(qtbot, viewer, open_dock):
+    add_sets(viewer)
+    _, dock = open_dock("Train segmentation")
+    qtbot.waitUntil(lambda: dock._has_place)
+    before = chosen(dock.image, dock.labels)
+    for operation in ("train", "compare", "live"):
+        metadata = {RECORD: {"operation": operation}}
+        viewer.add_labels(np.ones((8, 8), int), name=operation, metadata=metadata)
+        viewer.add_image(np.ones((8, 8)), name=f"{operation} image", metadata=metadata)
+        assert chosen(dock.image, dock.labels) == before
+    assert "live" not in [layer.name for layer in dock.labels.choices]
+
+
+@pytest.mark.parametrize("active", ["noisy", "Nuclei labels", "prediction"])
+def test_compare_suggests_what_belongs_together(qtbot, viewer, open_dock, active):
+    add_sets(viewer)
+    viewer.add_labels(
+        np.ones((8, 8), int),
+        name="prediction",
+        metadata={RECORD: {"operation": "train", "applied_to": "Nuclei", "model": "noisy"}},
+    )
+    viewer.layers.selection.active = viewer.layers["ER"]
+    _, dock = open_dock("Compare labels")
+    qtbot.waitUntil(lambda: dock._has_place)
+    assert dock.reference.value is not dock.other.value
+    viewer.layers.selection.active = viewer.layers[active]
+    other = "prediction" if active == "Nuclei labels" else active
+    assert chosen(dock.reference, dock.other) == ("Nuclei labels", other)
+    dock.other.value = viewer.layers["ER labels"]
+    assert dock.reference.value is not dock.other.value
+    dock.other.value = viewer.layers["noisy"]
+    assert chosen(dock.reference, dock.other) == ("Nuclei labels", "noisy")
+
+
+def test_density_suggests_the_clean_labels(qtbot, viewer, open_dock):
+    noisy = add_sets(viewer)
+    _, dock = open_dock("Density distributions")
+    qtbot.waitUntil(lambda: dock._has_place)
+    assert dock.clean.value is not dock.labels.value
+    viewer.layers.selection.active = noisy
+    assert chosen(dock.labels, dock.clean) == ("noisy", "Nuclei labels")

@@ -14,7 +14,7 @@ from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.comparison import ERRORS, Request, comparing
 from napari_metastructure.labels.planewise import frozen, some_classes
-from napari_metastructure.plugin.layers import RECORD, place
+from napari_metastructure.plugin.layers import NO_MASKS, RECORD, made_by, place, reference_of
 from napari_metastructure.plugin.parts.again import SayAgain, as_call, layer_code
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
@@ -69,7 +69,12 @@ class CompareLabels(Dock):
 
     def _build_inputs(self):
         self.reference = self.choose_layer(
-            "reference", "Reference", _is_labels, tooltip="The true, or clean, labels."
+            "reference",
+            "Reference",
+            _is_labels,
+            tooltip="The true, or clean, labels.",
+            follows=lambda layer: made_by(layer) is None,
+            suggest=lambda: reference_of(self.other.value, self.viewer.layers),
         )
         self.other = self.choose_layer(
             "other",
@@ -77,6 +82,8 @@ class CompareLabels(Dock):
             lambda layer: _is_labels(layer) or _is_probability(layer),
             tooltip="Noisy labels, a prediction, or a probability map.",
             unlike=self.reference,
+            follows=lambda layer: made_by(layer) not in (None, *NO_MASKS),
+            suggest=self._suggest_other,
         )
         self.only_class = ComboBox(
             name="only_class",
@@ -131,6 +138,16 @@ class CompareLabels(Dock):
         self.verdict = self.add(note())
 
     # ------------------------------------------------------------------ inputs
+
+    def _suggest_other(self):
+        """What was made from the reference, the last of these; that which is chosen if it was."""
+        found = [
+            layer
+            for layer in self.other.choices
+            if made_by(layer) not in NO_MASKS
+            and reference_of(layer, self.viewer.layers) is self.reference.value is not None
+        ]
+        return self.other.value if self.other.value in found else next(reversed(found), None)
 
     def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now."""

@@ -21,6 +21,7 @@ from napari_metastructure.labels.corruption import (
 from napari_metastructure.labels.noise import PARAMETERS, NoiseSpec
 from napari_metastructure.plugin.layers import (
     RECORD,
+    made_by,
     noise_of,
     place,
     place_plane,
@@ -53,7 +54,11 @@ class CorruptLabels(Dock):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.labels = self.choose_layer(
-            "labels", "Labels", lambda layer: isinstance(layer, Labels), tooltip="The clean labels."
+            "labels",
+            "Labels",
+            lambda layer: isinstance(layer, Labels),
+            tooltip="The clean labels.",
+            follows=lambda layer: made_by(layer) is None,
         )
         self.only_class = ComboBox(
             name="only_class",

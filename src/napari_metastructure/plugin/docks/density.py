@@ -22,7 +22,15 @@ from napari_metastructure.labels.density_maps import (
     one_plane,
 )
 from napari_metastructure.labels.planewise import noise_between, some_classes
-from napari_metastructure.plugin.layers import RECORD, noise_of, place, place_plane, plane_index
+from napari_metastructure.plugin.layers import (
+    RECORD,
+    made_by,
+    noise_of,
+    place,
+    place_plane,
+    plane_index,
+    reference_of,
+)
 from napari_metastructure.plugin.parts.again import SayAgain, as_call, config_code, layer_code
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
@@ -62,7 +70,11 @@ class DensityDistributions(Dock):
 
     def _build(self):
         self.labels = self.choose_layer(
-            "labels", "Labels", self._is_labels, tooltip="The labels to look at, clean or noisy."
+            "labels",
+            "Labels",
+            self._is_labels,
+            tooltip="The labels to look at, clean or noisy.",
+            follows=lambda layer: made_by(layer) not in ("compare", "measure"),
         )
         self.mode = ComboBox(
             name="mode",
@@ -72,7 +84,12 @@ class DensityDistributions(Dock):
             "noise would make of the clean labels; residual: their difference, in sampling errors.",
         )
         self.clean = self.choose_layer(
-            "clean", "Clean labels", self._is_labels, tooltip="The same labels before the noise."
+            "clean",
+            "Clean labels",
+            self._is_labels,
+            tooltip="The same labels before the noise.",
+            unlike=self.labels,
+            suggest=lambda: reference_of(self.labels.value, self.viewer.layers),
         )
         self.classes = ComboBox(
             name="classes",

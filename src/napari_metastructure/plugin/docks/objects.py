@@ -21,7 +21,14 @@ from napari_metastructure.labels.objects import (
     summary,
 )
 from napari_metastructure.labels.planewise import frozen
-from napari_metastructure.plugin.layers import RECORD, place, place_plane, plane_index
+from napari_metastructure.plugin.layers import (
+    NO_MASKS,
+    RECORD,
+    made_by,
+    place,
+    place_plane,
+    plane_index,
+)
 from napari_metastructure.plugin.parts.again import SayAgain, as_call, as_settings, layer_code
 from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import Dock, note, say
@@ -73,7 +80,11 @@ class MeasureObjects(Dock):
 
     def _build_inputs(self) -> None:
         self.mask = self.choose_layer(
-            "mask", "Mask", _is_mask, tooltip="Labels, or a probability map, to take objects from."
+            "mask",
+            "Mask",
+            _is_mask,
+            tooltip="Labels, or a probability map, to take objects from.",
+            follows=lambda layer: isinstance(layer, Labels) and made_by(layer) not in NO_MASKS,
         )
         self.image = self.choose_layer(
             "image",

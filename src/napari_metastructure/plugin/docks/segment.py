@@ -79,7 +79,10 @@ class SegmentFewLabels(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.images = [self.choose_layer("image", "Image", is_image, tooltip="Image or stack.")]
+        first = self.choose_layer(
+            "image", "Image", is_image, tooltip="Image or stack.", follows=is_image
+        )
+        self.images = [first]
         self.inputs = self.add(Form().add(*self.images))
         self.reading = self.add(InputForm(self, "segmented"))
         self.more = self.add(QPushButton("Add another image"))
@@ -146,6 +149,7 @@ class SegmentFewLabels(Dock):
 
     def add_image(self) -> None:
         """Offer one more image layer for the set."""
+        self.hold_choices()
         number = len(self.images) + 1
         box = self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True)
         self.images.append(box)

@@ -7,10 +7,11 @@ from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableW
 
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.plugin.layers import labels_of
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
-from napari_metastructure.plugin.parts.model_panel import is_image, is_labels
+from napari_metastructure.plugin.parts.model_panel import is_image, is_labels, is_trainable
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
 
 __all__ = ["FindSuspects"]
@@ -41,9 +42,16 @@ class FindSuspects(Dock):
         self.decisions: dict[int, bool] = {}
         self._regions: Any = None
         self._corrected: Any = None
-        self.image = self.choose_layer("image", "Image", is_image, tooltip="Two planes or more.")
+        self.image = self.choose_layer(
+            "image", "Image", is_image, tooltip="Two planes or more.", follows=is_image
+        )
         self.labels = self.choose_layer(
-            "labels", "Labels", is_labels, tooltip="What may be wrong; drawn as regions."
+            "labels",
+            "Labels",
+            is_labels,
+            tooltip="What may be wrong; drawn as regions.",
+            follows=is_trainable,
+            suggest=lambda: labels_of(self.image.value, self.labels.choices, self.labels.value),
         )
         self.inputs = self.add(Form().add(self.image, self.labels))
         self.reading = self.add(InputForm(self, "trained"))

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_metastructure.jobs.events import Result, Scored
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, labels_of, made_by
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     config_code,
@@ -71,9 +71,16 @@ class NoiseSweep(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
+        self.image = self.choose_layer(
+            "image", "Image", is_image, tooltip="What the network sees.", follows=is_image
+        )
         self.labels = self.choose_layer(
-            "labels", "Clean labels", is_labels, tooltip="Your best annotation of the image."
+            "labels",
+            "Clean labels",
+            is_labels,
+            tooltip="Your best annotation of the image.",
+            follows=lambda layer: is_labels(layer) and made_by(layer) is None,
+            suggest=lambda: labels_of(self.image.value, self.labels.choices, self.labels.value),
         )
         self.folder = FileEdit(
             name="folder",

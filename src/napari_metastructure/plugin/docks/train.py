@@ -16,9 +16,11 @@ from napari_metastructure.learning.smp_networks import is_smp, missing_library
 from napari_metastructure.plugin.layers import (
     RECORD,
     is_shapes,
+    labels_of,
     lines_problem,
     noise_of,
     place,
+    reference_of,
     snapshot,
 )
 from napari_metastructure.plugin.parts.again import (
@@ -35,7 +37,13 @@ from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.interrupted import Interrupted
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
-from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_grey, is_image, is_labels
+from napari_metastructure.plugin.parts.model_panel import (
+    ModelPanel,
+    is_grey,
+    is_image,
+    is_labels,
+    is_trainable,
+)
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
 from napari_metastructure.plugin.parts.start_from import StartFrom
 from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
@@ -94,13 +102,17 @@ class TrainSegmentation(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.image = self.choose_layer("image", "Image", is_image, tooltip="What the network sees.")
+        self.image = self.choose_layer(
+            "image", "Image", is_image, tooltip="What the network sees.", follows=is_image
+        )
         self.labels = self.choose_layer(
             "labels",
             "Labels",
             is_annotation,
             tooltip="What it learns; noisy labels are welcome. Of a Shapes layer: its lines and "
             "paths, taken as centre lines and widened to the edges of the image.",
+            follows=is_trainable,
+            suggest=lambda: labels_of(self.image.value, self.labels.choices, self.labels.value),
         )
         self.clean_labels = self.choose_layer(
             "clean_labels",
@@ -148,7 +160,12 @@ class TrainSegmentation(Dock):
             "result", "Result", _is_result, tooltip="Probabilities or labels to be scored."
         )
         self.reference = self.choose_layer(
-            "reference", "Reference", is_labels, tooltip="The true labels."
+            "reference",
+            "Reference",
+            is_labels,
+            tooltip="The true labels.",
+            unlike=self.result,
+            suggest=lambda: reference_of(self.result.value, self.viewer.layers),
         )
         self.score_button = QPushButton("Score")
         self.score_button.clicked.connect(self.score)
@@ -158,6 +175,7 @@ class TrainSegmentation(Dock):
 
     def add_pair(self) -> None:
         """Offer one more image and labels to train on."""
+        self.hold_choices()
         number = len(self.pairs) + 2
         pair = (
             self.choose_layer(f"image_{number}", f"Image {number}", is_image, optional=True),

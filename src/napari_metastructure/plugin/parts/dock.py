@@ -1,6 +1,7 @@
 """What all our dock widgets share: scrolling, layer choices, and cleaning up when closed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,13 +21,26 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_metastructure.plugin.layers import made_by
 from napari_metastructure.plugin.parts.closing import guard, may_close
 from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.live import LIVE
 
 __all__ = ["Dock", "note", "say", "section"]
 
 _NARROWEST = 320
 _KEPT: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()  # of closed docks, by window
+
+
+@dataclass
+class _Choice:
+    """A box of layers, and how it finds its layer until the user has chosen one."""
+
+    box: ComboBox
+    unlike: ComboBox | None
+    follows: Callable[[Layer], bool] | None
+    suggest: Callable[[], Layer | None] | None
+    by_hand: bool = False
 
 
 class _Column(QScrollArea):
@@ -72,8 +86,9 @@ class Dock(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self.viewer = viewer
-        self._choices = []
-        self._apart = []
+        self._choices: list[_Choice] = []
+        self._arranging = False
+        self._active: Layer | None = None  # what became active last
         self._has_place = False
         self._placed = QTimer(self)
         self._placed.setSingleShot(True)
@@ -93,6 +108,8 @@ class Dock(QWidget):
         self.sample_button = self.add(QPushButton("No layers yet: open a sample"))
         self.sample_button.setToolTip("A simulated image set with its exact labels.")
         self.sample_button.clicked.connect(self._open_sample)
+        self._active = _real(viewer.layers.selection.active)
+        viewer.layers.selection.events.active.connect(self._on_active)
 
     def no_labels(self, sentence: str) -> str:
         """What to say where labels are missing, and an image may be a mask."""
@@ -118,35 +135,92 @@ class Dock(QWidget):
         tooltip: str = "",
         optional: bool = False,
         unlike: ComboBox | None = None,
+        follows: Callable[[Layer], bool] | None = None,
+        suggest: Callable[[], Layer | None] | None = None,
     ) -> ComboBox:
         """A combo box of the viewer's layers for which ``accepts(layer)`` holds.
 
-        While there is another choice it does not start with the layer of the box `unlike`.
+        Until the user chooses in it, it takes the layer that becomes active if ``follows(layer)``
+        holds, or else the one that ``suggest()`` gives; and while there is another choice not the
+        layer of the box `unlike`.
         """
 
         def layers(_box):
-            return [(layer.name, layer) for layer in self.viewer.layers if accepts(layer)]
+            found = [layer for layer in self.viewer.layers if accepts(layer)]
+            return [(layer.name, layer) for layer in found if made_by(layer) != LIVE]
 
         box = ComboBox(name=name, label=label, choices=layers, tooltip=tooltip, nullable=optional)
-        self._choices.append(box)
-        if unlike is not None:
-            self._apart.append((box, unlike))
+        choice = _Choice(box, unlike, follows, suggest)
+        box.changed.connect(lambda: self._on_choice(choice))
+        self._choices.append(choice)
         return box
 
     def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now, and keep what was chosen."""
-        for box in self._choices:
-            box.reset_choices()
-        for box, other in self._apart:
-            others = [layer for layer in box.choices if layer is not other.value]
-            if box.value is other.value and others:
-                box.value = others[0]
+        self._arrange(again=True)
         self.sample_button.setVisible(not len(self.viewer.layers))
+
+    def hold_choices(self) -> None:
+        """Keep the layers that the boxes show, as if the user had chosen each of them."""
+        for choice in self._choices:
+            choice.by_hand = choice.box.value is not None
+
+    def _on_choice(self, choice):
+        """The user has chosen a layer: the box keeps it, others may go with it."""
+        if not self._arranging:
+            choice.by_hand = True
+            self._arrange()
+
+    def _on_active(self, event):
+        layer = event.value
+        running = self.panel is not None and self.panel.running
+        if layer is None or running or not self._has_place or made_by(layer) == LIVE:
+            return
+        self._active = layer
+        self.reset_choices()
+
+    def _arrange(self, again=False):
+        """Let the boxes find their layers; of those chosen by hand, as long as they are there."""
+        if self._arranging:
+            return
+        self._arranging = True
+        try:
+            if again:
+                for choice in self._choices:
+                    before = choice.box.value
+                    choice.box.reset_choices()
+                    choice.by_hand = choice.by_hand and choice.box.value is before
+            taken = self._follow()
+            for choice in self._choices:
+                if not choice.by_hand and choice is not taken:
+                    self._suggest(choice)
+        finally:
+            self._arranging = False
+
+    def _follow(self):
+        """Give the active layer to the first box that follows it; returns that choice."""
+        layer, self._active = self._active, None
+        for choice in self._choices if layer is not None else ():
+            fits = choice.follows and layer in choice.box.choices and choice.follows(layer)
+            if fits and not choice.by_hand:
+                choice.box.value = layer
+                return choice
+        return None
+
+    def _suggest(self, choice):
+        box, other = choice.box, choice.unlike
+        layer = choice.suggest() if choice.suggest else None
+        if layer is not None and layer in box.choices:
+            box.value = layer
+        others = [one for one in box.choices if other is not None and one is not other.value]
+        if other is not None and box.value is other.value and others:
+            box.value = others[0]
 
     def event(self, event: QEvent) -> bool:
         """Clean up when the dock's close button takes the widget out of the window."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is None:
+                self._has_place = False
                 self._keep()
                 self.closed()
             else:
@@ -227,9 +301,9 @@ class Dock(QWidget):
         self.viewer.open_sample("napari-metastructure", self.sample)
 
 
-def _real(window):
-    """The window itself, where plugins are given a proxy of it."""
-    return getattr(window, "__wrapped__", window)
+def _real(thing):
+    """A window or layer itself, where plugins are given a proxy of it."""
+    return getattr(thing, "__wrapped__", thing)
 
 
 def note() -> QLabel:

@@ -4,8 +4,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LiveLayer", "Watched"]
+from napari_metastructure.plugin.layers import RECORD
 
+__all__ = ["LIVE", "LiveLayer", "Watched"]
+
+LIVE = "live"
+"""As the operation in a layer's record: it is drawn again and again, and no input."""
 PROBABILITY = {"colormap": "magma", "contrast_limits": (0, 1)}
 
 
@@ -22,7 +26,8 @@ class LiveLayer:
     """
 
     def __init__(self, viewer: Any, kind: Any, name: str, **options: Any) -> None:
-        self.viewer, self.kind, self.name, self.options = viewer, kind, name, options
+        self.viewer, self.kind, self.name = viewer, kind, name
+        self.options = {"metadata": {RECORD: {"operation": LIVE}}, **options}
         self.layer: Any = None
 
     @property

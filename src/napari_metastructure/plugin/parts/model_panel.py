@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
-from napari_metastructure.plugin.layers import RECORD, Source
+from napari_metastructure.plugin.layers import RECORD, Source, made_by
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
@@ -31,8 +31,9 @@ from napari_metastructure.plugin.parts.live import PROBABILITY
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 from napari_metastructure.plugin.parts.share_dialog import ShareDialog
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
+from napari_metastructure.plugin.parts.stroke_layer import STROKES
 
-__all__ = ["ModelPanel", "is_grey", "is_image", "is_labels"]
+__all__ = ["ModelPanel", "is_grey", "is_image", "is_labels", "is_trainable"]
 
 _STACK, _PLANE = "whole stack", "this plane"
 _FILES = "Models (*.safetensors)"
@@ -410,6 +411,11 @@ def is_grey(layer: Layer) -> bool:
 def is_image(layer: Layer) -> bool:
     """Whether a layer can be an input: an image of grey values or colours, no result of ours."""
     return isinstance(layer, Image) and RECORD not in layer.metadata
+
+
+def is_trainable(layer: Layer) -> bool:
+    """Whether labels may be annotated: by hand, or made noisy or corrected; no prediction."""
+    return is_labels(layer) and made_by(layer) in (None, "corrupt", "corrections", STROKES)
 
 
 def is_labels(layer: Layer) -> bool:

@@ -70,14 +70,12 @@ class StrokesPanel(QWidget):
         self._live_key = self._learned = self._watched_layer = self._drawn = None
         self._wanted = None  # what to do when the worker has ended: "learn", "predict", "search"
         self._brush_down = False
-        record = {"metadata": {RECORD: {"operation": "live"}}}
         self._overlay = LiveLayer(
             self.viewer,
             "labels",
             "live segmentation",
             opacity=0.5,
             colormap=result_colors(),
-            **record,
         )
         self._doubt = LiveLayer(
             self.viewer,
@@ -86,7 +84,6 @@ class StrokesPanel(QWidget):
             colormap="inferno",
             contrast_limits=(0, 1),
             blending="additive",
-            **record,
         )
         self._build(dock)
         self._changes = self._timer(_SETTLE, self._on_settled)
