@@ -1,18 +1,20 @@
-"""The keys of our docks: one table, none of which napari's own layers or windows have."""
+"""The keys of our docks: one table, none of which napari's Labels layers or window have."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from napari.viewer import Viewer
 
 __all__ = ["KEYS", "bind_keys", "with_key"]
 
 KEYS = {
-    "update": "U",
+    "run": "Ctrl+Enter",
+    "stop": "Ctrl+.",
     "next_place": "N",
+    "update": "U",
     "toggle_overlay": "Q",
     "toggle_uncertainty": "W",
 }
-"""Key of each action."""
+"""Key of each action; it acts on the dock in front."""
 
 
 def with_key(tooltip: str, action: str) -> str:
@@ -20,17 +22,17 @@ def with_key(tooltip: str, action: str) -> str:
     return f"{tooltip} Key: {KEYS[action]}."
 
 
-def bind_keys(viewer: Viewer, actions: Mapping[str, Callable[[], None]] | None) -> None:
-    """Let keys of a viewer do these actions; with None, take the keys away again.
+def bind_keys(viewer: Viewer, act: Callable[[str], None] | None) -> None:
+    """Let the keys of a viewer do something; with None, take the keys away again.
 
     Parameters
     ----------
     viewer : napari.Viewer
-    actions : dict of {str: callable}
-        By names in `KEYS`.
+    act : callable
+        Gets the name of the action, as in `KEYS`.
     """
     for name, key in KEYS.items():
-        if actions is None:
+        if act is None:
             viewer.bind_key(key, None, overwrite=True)
-        elif name in actions:
-            viewer.bind_key(key, lambda _viewer, act=actions[name]: act(), overwrite=True)
+        else:
+            viewer.bind_key(key, lambda _viewer, name=name: act(name), overwrite=True)

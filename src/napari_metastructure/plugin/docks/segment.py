@@ -428,6 +428,10 @@ class SegmentFewLabels(Dock):
         if found and sources and not self.has_strokes and found[0].shape == sources[0].shape:
             self.strokes.show_strokes(found[0])
 
+    def actions(self) -> dict[str, Any]:
+        """What the keys do while the dock is in front."""
+        return super().actions() | self.strokes.actions
+
     def closed(self) -> None:
         """Let go of the viewer, and end what runs."""
         self.gallery.clear()

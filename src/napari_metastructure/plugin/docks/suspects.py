@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableW
 
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.learning.configs import TrainingConfig
+from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.layers import labels_of
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
@@ -62,6 +63,7 @@ class FindSuspects(Dock):
         self.table.setHorizontalHeaderLabels([*_COLUMNS, "decision"])
         self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.table.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        self.table.setToolTip(with_key("A click goes there, the key to the next.", "next_place"))
         self.accept_button = self.add(QPushButton("Accept"))
         self.accept_button.setToolTip("The labels are wrong here: correct them in a new layer.")
         self.reject_button = self.add(QPushButton("Reject"))
@@ -95,6 +97,22 @@ class FindSuspects(Dock):
     def _check(self) -> None:
         self.reading.show_layer(self.image.value, self.labels.value)
         self.panel.set_problem(self.problem())
+
+    def actions(self) -> dict[str, Any]:
+        """What the keys do while the dock is in front."""
+        own = {"next_place": self.go_on, "toggle_overlay": self.toggle_regions}
+        return super().actions() | own
+
+    def go_on(self) -> None:
+        """Go to the next suspect of the table."""
+        row = self.table.currentRow() + 1
+        if row < self.table.rowCount():
+            self.table.selectRow(row)
+
+    def toggle_regions(self) -> None:
+        """Show or hide the regions."""
+        if self._regions is not None:
+            self._regions.visible = not self._regions.visible
 
     def run(self) -> None:
         """Look for suspects in the background."""

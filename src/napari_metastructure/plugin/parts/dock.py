@@ -10,6 +10,7 @@ from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
+    QApplication,
     QDockWidget,
     QFrame,
     QLabel,
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_metastructure.plugin.keys import bind_keys
 from napari_metastructure.plugin.layers import made_by
 from napari_metastructure.plugin.parts.closing import guard, may_close
 from napari_metastructure.plugin.parts.form import Form
@@ -221,6 +223,7 @@ class Dock(QWidget):
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is None:
                 self._has_place = False
+                self._give_keys_back()
                 self._keep()
                 self.closed()
             else:
@@ -230,6 +233,40 @@ class Dock(QWidget):
 
     def closed(self) -> None:
         """Called when the dock was closed; nothing to clean up by default."""
+
+    # ------------------------------------------------------------------ keys
+
+    def actions(self) -> dict[str, Callable[[], Any]]:
+        """What the keys in `keys.KEYS` do while the dock is in front, by action."""
+        found: dict[str, Callable[[], Any]] = {"toggle_overlay": self.toggle_previews}
+        if self.panel is not None:
+            found |= {"run": self.panel.run_button.click, "stop": self.panel.stop}
+        return found
+
+    def toggle_previews(self) -> None:
+        """Show or hide the layers that are drawn again and again."""
+        for layer in self.viewer.layers:
+            if made_by(layer) == LIVE:
+                layer.visible = not layer.visible
+
+    def _act(self, name):
+        """Do what a key stands for, in that of our docks which is in front."""
+        docks = _real(self.viewer.window)._qt_window.findChildren(Dock)
+        seen = [dock for dock in docks if not dock.visibleRegion().isEmpty()]
+        for dock in sorted(seen, key=lambda dock: not dock._has_focus()):
+            if name in dock.actions():
+                dock.actions()[name]()
+                return
+
+    def _give_keys_back(self):
+        """The keys go to another of our docks; with the last one they go."""
+        window = _real(self.viewer.window)._qt_window
+        others = [dock for dock in window.findChildren(Dock) if dock is not self]
+        bind_keys(self.viewer, others[0]._act if others else None)
+
+    def _has_focus(self):
+        focus = QApplication.focusWidget()
+        return focus is not None and self.isAncestorOf(focus)
 
     # ------------------------------------------------------------------ closing
 
@@ -277,6 +314,7 @@ class Dock(QWidget):
             return
         own.destroyOnClose = self._ask_to_close  # napari's title bar calls it
         guard(own.parent(), Dock)
+        bind_keys(self.viewer, self._act)
         if own.isFloating():
             return
         window, area = own.parent(), own.parent().dockWidgetArea(own)

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_metastructure.jobs.events import Memory, Note, Progress, Step
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import note, say
 
@@ -59,6 +60,9 @@ class RunPanel(QWidget):
         self.run_button = QPushButton(action)
         self.pause_button = QPushButton("Pause")
         self.stop_button = QPushButton("Stop")
+        self.run_button.setToolTip(with_key("Start, in the background.", "run"))
+        self.pause_button.setToolTip("Hold before the next step, or go on.")
+        self.stop_button.setToolTip(with_key("End at the next step, with what there is.", "stop"))
         self.run_button.clicked.connect(self.clicked)
         self.pause_button.clicked.connect(self.toggle_pause)
         self.stop_button.clicked.connect(self.stop)

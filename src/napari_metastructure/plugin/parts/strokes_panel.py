@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.plugin.keys import bind_keys, with_key
+from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.again import layer_code
 from napari_metastructure.plugin.parts.dock import note, say
@@ -93,15 +93,12 @@ class StrokesPanel(QWidget):
         self.viewer.camera.events.zoom.connect(self._on_view)
         self.viewer.camera.events.center.connect(self._on_view)
         self._looking = self._timer(250, self._look_again)
-        bind_keys(
-            self.viewer,
-            {
-                "update": self.update_now,
-                "next_place": self.find_next_place,
-                "toggle_overlay": self.overlay_box.toggle,
-                "toggle_uncertainty": self.doubt_box.toggle,
-            },
-        )
+        self.actions = {
+            "update": self.update_now,
+            "next_place": self.find_next_place,
+            "toggle_overlay": self.overlay_box.toggle,
+            "toggle_uncertainty": self.doubt_box.toggle,
+        }
 
     def _timer(self, interval, action):
         timer = QTimer(self, interval=interval, singleShot=True)
@@ -548,7 +545,6 @@ class StrokesPanel(QWidget):
     def close_down(self) -> None:
         """Let go of the viewer, as when the dock is closed."""
         self.clear()
-        bind_keys(self.viewer, None)
         for event in (
             self.viewer.dims.events.current_step,
             self.viewer.camera.events.zoom,
