@@ -17,7 +17,7 @@ from napari_metastructure.labels.objects import ObjectsConfig, features
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.again import SayAgain, as_call, config_code, import_of
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
-from napari_metastructure.plugin.parts.form import Form, device_choices
+from napari_metastructure.plugin.parts.form import Form, device_choices, device_default
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.plugin.readers import layer_of
 from napari_metastructure.runs.batch import OUTPUTS, Files, plan
@@ -94,7 +94,11 @@ class RunBatch(Dock):
             tooltip="A new folder; or that of a batch that was stopped, to go on.",
         )
         self.device = ComboBox(
-            name="device", label="Device", choices=device_choices(), tooltip="Where to compute."
+            name="device",
+            label="Device",
+            choices=device_choices(),
+            value=device_default(),
+            tooltip="Where to compute; auto: as the records say.",
         )
         self.form = self.add(Form().add(self.images, self.steps, self.results, self.device))
         for name, text in OUTPUTS.items():

@@ -10,8 +10,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 from napari_metastructure.parameters import Parameters, kind_of
+from napari_metastructure.plugin.preferences import preference
 
-__all__ = ["Form", "device_choices"]
+__all__ = ["Form", "device_choices", "device_default"]
 
 _LARGEST = 1_000_000
 _EMPTY = {"seed": "random"}  # what an empty line means, where the field does not say
@@ -111,6 +112,12 @@ def device_choices() -> list[str]:
     return choices
 
 
+def device_default() -> str:
+    """The device that forms begin with: that of the Preferences, if it is likely to be there."""
+    wanted = preference("computing", "device")
+    return wanted if wanted in device_choices() else "auto"
+
+
 def _field_widget(model, name):
     field = model.model_fields[name]
     default = None if field.is_required() else field.default
@@ -118,7 +125,7 @@ def _field_widget(model, name):
     known = kind_of(field)
     kind, optional, bounds = known.types[0], known.optional, known.bounds
     if name == "device":
-        return ComboBox(choices=device_choices(), value=default, **options)
+        return ComboBox(choices=device_choices(), value=device_default(), **options)
     if known.choices:
         choices = [(text, value) for value, text in known.choices.items()]
         default = next(iter(known.choices)) if default is None else default

@@ -25,17 +25,19 @@ from napari_metastructure.jobs.events import Result
 from napari_metastructure.plugin.layers import RECORD, Source, made_by
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
-from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.form import Form, device_default
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 from napari_metastructure.plugin.parts.share_dialog import ShareDialog
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
 from napari_metastructure.plugin.parts.stroke_layer import STROKES
+from napari_metastructure.plugin.preferences import preference
 
 __all__ = ["ModelPanel", "is_grey", "is_image", "is_labels", "is_trainable"]
 
 _STACK, _PLANE = "whole stack", "this plane"
+_SMALLEST_TILE = 32  # pixels
 _FILES = "Models (*.safetensors)"
 _READABLE = "Models (*.safetensors *.zip)"
 _PACKAGES = "Packages (*.bioimageio.zip)"
@@ -93,7 +95,7 @@ class ModelPanel(QWidget):
             label="Write to",
             mode=FileDialogMode.EXISTING_DIRECTORY,
             nullable=True,
-            value=None,
+            value=preference("folders", "results"),
             tooltip="Folder for a result that may not fit in memory, written as OME-Zarr; "
             "empty: a temporary folder.",
         )
@@ -227,7 +229,7 @@ class ModelPanel(QWidget):
         from napari_metastructure.learning.loading import load_model
 
         try:
-            self.take(load_model(path), Path(path).stem, unsaved=False)
+            self.take(load_model(path, device_default()), Path(path).stem, unsaved=False)
         except (OSError, ValueError, ImportError) as error:
             notify_error(error)
             return
@@ -235,7 +237,9 @@ class ModelPanel(QWidget):
         self.loaded.emit()
 
     def _ask_and_save(self):
-        typed, _ = QFileDialog.getSaveFileName(self, "Save model", "model.safetensors", _FILES)
+        typed, _ = QFileDialog.getSaveFileName(
+            self, "Save model", _in_folder("model.safetensors"), _FILES
+        )
         if not typed:
             return
         path = with_ending(typed, MODEL)
@@ -265,7 +269,7 @@ class ModelPanel(QWidget):
             self.share(path, **dialog.values())
 
     def _ask_and_load(self):
-        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", _READABLE)
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", _in_folder(), _READABLE)
         if path:
             self.load(path)
 
@@ -305,7 +309,9 @@ class ModelPanel(QWidget):
                 return
         out = None if self.streamed is None else self.streamed.out
         labels = out is not None and len(self.model.classes) > 2
-        job = predict(self.model, data, region=region, out=out, labels=labels)
+        tile = preference("computing", "tile")
+        tile = None if tile is None else max(tile, _SMALLEST_TILE)
+        job = predict(self.model, data, region=region, out=out, labels=labels, tile=tile)
         self.panel.start(job, "Prediction")
         self.refresh()
 
@@ -394,6 +400,12 @@ class ModelPanel(QWidget):
         record = {**mask.metadata[RECORD], "threshold": self.threshold.value}
         record["threshold_source"] = "set by hand"
         mask.metadata = {**mask.metadata, RECORD: record}
+
+
+def _in_folder(name: str = "") -> str:
+    """Where the dialog for a model begins."""
+    folder = preference("folders", "models")
+    return str(Path(folder).expanduser() / name) if folder else name
 
 
 def _may_replace(parent, path):

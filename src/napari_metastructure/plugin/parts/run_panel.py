@@ -17,6 +17,7 @@ from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.preferences import use_threads
 
 __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
 
@@ -207,6 +208,7 @@ class RunPanel(QWidget):
 
 def _drive(job):
     """The job as a generator function; errors keep their sentence (RuntimeError would be lost)."""
+    use_threads()
     try:
         yield from job
     except RuntimeError as error:
@@ -219,7 +221,9 @@ def late_job(function: str, **arguments: Any) -> Job:
     def work(job):
         yield Progress("starting", 0, 1)
         module, name = function.split(":")
-        inner = getattr(import_module(module), name)(**arguments)
+        made_by = getattr(import_module(module), name)
+        use_threads()
+        inner = made_by(**arguments)
         inner.preview = job.preview
         for event in inner:
             yield event

@@ -139,7 +139,7 @@ class Streamed:
 
 def _unused(folder, name):
     """A path for a new image, numbered where there is one of that name."""
-    folder = Path(folder or tempfile.mkdtemp(prefix="napari-metastructure-"))
+    folder = Path(folder or tempfile.mkdtemp(prefix="napari-metastructure-")).expanduser()
     name = re.sub(r"[^\w(). -]+", "-", name)
     numbers = ["", *(f" {number}" for number in range(2, 10_000))]
     paths = (folder / f"{name}{number}.ome.zarr" for number in numbers)
