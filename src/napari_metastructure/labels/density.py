@@ -22,7 +22,7 @@ from napari_metastructure.labels.classes import (
     fits,
     matrix_classes,
 )
-from napari_metastructure.parameters import Field, Parameters
+from napari_metastructure.parameters import Field, Parameters, words
 
 __all__ = ["DensityConfig", "expected", "kept", "observed", "residual"]
 
@@ -44,7 +44,10 @@ class DensityConfig(Parameters):
         description="box: all pixels count alike; gaussian: a bell of the same standard deviation.",
     )
     spatial_dims: Literal[2, 3] = Field(
-        2, title="Dimensions", description="2: each plane by itself; 3: whole volumes."
+        2,
+        title="Dimensions",
+        description="2: each plane by itself; 3: whole volumes.",
+        json_schema_extra=words({2: "2-D", 3: "3-D"}),
     )
     scale: float | tuple[float, ...] = Field(
         1, title="Pixel size", description="Size of a pixel, per axis where the axes differ."

@@ -71,6 +71,7 @@ def test_moved_borders_are_judged_and_drawn(qtbot, viewer, dock, placed_layers):
     errors = viewer.layers["moved errors"]
     np.testing.assert_array_equal(errors.data, 2 * (moved.data != labels.data))
     assert_same_place(errors, labels)
+    assert errors.features["error"].tolist() == ["none", "missed", "extra", "wrong class"]
 
 
 def test_objects_are_counted(qtbot, viewer, dock, placed_layers, tmp_path):
@@ -90,7 +91,7 @@ def test_objects_are_counted(qtbot, viewer, dock, placed_layers, tmp_path):
     assert "missed" in dock.legend.text()
     dock.save_scores(tmp_path / "scores.csv")
     assert "IoU ≥ 0.9" in (tmp_path / "scores.csv").read_text(encoding="utf-8")
-    dock.dims.value = "volumes"
+    dock.dims.value = 3
     found = compare_now(qtbot, dock, labels, dilated)
     volumes = nms.compare(labels.data, dilated.data, objects="components", spatial_dims=3)
     assert found.objects == volumes.objects

@@ -10,7 +10,7 @@ from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.planewise import noise_between
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, place_plane
 from tests.plugin.conftest import assert_same_place
 
 PREVIEW = "density preview"
@@ -78,6 +78,12 @@ def test_preview_is_the_plane_of_the_result_and_goes_away(qtbot, viewer, dock, p
     assert labels.visible
     compute(qtbot, dock)
     assert PREVIEW not in viewer.layers
+
+
+def test_the_image_shows_through_previews(viewer, placed_layers, open_dock):
+    dock = open_dock("Density distributions")[1]
+    dock._preview.draw(placed_layers[0].data[0], place_plane(placed_layers[0], (0,)))
+    assert viewer.layers[PREVIEW].opacity < 1
 
 
 def test_closing_the_dock_removes_the_preview(qtbot, viewer, placed_layers, open_dock):

@@ -83,7 +83,7 @@ def test_preview_follows_the_form_and_the_plane(qtbot, viewer, dock, placed_laye
 
 def test_volumes_watershed_and_skeletons(qtbot, viewer, dock, placed_layers):
     _, labels = placed_layers
-    dock.dims.value = "volumes"
+    dock.dims.value = 3
     assert not dock.form.is_shown("split_depth")
     dock.form["method"].value = "watershed"
     assert dock.form.is_shown("split_depth")

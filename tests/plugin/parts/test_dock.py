@@ -17,14 +17,28 @@ def test_docks_of_ours_share_a_tab(qtbot, viewer, open_dock):
     qtbot.waitUntil(lambda: second.isVisible() and not second.visibleRegion().isEmpty())
 
 
-@pytest.mark.parametrize("name", ["Train segmentation", "Noise sweep"])
+DOCKS = [
+    "Batch",
+    "Compare labels",
+    "Corrupt labels",
+    "Density distributions",
+    "Find wrong labels",
+    "Noise sweep",
+    "Objects and measurements",
+    "Segment with few or no labels",
+    "Train segmentation",
+]
+
+
+@pytest.mark.parametrize("name", DOCKS)
 def test_nothing_is_cut_off_at_the_right(qtbot, viewer, placed_layers, open_dock, name):
     viewer.window.resize(1280, 720)
+    open_dock("Compare labels" if name != "Compare labels" else "Corrupt labels")
     _, dock = open_dock(name)
     for group in dock.findChildren(QCollapsible):
         group.expand(animate=False)
     column = dock.findChild(QScrollArea)
-    qtbot.waitUntil(column.verticalScrollBar().isVisible)
+    qtbot.waitUntil(lambda: not dock.visibleRegion().isEmpty())
     inner = column.widget()
     qtbot.waitUntil(lambda: column.viewport().width() >= inner.minimumSizeHint().width())
 
@@ -36,6 +50,14 @@ def test_an_empty_viewer_is_offered_a_sample(qtbot, viewer, open_dock):
     assert [layer.name for layer in viewer.layers] == ["ER", "ER labels"]
     assert dock.sample_button.isHidden()
     assert dock.panel.run_button.isEnabled()  # the layers are chosen already
+
+
+@pytest.mark.parametrize("name", [name for name in DOCKS if name != "Batch"])
+def test_each_dock_offers_a_sample(qtbot, viewer, open_dock, name):
+    _, dock = open_dock(name)
+    assert not dock.sample_button.isHidden()
+    viewer.add_image(np.zeros((8, 8)))
+    assert dock.sample_button.isHidden()
 
 
 def test_two_boxes_do_not_start_with_the_same_layer(viewer, open_dock):

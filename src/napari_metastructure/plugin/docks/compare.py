@@ -105,9 +105,9 @@ class CompareLabels(Dock):
         )
         self.dims = ComboBox(
             name="dims",
-            label="Objects are",
-            choices=["planar", "volumes"],
-            tooltip="planar: each plane by itself; volumes: whole stacks along z.",
+            label="Dimensions",
+            choices=[("2-D", 2), ("3-D", 3)],
+            tooltip="Objects in 2-D: in each plane by itself; in 3-D: in whole stacks along z.",
         )
         self.form = self.add(Form())
         self.form.add(self.reference, self.other, self.only_class, self.objects, self.dims)
@@ -182,7 +182,7 @@ class CompareLabels(Dock):
         if reference is None:
             return self.no_labels("Add a Labels layer with the reference.")
         if other is None or other is reference:
-            return "Choose another layer, of labels or probabilities, to compare."
+            return "Choose another layer, of labels or probabilities, to compare: a prediction, say."
         shape = other.data.shape
         if _is_probability(other) and len(shape) == reference.ndim + 1:
             shape = shape[1:]
@@ -208,12 +208,11 @@ class CompareLabels(Dock):
 
     def _how(self) -> dict[str, Any]:
         """What is compared besides pixels, as arguments of `compare`."""
-        volumes = self.form.is_shown("dims") and self.dims.value == "volumes"
         return {
             "of_class": int(self.only_class.value) if self._needs_class() else None,
             "errors": self.errors.value,
             "objects": _OBJECTS[self.objects.value],
-            "spatial_dims": 3 if volumes else 2,
+            "spatial_dims": self.dims.value if self.form.is_shown("dims") else 2,
         }
 
     def python(self) -> list[str]:
@@ -262,6 +261,7 @@ class CompareLabels(Dock):
                 found.errors,
                 name=f"{other} errors",
                 colormap=DirectLabelColormap(color_dict=_ERRORS),
+                features={"index": [0, *ERRORS], "error": ["none", *ERRORS.values()]},
                 metadata={RECORD: {"operation": "compare", "source": other, "clean": reference}},
                 **placed,
             )

@@ -95,9 +95,9 @@ class MeasureObjects(Dock):
         )
         self.dims = ComboBox(
             name="dims",
-            label="Objects are",
-            choices=["planar", "volumes"],
-            tooltip="planar: each plane by itself; volumes: whole stacks along z.",
+            label="Dimensions",
+            choices=[("2-D", 2), ("3-D", 3)],
+            tooltip="Objects in 2-D: in each plane by itself; in 3-D: in whole stacks along z.",
         )
         self.skeleton = CheckBox(
             name="skeleton",
@@ -168,7 +168,7 @@ class MeasureObjects(Dock):
 
     def config(self) -> ObjectsConfig:
         """The `ObjectsConfig` that the form shows, in the units of the layer."""
-        dims = 3 if self.form.is_shown("dims") and self.dims.value == "volumes" else 2
+        dims = self.dims.value if self.form.is_shown("dims") else 2
         scale = tuple(np.abs(self.mask.value.scale[-dims:]).tolist())
         return ObjectsConfig(**self.form.values(), spatial_dims=dims, scale=scale)
 

@@ -146,7 +146,7 @@ class NoiseSweep(Dock):
         except ValueError as error:
             return str(error)
         if config.validation_fraction == 0:
-            return "Nothing is left to score on; raise the scored share above 0."
+            return "Nothing is left to score on; raise the test fraction above 0."
         return None
 
     def _check(self):

@@ -16,6 +16,8 @@ PROBABILITY = {"colormap": "magma", "contrast_limits": (0, 1)}
 class LiveLayer:
     """A layer of one plane that is drawn again and again, and removed in the end.
 
+    The image shows through it.
+
     Parameters
     ----------
     viewer : napari.Viewer
@@ -27,7 +29,7 @@ class LiveLayer:
 
     def __init__(self, viewer: Any, kind: Any, name: str, **options: Any) -> None:
         self.viewer, self.kind, self.name = viewer, kind, name
-        self.options = {"metadata": {RECORD: {"operation": LIVE}}, **options}
+        self.options = {"metadata": {RECORD: {"operation": LIVE}}, "opacity": 0.6, **options}
         self.layer: Any = None
 
     @property
