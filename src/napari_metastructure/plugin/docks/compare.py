@@ -182,7 +182,7 @@ class CompareLabels(Dock):
         if reference is None:
             return self.no_labels("Add a Labels layer with the reference.")
         if other is None or other is reference:
-            return "Choose another layer, of labels or probabilities, to compare: a prediction, say."
+            return "Choose another layer, of labels or probabilities, such as a prediction."
         shape = other.data.shape
         if _is_probability(other) and len(shape) == reference.ndim + 1:
             shape = shape[1:]
