@@ -365,6 +365,10 @@ def test_coloured_images_are_trained_on_with_all_channels(folder):
     assert record_of(folder / "m.safetensors")["config"]["channel_axis"] == 3
     run("predict", "m.safetensors", "rgb", "-o", "labels", "--quiet")
     assert read("labels").data.shape == (6, 48, 48)
+    run("predict", "m.safetensors", "rgb/3.png", "-o", "one.tif", "--quiet")
+    np.testing.assert_array_equal(read("one.tif").data, read("labels").data[3])
+    text = run("predict", "m.safetensors", "images/3.tif", "-o", "grey.tif", code=1)
+    assert "The model sees 3 channels, but an image of shape (48, 48) has none." in text
 
 
 def test_scheduler_gives_the_same_as_this_machine(folder):

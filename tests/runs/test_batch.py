@@ -90,6 +90,22 @@ def test_what_is_no_image_is_told_and_the_rest_is_done(plates, model):
     assert pd.read_csv("results/summary.csv")["file"].nunique() == 5
 
 
+def test_whatever_fails_the_rest_is_done(plates, model, monkeypatch):
+    from napari_metastructure.runs import batch as module
+
+    perform = module.perform
+
+    def failing(run):
+        if "a10" in str(run.inputs.get("images")):
+            raise IndexError("something unforeseen")
+        return perform(run)
+
+    monkeypatch.setattr(module, "perform", failing)
+    found = batch("images", plan([model]), "results").run(hidden=True)
+    assert [row["error"] for row in found.failed] == ["IndexError: something unforeseen"]
+    assert len(found.rows) == 4
+
+
 def test_a_changed_image_and_a_lost_result_are_done_again(plates, model):
     def go():
         return batch("images", plan([model]), "results").run(hidden=True)

@@ -226,8 +226,9 @@ def _row(job, files, number, steps, folder, known):
         if known and _is_done(known, row["sha256"], folder):
             return known
         _take_steps(job, files, number, steps, folder, row)
-    except _FAILURES as error:
-        row["error"] = sentence(error) or type(error).__name__
+    except Exception as error:  # whatever it is, the other files are done
+        known_kind = isinstance(error, _FAILURES) and str(error)
+        row["error"] = sentence(error) if known_kind else f"{type(error).__name__}: {error}"
     return row | {"seconds": round(time.perf_counter() - clock, 2)}
 
 

@@ -115,6 +115,7 @@ def predict(run: Run) -> None:
         model.threshold, model.threshold_source = options.pop("threshold"), "set by hand"
     run.facts["device"] = str(model.device)
     run.facts["threshold"] = model.threshold
+    _find_channels(model, images)
     like = images.without(model.channel_axis)
     role = "probabilities" if "probabilities" in run.outputs else "output"
     found = []
@@ -128,6 +129,19 @@ def predict(run: Run) -> None:
     if role == "probabilities" and "output" in run.outputs:
         labels = [_decided(model, array) for array in found]
         run.write("output", _like_source(labels, like), like)
+
+
+def _find_channels(model, images):
+    """Take the channels of a model from where these images have them: one image, or a stack."""
+    if model.channel_axis is None:
+        return
+    if images.channel_axis is not None:
+        model.channel_axis = images.channel_axis
+    shape = images.arrays[0].shape
+    if not -len(shape) <= model.channel_axis < len(shape):
+        raise ValueError(
+            f"The model sees {model.in_channels} channels, but an image of shape {shape} has none."
+        )
 
 
 def _predicted(run, role, model, array, like, tiling):
