@@ -22,6 +22,7 @@ OUTPUTS = {
 SOURCE = "<file>"
 """As an input of a step: the file itself."""
 
+_PACKAGE = ".zip"  # of bioimage.io
 _MAIN = {"predict": "images", "segment": "images", "corrupt": "labels", "density": "labels"}
 _MAIN |= {"measure": "labels"}
 _NAMES = {  # of the folders of results
@@ -93,7 +94,7 @@ def plan(
     Parameters
     ----------
     sources : sequence of path
-        Models (.safetensors) or records (.record.json).
+        Models (.safetensors, or packages of bioimage.io) or records (.record.json).
     outputs : collection of {"probabilities", "objects", "table"}
         What to make besides what the records tell; the table where images are segmented.
     objects : ObjectsConfig, optional
@@ -148,7 +149,7 @@ def _in_order(records):
 def _record(source):
     """The record of a source; for a model, that of a prediction."""
     path = Path(source).expanduser()
-    if path.suffix == MODEL:
+    if path.suffix in (MODEL, _PACKAGE):
         if not path.is_file():
             raise FileNotFoundError(f"There is no model {path}.")
         inputs = {"model": {"path": str(path.resolve())}}

@@ -79,7 +79,7 @@ class RunBatch(Dock):
             name="steps",
             label="Model or records",
             mode="rm",
-            filter="Models and records (*.safetensors *.record.json)",
+            filter="Models and records (*.safetensors *.zip *.record.json)",
             nullable=True,
             value=None,
             tooltip="What to repeat on each file: a model, or one or more records that lie "
