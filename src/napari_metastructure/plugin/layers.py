@@ -36,7 +36,7 @@ __all__ = [
 RECORD = "napari_metastructure"
 """Key of our record in ``layer.metadata``."""
 
-NO_MASKS = ("compare", "density", "measure", "strokes", "live")
+NO_MASKS = ("compare", "density", "measure", "strokes", "suspects", "live")
 """Operations whose results are no segmentation."""
 
 _LINES = ("line", "path")
@@ -503,6 +503,7 @@ def labels_of(image: Any, layers: Any, chosen: Any = None) -> Any:
     ----------
     image : napari.layers.Image or None
     layers : sequence of napari.layers.Labels
+        What is chosen from.
     chosen : napari.layers.Labels, optional
         Kept if it is as good as any.
 

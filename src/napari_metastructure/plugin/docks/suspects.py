@@ -8,11 +8,16 @@ from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableW
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.plugin.keys import with_key
-from napari_metastructure.plugin.layers import labels_of
+from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
-from napari_metastructure.plugin.parts.model_panel import is_image, is_labels, is_trainable
+from napari_metastructure.plugin.parts.model_panel import (
+    annotation_of,
+    is_image,
+    is_labels,
+    is_trainable,
+)
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
 
 __all__ = ["FindSuspects"]
@@ -52,7 +57,7 @@ class FindSuspects(Dock):
             is_labels,
             tooltip="What may be wrong; drawn as regions.",
             follows=is_trainable,
-            suggest=lambda: labels_of(self.image.value, self.labels.choices, self.labels.value),
+            suggest=lambda: annotation_of(self.image, self.labels),
         )
         self.inputs = self.add(Form().add(self.image, self.labels))
         self.reading = self.add(InputForm(self, "trained"))
@@ -142,7 +147,13 @@ class FindSuspects(Dock):
     def _add(self, planes: Any, what: str) -> Any:
         source = self._source
         data = source.shaped(np.stack(planes).reshape(source.shape))
-        return self.viewer.add_labels(data, name=f"{self._name} ({what})", **source.place())
+        operation = "suspects" if what == "suspects" else "corrections"
+        return self.viewer.add_labels(
+            data,
+            name=f"{self._name} ({what})",
+            metadata={RECORD: {"operation": operation, "source": self._name}},
+            **source.place(),
+        )
 
     def _fill(self) -> None:
         rows = self.suspects.table.head(_SHOWN)

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_metastructure.jobs.events import Result, Scored
-from napari_metastructure.plugin.layers import RECORD, labels_of, made_by
+from napari_metastructure.plugin.layers import RECORD, made_by
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     config_code,
@@ -25,7 +25,7 @@ from napari_metastructure.plugin.parts.colours import COLOURS, FAINT
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
-from napari_metastructure.plugin.parts.model_panel import is_image, is_labels
+from napari_metastructure.plugin.parts.model_panel import annotation_of, is_image, is_labels
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep.configs import SweepConfig
@@ -80,7 +80,7 @@ class NoiseSweep(Dock):
             is_labels,
             tooltip="Your best annotation of the image.",
             follows=lambda layer: is_labels(layer) and made_by(layer) is None,
-            suggest=lambda: labels_of(self.image.value, self.labels.choices, self.labels.value),
+            suggest=lambda: annotation_of(self.image, self.labels),
         )
         self.folder = FileEdit(
             name="folder",

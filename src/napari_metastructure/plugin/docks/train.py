@@ -16,7 +16,6 @@ from napari_metastructure.learning.smp_networks import is_smp, missing_library
 from napari_metastructure.plugin.layers import (
     RECORD,
     is_shapes,
-    labels_of,
     lines_problem,
     noise_of,
     place,
@@ -39,6 +38,7 @@ from napari_metastructure.plugin.parts.interrupted import Interrupted
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import (
     ModelPanel,
+    annotation_of,
     is_grey,
     is_image,
     is_labels,
@@ -112,7 +112,7 @@ class TrainSegmentation(Dock):
             tooltip="What it learns; noisy labels are welcome. Of a Shapes layer: its lines and "
             "paths, taken as centre lines and widened to the edges of the image.",
             follows=is_trainable,
-            suggest=lambda: labels_of(self.image.value, self.labels.choices, self.labels.value),
+            suggest=lambda: annotation_of(self.image, self.labels),
         )
         self.clean_labels = self.choose_layer(
             "clean_labels",

@@ -1,7 +1,6 @@
 """What all our dock widgets share: scrolling, layer choices, and cleaning up when closed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,23 +25,13 @@ from napari_metastructure.plugin.keys import bind_keys
 from napari_metastructure.plugin.layers import made_by
 from napari_metastructure.plugin.parts.closing import guard, may_close
 from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.layer_choices import LayerChoices
 from napari_metastructure.plugin.parts.live import LIVE
 
 __all__ = ["Dock", "note", "say", "section"]
 
 _NARROWEST = 320
 _KEPT: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()  # of closed docks, by window
-
-
-@dataclass
-class _Choice:
-    """A box of layers, and how it finds its layer until the user has chosen one."""
-
-    box: ComboBox
-    unlike: ComboBox | None
-    follows: Callable[[Layer], bool] | None
-    suggest: Callable[[], Layer | None] | None
-    by_hand: bool = False
 
 
 class _Column(QScrollArea):
@@ -88,9 +77,7 @@ class Dock(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self.viewer = viewer
-        self._choices: list[_Choice] = []
-        self._arranging = False
-        self._active: Layer | None = None  # what became active last
+        self._choices = LayerChoices()
         self._has_place = False
         self._placed = QTimer(self)
         self._placed.setSingleShot(True)
@@ -110,7 +97,7 @@ class Dock(QWidget):
         self.sample_button = self.add(QPushButton("No layers yet: open a sample"))
         self.sample_button.setToolTip("A simulated image set with its exact labels.")
         self.sample_button.clicked.connect(self._open_sample)
-        self._active = _real(viewer.layers.selection.active)
+        self._choices.active = _real(viewer.layers.selection.active)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     def no_labels(self, sentence: str) -> str:
@@ -152,71 +139,25 @@ class Dock(QWidget):
             return [(layer.name, layer) for layer in found if made_by(layer) != LIVE]
 
         box = ComboBox(name=name, label=label, choices=layers, tooltip=tooltip, nullable=optional)
-        choice = _Choice(box, unlike, follows, suggest)
-        box.changed.connect(lambda: self._on_choice(choice))
-        self._choices.append(choice)
+        self._choices.add(box, unlike=unlike, follows=follows, suggest=suggest)
         return box
 
     def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that are there now, and keep what was chosen."""
-        self._arrange(again=True)
+        self._choices.offer()
         self.sample_button.setVisible(not len(self.viewer.layers))
 
     def hold_choices(self) -> None:
         """Keep the layers that the boxes show, as if the user had chosen each of them."""
-        for choice in self._choices:
-            choice.by_hand = choice.box.value is not None
-
-    def _on_choice(self, choice):
-        """The user has chosen a layer: the box keeps it, others may go with it."""
-        if not self._arranging:
-            choice.by_hand = True
-            self._arrange()
+        self._choices.hold()
 
     def _on_active(self, event):
         layer = event.value
         running = self.panel is not None and self.panel.running
         if layer is None or running or not self._has_place or made_by(layer) == LIVE:
             return
-        self._active = layer
+        self._choices.active = layer
         self.reset_choices()
-
-    def _arrange(self, again=False):
-        """Let the boxes find their layers; of those chosen by hand, as long as they are there."""
-        if self._arranging:
-            return
-        self._arranging = True
-        try:
-            if again:
-                for choice in self._choices:
-                    before = choice.box.value
-                    choice.box.reset_choices()
-                    choice.by_hand = choice.by_hand and choice.box.value is before
-            taken = self._follow()
-            for choice in self._choices:
-                if not choice.by_hand and choice is not taken:
-                    self._suggest(choice)
-        finally:
-            self._arranging = False
-
-    def _follow(self):
-        """Give the active layer to the first box that follows it; returns that choice."""
-        layer, self._active = self._active, None
-        for choice in self._choices if layer is not None else ():
-            fits = choice.follows and layer in choice.box.choices and choice.follows(layer)
-            if fits and not choice.by_hand:
-                choice.box.value = layer
-                return choice
-        return None
-
-    def _suggest(self, choice):
-        box, other = choice.box, choice.unlike
-        layer = choice.suggest() if choice.suggest else None
-        if layer is not None and layer in box.choices:
-            box.value = layer
-        others = [one for one in box.choices if other is not None and one is not other.value]
-        if other is not None and box.value is other.value and others:
-            box.value = others[0]
 
     def event(self, event: QEvent) -> bool:
         """Clean up when the dock's close button takes the widget out of the window."""
@@ -302,6 +243,8 @@ class Dock(QWidget):
         forms, model = _KEPT.get(_real(self.viewer.window), {}).pop(type(self).__name__, ((), None))
         for form, kept in zip(self.findChildren(Form), forms):
             form.bring_back(kept)
+        if forms:
+            self.hold_choices()
         if model is not None:
             self.models.bring_back(model)
 

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
-from napari_metastructure.plugin.layers import RECORD, Source, made_by
+from napari_metastructure.plugin.layers import RECORD, Source, labels_of, made_by
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form, device_default
@@ -34,7 +34,14 @@ from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_lar
 from napari_metastructure.plugin.parts.stroke_layer import STROKES
 from napari_metastructure.plugin.preferences import preference
 
-__all__ = ["ModelPanel", "is_grey", "is_image", "is_labels", "is_trainable"]
+__all__ = [
+    "ModelPanel",
+    "annotation_of",
+    "is_grey",
+    "is_image",
+    "is_labels",
+    "is_trainable",
+]
 
 _STACK, _PLANE = "whole stack", "this plane"
 _SMALLEST_TILE = 32  # pixels
@@ -423,6 +430,12 @@ def is_grey(layer: Layer) -> bool:
 def is_image(layer: Layer) -> bool:
     """Whether a layer can be an input: an image of grey values or colours, no result of ours."""
     return isinstance(layer, Image) and RECORD not in layer.metadata
+
+
+def annotation_of(image: ComboBox, labels: ComboBox) -> Layer | None:
+    """Of the layers in a box of labels, the annotation of the image in another; no prediction."""
+    annotations = [layer for layer in labels.choices if is_trainable(layer)]
+    return labels_of(image.value, annotations, labels.value)
 
 
 def is_trainable(layer: Layer) -> bool:
