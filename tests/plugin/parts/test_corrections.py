@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.corrections import Corrections, certain_labels
 from tests.plugin.conftest import assert_same_place
@@ -97,7 +98,7 @@ def test_corrections_are_trained_on(qtbot, viewer, placed_layers, open_dock, noi
     dock = set_up(open_dock("Train segmentation")[1], epochs=2)
     if noisy:
         spec = {"kind": "flip", "ratio": 0.1, "seed": 0}
-        labels.metadata = {RECORD: {"noise": [spec]}}
+        labels.metadata = {RECORD: {"noise": [spec], "digest": digest(labels.data)}}
     dock.use_corrections()  # nothing yet: a notification
     assert dock.labels.value.name == "mask"
     dock.panel.run_button.click()
