@@ -147,7 +147,7 @@ def test_nothing_or_all(empty, method, lazy):
     [
         (lambda m: split(m[0]), "at least 2 axes, not 1"),
         (lambda m: split(m, spatial_dims=3), "at least 3 axes"),
-        (lambda m: split(m, scale=(1, 2, 3, 4), spatial_dims=2), "one number or one per axis"),
+        (lambda m: split(m, scale=(1, 2, 3, 4), spatial_dims=2), "one number, or one for each of"),
         (lambda m: split(m, scale=0), "must be positive"),
         (lambda m: split(m, min_size=-1), "min_size"),
         (lambda m: split(m, method="magic"), "'components' or 'watershed'"),
