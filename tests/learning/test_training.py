@@ -562,7 +562,7 @@ def test_fit_in_a_thread(task):
         ({"patch_size": 16, "depth": 5}, "patch_size should be a multiple of 32 for 5 levels"),
         ({"channels": 1}, "channels should be greater than or equal to 2"),
         ({"depth": 2}, "depth should be greater than or equal to 3"),
-        ({"network": "vnet"}, "network should be 'unet', "),
+        ({"network": "vnet"}, "network should be unet, "),
         ({"loss": "mse"}, "loss should be 'bce'"),
         ({"learning_rate": float("nan")}, "learning_rate should be a finite number"),
         ({"device": "gpu"}, "There is no device 'gpu'"),
