@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +156,24 @@ def test_other_data_or_settings_are_refused(task, tmp_path):
         list(sweep(images, 1 - masks, FEW, folder=tmp_path))
     with pytest.raises(ValueError, match="another channels; choose another folder"):
         list(sweep(images, masks, FEW, channels=8, folder=tmp_path))
+
+
+def test_second_sweep_in_the_folder_of_a_running_one_is_refused(task, tmp_path):
+    job = sweep(*task, FEW, folder=tmp_path)
+    while not isinstance(next(job), Scored):
+        pass
+    with pytest.raises(ValueError, match=r"Another sweep is at work in .*; wait for its end"):
+        list(sweep(*task, FEW, folder=tmp_path))
+    code = (
+        "import filelock, sys\n"
+        "try: filelock.FileLock(sys.argv[1], timeout=0).acquire()\n"
+        "except filelock.Timeout: print('held')"
+    )
+    lock = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    assert subprocess.run(lock, capture_output=True, text=True).stdout == "held\n"
+    job.close()
+    found, _ = finish(sweep(*task, FEW, folder=tmp_path))
+    assert not found.stopped
 
 
 def test_failed_run_is_recorded_and_the_rest_go_on(task, tmp_path, monkeypatch):

@@ -35,20 +35,35 @@ class Store:
     Raises
     ------
     ValueError
-        If the folder holds a sweep of other data or settings, or a damaged line.
+        If the folder holds a sweep of other data or settings, or a damaged line, or another sweep
+        is at work in it, in this process or in any other.
     """
 
     def __init__(self, folder: str | Path | None, config: SweepConfig, fingerprint: str) -> None:
         self.folder = None if folder is None else Path(folder)
-        self._rows, self._predictions = {}, {}
+        self._rows, self._predictions, self._lock = {}, {}, None
         if self.folder is None:
             return
         self._check_own()
         (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder)
+        try:
+            self._open(config, fingerprint)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, config, fingerprint):
         self._lines = self.folder / "runs.jsonl"
         self._check({"settings": _settings(config), "data": fingerprint})
         for row in read_lines(self._lines):
             self._rows[SweepRun(row["kind"], row["amount"], row["seed"])] = row
+
+    def close(self) -> None:
+        """Leave the folder to others."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _check_own(self):
         """Refuse a folder in which there is something, but no sweep."""
@@ -141,6 +156,20 @@ class Store:
 
     def _path(self, run):
         return self.folder / "predictions" / f"{run.name}.npz"
+
+
+def _locked(folder):
+    """The folder's lock, held; the system frees it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"Another sweep is at work in {folder}; wait for its end, or choose another folder."
+        ) from None
+    return lock
 
 
 def _settings(config):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -136,20 +136,22 @@ def _sweeping(job, images, labels, validation, config, folder, client):
     yield Progress("reading the images", 0, 1)
     data = SweepData.of(job, images, labels, validation, config)
     fingerprint, runs = data.fingerprint(), plan(config)
-    store = Store(folder, config, fingerprint)
-    left = [run for run in runs if not store.is_done(run)]
-    for number, run in enumerate(run for run in runs if store.is_done(run)):
-        yield Scored(store.row(run), store.prediction(run), number + 1, len(runs))
     deadline = np.inf if config.time_limit is None else clock + config.time_limit
-    with _cluster(config, client) as client:
-        where = _here if client is None else on_cluster
-        for run, row, prediction in where(job, data, left, config, client, deadline):
-            if run is None:  # nothing finished meanwhile
-                yield row
-                continue
-            store.add(run, row, prediction)
-            yield Scored(row, prediction, store.count(runs), len(runs))
-    table = [row for row in map(store.row, runs) if row is not None]
+    with closing(Store(folder, config, fingerprint)) as store:
+        done = [run for run in runs if store.is_done(run)]
+        for number, run in enumerate(done):
+            yield Scored(store.row(run), store.prediction(run), number + 1, len(runs))
+        left = [run for run in runs if not store.is_done(run)]
+        with _cluster(config, client) as client:
+            where = _here if client is None else on_cluster
+            for run, row, prediction in where(job, data, left, config, client, deadline):
+                if run is None:  # nothing finished meanwhile
+                    yield row
+                    continue
+                store.add(run, row, prediction)
+                yield Scored(row, prediction, store.count(runs), len(runs))
+        table = [row for row in map(store.row, runs) if row is not None]
+        pictures = store.pictures(data, runs)
     record = {
         "operation": "sweep",
         "config": config.model_dump(mode="json"),
@@ -164,7 +166,7 @@ def _sweeping(job, images, labels, validation, config, folder, client):
         "versions": versions(),
     }
     stopped = len(table) < len(runs)
-    yield Result(Sweep(table, record, store.pictures(data, runs), stopped), stopped)
+    yield Result(Sweep(table, record, pictures, stopped), stopped)
 
 
 def _cluster(config, client):
