@@ -1,3 +1,6 @@
+import sys
+from types import SimpleNamespace
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -105,7 +108,34 @@ def test_own_results_among_the_images_are_left_out(folder):
         assert read(folder / "images").names == ("1", "2", "10")
 
 
-def test_formats_of_microscopes_are_told_as_such(tmp_path):
+def test_formats_of_microscopes_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bioio", None)  # not installed
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
-    with pytest.raises(ValueError, match=r"a\.czi cannot be read as image: .* save it as OME-TIFF"):
+    with pytest.raises(ValueError, match=r"pip install 'napari-metastructure\[bioio\]', or save"):
         read(tmp_path / "a.czi")
+
+
+class _BioImage:
+    """Stands for bioio's, whose arrays are always TCZYX."""
+
+    scenes = ("Scene:0", "Scene:1")
+    dims = SimpleNamespace(order="TCZYX")
+    physical_pixel_sizes = SimpleNamespace(Z=None, Y=0.25, X=0.5)
+
+    def __init__(self, path):
+        if path.suffix == ".sld":
+            raise type("UnsupportedFileFormatError", (Exception,), {})("no reader")
+        self.dask_data = da.from_array(np.arange(24, dtype=np.uint16).reshape(1, 2, 1, 3, 4))
+
+
+def test_formats_of_microscopes_are_read_through_bioio(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bioio", SimpleNamespace(BioImage=_BioImage))
+    for name in ("a.czi", "a.sld"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match="holds 2 images; the first, Scene:0, is read"):
+        pixels = read(tmp_path / "a.czi")
+    assert (pixels.axes, pixels.scale) == ("cyx", (1.0, 0.25, 0.5))
+    assert pixels.units == ("pixel", "micrometer", "micrometer")
+    np.testing.assert_array_equal(pixels.data, np.arange(24).reshape(2, 3, 4))
+    with pytest.raises(ValueError, match=r"a\.sld .* no reader of \.sld yet: install bioio-sld"):
+        read(tmp_path / "a.sld")

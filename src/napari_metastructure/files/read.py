@@ -17,6 +17,7 @@ from napari_metastructure.arrays.labels import common_type
 from napari_metastructure.files import pixels as limits
 from napari_metastructure.files.errors import Unreadable, reading
 from napari_metastructure.files.label_images import label_images, read_indexed
+from napari_metastructure.files.makers import read_of_maker
 from napari_metastructure.files.names import TIFF, is_zarr, paths_of, stems
 from napari_metastructure.files.pairs import matched, pair_of
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
@@ -178,7 +179,7 @@ def _read_one(path, count=1, missing="fill", labels=False):
         elif kind == ".npy":
             found = _read_npy(path, count)
         elif kind in _OF_MAKERS:
-            raise Unreadable("it is a microscope's own format; save it as OME-TIFF, in Fiji say")
+            found = read_of_maker(path)
         else:
             found = _read_picture(path, labels)
         if found.data.dtype.kind not in "biufc":
