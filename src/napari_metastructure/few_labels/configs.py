@@ -37,20 +37,20 @@ class SegmentConfig(NetworkConfig):
     start: Literal[("auto", "black", "labels", *BANK)] = Field(  # type: ignore[valid-type]
         "auto",
         title="Start",
-        description="First labels. auto: the mask of the bank that fits the images best; "
-        "black: none, as published; labels: yours; or a mask by its name. Not used with strokes.",
+        description="First labels. auto: the automatic mask that fits the images best; black: "
+        "none, as published; labels: yours; or a mask by its name. Not used with strokes.",
     )
     start_channel: int | None = Field(
         None,
         ge=0,
         title="Start channel",
-        description="Of several channels, the one that start labels are drawn from. "
+        description="The channel that start labels are taken from, where there are several. "
         "Empty: the mean of all.",
     )
     polarity: Literal["auto", "bright", "dark"] = Field(
         "auto",
         title="Structures are",
-        description="Brighter or darker than their surroundings; auto decides by the images.",
+        description="Brighter or darker than what surrounds them; auto: judged by the images.",
     )
     loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
         "bce",
@@ -72,7 +72,8 @@ class SegmentConfig(NetworkConfig):
         ge=1,
         le=100,
         title="Rounds",
-        description="How often the epochs are run, each time on labels that the network refined.",
+        description="How many times the network is trained, each time on the labels it made "
+        "before.",
     )
     augmentation: float = Field(
         0.5,

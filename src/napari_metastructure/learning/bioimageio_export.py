@@ -19,7 +19,7 @@ from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.learning.model import SegmentationModel
-from napari_metastructure.learning.networks import NETWORKS, monai_call
+from napari_metastructure.learning.networks import monai_call
 from napari_metastructure.learning.smp_networks import is_smp
 
 __all__ = [
@@ -105,7 +105,7 @@ def export_bioimageio(
         raise ValueError(
             "Networks of segmentation-models-pytorch cannot be packaged; share the model's file."
         )
-    if model.architecture["network"] not in NETWORKS:
+    if "fixed" in model.architecture:  # a `PackagedModel`
         raise ValueError("This model came from a bioimage.io package; share that file instead.")
     path = package_path(path)
     if isinstance(authors, str):

@@ -63,7 +63,7 @@ class NetworkConfig(Parameters):
         le=100,
         title="Z anisotropy",
         description="3-D: size of a voxel along z over its size along y and x. Patches follow "
-        "it, and so does the U-Net; other networks take voxels for cubes.",
+        "it, and so does the U-Net; other networks treat voxels as cubes.",
     )
     min_steps: int = Field(
         100,
@@ -97,8 +97,8 @@ class NetworkConfig(Parameters):
     compile: bool = Field(
         False,
         title="Compile",
-        description="Translate the network with torch.compile: a minute at the start, faster steps "
-        "on some GPUs.",
+        description="Compile the network with torch.compile: takes a minute at the start, and "
+        "makes steps faster on some GPUs.",
     )
     seed: int | None = Field(
         None, ge=0, title="Seed", description="The same seed gives the same result on the CPU."
@@ -206,7 +206,7 @@ class TrainingConfig(NetworkConfig):
     as_mask: bool = Field(
         False,
         title="Train on the mask",
-        description="Take every label but 0 as one class, as for instances numbered one by one.",
+        description="Every label except 0 is the same class; for labels that number each object.",
     )
     unannotated: bool = Field(
         False,
@@ -225,7 +225,7 @@ class TrainingConfig(NetworkConfig):
         le=2,
         title="Augmentation",
         description="Strength of random rotation, scaling, bending, blur, contrast, brightness "
-        "and noise of the patches; 0: none. Empty (or auto): 0.5 for fewer than a million "
+        "and noise of the patches; 0: off. Empty (or auto): 0.5 for fewer than a million "
         "annotated pixels, else 0.",
         json_schema_extra={"empty": "auto"},
     )
