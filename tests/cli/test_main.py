@@ -165,7 +165,7 @@ def test_strokes_on_some_images_of_a_folder(folder, painted):
 
 
 def test_density_of_noisy_against_clean_labels(folder):
-    run("corrupt", "masks", "-o", "noisy.npy", "--kind", "flip", "--ratio", 0.3)
+    run("corrupt", "masks", "-o", "noisy.npy", "--kind", "flip", "--ratio", 0.3, "--seed", 0)
     run("density", "masks", "-o", "maps.ome.tif", "--radius", 5)
     assert read("maps.ome.tif").data.shape == (2, 6, 48, 48)
     text = run("density", "noisy.npy", "--clean", "masks", "-o", "r.npy", "--quiet")
