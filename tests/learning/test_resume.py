@@ -144,6 +144,17 @@ def test_a_checkpoint_is_replaced_whole(file, monkeypatch):
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_the_state_is_read_without_torch(file):
+    checkpoints.write_checkpoint(file, {"a": torch.ones(3)}, {"step": 7})
+    code = (
+        "import sys; from napari_metastructure.jobs.checkpoint import read_state;"
+        "print(read_state(sys.argv[1]), 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(file)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "{'step': 7} False"
+
+
 SCRIPT = """
 import sys
 import numpy as np, torch

@@ -57,10 +57,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict] | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            if text is None or len(text) > _LARGEST_STATE:
+            state = _state_in(file)
+            if state is None:
                 raise ValueError(f"{path} is not a checkpoint; choose another name for it.")
-            state = json.loads(text)
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0][:200]
@@ -72,8 +71,15 @@ def read_state(path: str | Path) -> dict | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads((file.metadata() or {}).get(_KEY, "null"))
+        with safe_open(path, "numpy") as file:  # docks look here, and torch takes long to import
+            return _state_in(file)
     except (SafetensorError, OSError, json.JSONDecodeError):
         return None
+
+
+def _state_in(file):
+    text = (file.metadata() or {}).get(_KEY)
+    if text is None or len(text) > _LARGEST_STATE:
+        return None
+    state = json.loads(text)
     return state if isinstance(state, dict) else None
