@@ -249,6 +249,15 @@ class Source:
         """Whether a labels layer can belong to the image."""
         return self._way(labels) is not None
 
+    def misfit(self, labels: Any) -> str | None:
+        """Why a labels layer cannot belong to the image, in one sentence; None if it can."""
+        if self.fits(labels):
+            return None
+        return (
+            f"{self.name} has shape {self.layout.label_shape} but {labels.name} has "
+            f"{labels.data.shape}; choose labels that belong to the image."
+        )
+
     def labels(self, layer: Any, region: Any = None) -> NDArray:
         """The labels of a layer in the image's shape without channels.
 

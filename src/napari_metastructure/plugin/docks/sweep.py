@@ -135,12 +135,9 @@ class NoiseSweep(Dock):
         image, labels = self.image.value, self.labels.value
         if image is None or labels is None:
             return self.no_labels("Add an Image layer and a Labels layer with its clean labels.")
-        source = self.reading.source()
-        if not source.fits(labels):
-            return (
-                f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
-                f"{labels.data.shape}; choose labels that belong to the image."
-            )
+        misfit = self.reading.source().misfit(labels)
+        if misfit:
+            return misfit
         try:
             config = self.config()
         except ValueError as error:

@@ -213,15 +213,10 @@ class TrainSegmentation(Dock):
             if image is None or labels is None:
                 return "Choose both an image and its labels in every row."
             source = self.reading.source(image)
-            if is_shapes(labels):
-                reason = lines_problem(labels, source)
-                if reason:
-                    return reason
-            elif not source.fits(labels):
-                return (
-                    f"{image.name} has shape {source.layout.label_shape} but {labels.name} has "
-                    f"{labels.data.shape}; choose labels that belong to the image."
-                )
+            lines = is_shapes(labels)
+            reason = lines_problem(labels, source) if lines else source.misfit(labels)
+            if reason:
+                return reason
         clean = self.clean_labels.value
         if clean is not None and len(pairs) > 1:
             return "Clean labels work with a single image; leave them empty for several."
