@@ -209,6 +209,17 @@ def test_each_checker_has_one_version(tool):
     assert f"{tool}=={version}" in tox["testenv:lint"]["deps"].split()
 
 
+def test_type_check_gives_the_same_answer_whatever_is_installed():
+    """Each library is skipped by mypy, or a dependency of the environment that runs it."""
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    installed = {Requirement(line).name for line in tox["testenv:lint"]["deps"].split("\n") if line}
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+    skipped = {name.split(".")[0] for entry in overrides for name in entry["module"]}
+    used = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for name in imports(path)}
+    assert used <= skipped | installed | sys.stdlib_module_names
+
+
 def test_types_are_told_to_others():
     assert (PACKAGE / "py.typed").is_file()
 
