@@ -65,3 +65,12 @@ def test_labels_keep_their_values(folder):
         tifffile.imwrite(folder / "labels" / f"{number}.tif", ids)
     _, labels = get_reader(str(folder))(str(folder))
     assert np.unique(labels[0]).tolist() == [256, 300]
+
+
+def test_what_was_understood_is_said(folder, monkeypatch):
+    said = []
+    monkeypatch.setattr("napari.utils.notifications.show_info", said.append)
+    (folder / "labels" / "2.tif").unlink()
+    get_reader(str(folder))(str(folder))
+    pair = "2 images with masks (images/1.tif with labels/1.tif)"
+    assert said == [f"{pair}; 1 image without a mask is left out: 2.tif."]

@@ -23,9 +23,11 @@ def describe(path: str | Path) -> Any:
         return _table(path)
     layout = folder_layout(path)
     if layout:
-        images, labels = read_pair(path)
+        said: list[str] = []
+        images, labels = read_pair(path, say=said.append)
         return [
             f"images and labels, {len(images.names)} of each",
+            *said,
             *(
                 f"{what}: {line}"
                 for what, p in (("images", images), ("labels", labels))

@@ -2,13 +2,13 @@
 
 import os
 import re
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari_metastructure.files.names import is_zarr, natural, paths_of, stem
 
-__all__ = ["by_image", "folder_layout", "matched", "pair_of"]
+__all__ = ["Matched", "by_image", "folder_layout", "mask_key", "matched", "pair_of"]
 
 _IMAGES = "images image img imgs raw imagestr"
 _LABELS = "masks mask labels label gt annotations annotation targets target seg labelstr"
@@ -70,6 +70,11 @@ def _common(name):
     return _IMAGE.sub("", _MASK.sub("", name)).lower()
 
 
+def mask_key(path: Any) -> str:
+    """The name that the image of a mask should have."""
+    return _MASK.sub("", stem(path)).lower()
+
+
 def by_image(names: Any, others: Any) -> list[int | None]:
     """For each image the number of what belongs to it by name, None where there is nothing.
 
@@ -121,54 +126,81 @@ def pair_of(source: Any, labels: Any = None) -> tuple:
     return layout
 
 
-def matched(images: Any, labels: Any) -> tuple:
+class Matched(NamedTuple):
+    """Files that belong together.
+
+    Attributes
+    ----------
+    images, labels : path, str or list of Path
+        The sources, as they were where nothing is left out.
+    said : str
+        How that was understood, in a sentence; empty if there was nothing to understand.
+    is_expected : bool
+        False if files are left out, or are paired in order for want of names.
+    """
+
+    images: Any
+    labels: Any
+    said: str = ""
+    is_expected: bool = True
+
+
+def matched(
+    images: Any,
+    labels: Any,
+    cases: Mapping[Path, list[Path]] | None = None,
+    nouns: tuple[str, str] = ("image", "mask"),
+) -> Matched:
     """The files of images and those of their labels, in the same order.
 
     Parameters
     ----------
     images, labels : path, str or sequence of these
+    cases : dict of {Path: list of Path}, optional
+        The files of each image, where some have a file for each channel.
+    nouns : tuple of str
+        What the sentence calls them.
 
     Returns
     -------
-    images, labels : path, str or list of Path
-        As they were, if either is one file, or lies in several folders. Else paired by name, the
-        same but for endings, or for additions such as _mask; where no name fits, in order.
+    Matched
+        With the sources as they were, if either is one file, or lies in several folders. Else
+        paired by name, the same but for endings, or for additions such as _mask; where no name
+        fits, in order.
 
     Raises
     ------
     ValueError
-        If several files go by one name, or no names fit and the numbers differ.
-
-    Warns
-    -----
-    UserWarning
-        Of files that are left out, and of pairs by order.
+        If several files go by one name.
     """
-    ours, theirs = paths_of(images), paths_of(labels)
+    theirs = paths_of(labels)
+    cases = {path: [path] for path in paths_of(images)} if cases is None else cases
+    ours = list(cases)
     spread = any(len({path.parent for path in paths}) > 1 for paths in (ours, theirs))
     if len(ours) == 1 or len(theirs) == 1 or spread:
-        return images, labels
+        return Matched(images, labels)
     for key in (stem, _key):
         by_image, by_label = _by(key, ours), _by(key, theirs)
         both = [name for name in by_image if name in by_label]
         if len(both) == min(len(ours), len(theirs)):
             break
-    else:
-        both = [name for name in by_image if name in by_label]
     if not both:
-        if len(ours) == len(theirs):
-            warnings.warn(
-                f"The names of images and labels do not fit ({ours[0].name}, {theirs[0].name}): "
-                "they are paired in order.",
-                stacklevel=3,
-            )
-        return images, labels
-    for paths, known, others in ((ours, by_image, "labels"), (theirs, by_label, "image")):
-        left = [path for path in paths if path not in [known[name] for name in both]]
-        if left:
-            _tell_left_out(left, others)
+        first = f"{cases[ours[0]][0].name}, {theirs[0].name}"
+        said = f"The names of {nouns[0]}s and {nouns[1]}s do not fit ({first}): "
+        if len(ours) != len(theirs):
+            return Matched(images, labels)
+        return Matched(images, labels, f"{said}they are paired in order.", False)
     chosen = [by_image[name] for name in both], [by_label[name] for name in both]
-    return images if chosen[0] == ours else chosen[0], labels if chosen[1] == theirs else chosen[1]
+    left = [
+        [path.name for path in paths if path not in known]
+        for paths, known in zip((ours, theirs), chosen)
+    ]
+    found = images
+    if chosen[0] != ours:
+        found = [file for path in chosen[0] for file in cases[path]]
+    said = _understood(cases[chosen[0][0]], chosen[1][0], len(both), left, nouns)
+    labels = labels if chosen[1] == theirs else chosen[1]
+    return Matched(found, labels, said, not any(left))
 
 
 def _by(key, paths):
@@ -181,10 +213,21 @@ def _by(key, paths):
     return found
 
 
-def _tell_left_out(paths, lacking):
-    listed = ", ".join(path.name for path in paths[:5]) + (", ..." if paths[5:] else "")
-    files = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-    warnings.warn(
-        f"{files} in {paths[0].parent} without {lacking} of the same name: {listed}; left out.",
-        stacklevel=4,
-    )
+def _understood(files, label, count, left, nouns):
+    """Which files belong together, with one pair as an example, and which are left out."""
+    image, label = (f"{path.parent.name}/{path.name}" for path in (files[0], label))
+    more = f" to {files[-1].name}" if files[1:] else ""
+    of = f" of {len(files)} channels" if files[1:] else ""
+    parts = [f"{_count(count, nouns[0])}{of} with {nouns[1]}s ({image}{more} with {label})"]
+    for names, noun, lacking in zip(left, nouns, reversed(nouns)):
+        if names:
+            article = "an" if lacking[0] in "aeiou" else "a"
+            are = "is" if len(names) == 1 else "are"
+            listed = ", ".join(names[:5]) + (", ..." if names[5:] else "")
+            lost = f"{_count(len(names), noun)} without {article} {lacking}"
+            parts.append(f"{lost} {are} left out: {listed}")
+    return "; ".join(parts) + "."
+
+
+def _count(number, noun):
+    return f"{number} {noun}{'' if number == 1 else 's'}"

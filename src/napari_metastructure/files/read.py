@@ -5,6 +5,8 @@ a list. What is larger than `pixels.LAZY` is opened as a dask array and not read
 """
 
 import os
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.arrays.labels import common_type
 from napari_metastructure.files import pixels as limits
+from napari_metastructure.files.channels import by_case, is_nnunet, masks_beside
 from napari_metastructure.files.errors import Unreadable, reading
 from napari_metastructure.files.label_images import label_images, read_indexed
 from napari_metastructure.files.makers import read_of_maker
@@ -24,7 +27,7 @@ from napari_metastructure.files.pixels import Pixels, in_planes, plain
 from napari_metastructure.files.records import says_partial
 from napari_metastructure.files.tiff import read_tiff
 
-__all__ = ["read", "read_labels", "read_pair"]
+__all__ = ["read", "read_labels", "read_matched", "read_pair"]
 
 
 _OF_MAKERS = (".czi", ".lif", ".nd2", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".sld", ".dv")
@@ -59,9 +62,53 @@ def read(source: Any, *, missing: str = "fill") -> Pixels:
         One sentence on what a reader should know: units that are not known, planes that the
         metadata leaves out, further images in a file.
     """
-    paths, parts = _read_all(source, missing)
+    return _read_images(source, missing)
+
+
+def _read_images(source, missing="fill", masks=None):
+    """Images; `masks` are the files of their labels, as far as they are known."""
+    cases = _cases(source, masks)
+    paths, parts = _read_all([path for files in cases.values() for path in files], missing)
     parts = [_grey(part) for part in parts]
+    if len(parts) == sum(map(len, cases.values())):
+        found = dict(zip(paths, parts))
+        parts = [_with_channels(files, found) for files in cases.values()]
+        paths = list(cases)
     return _as_one(source, paths, parts)
+
+
+def _cases(source, masks=None):
+    """The files of each image, by the path that stands for all of them."""
+    paths = paths_of(source)
+    single = {path: [path] for path in paths}
+    if isinstance(source, (str, os.PathLike)) and paths == [Path(source).expanduser()]:
+        return single
+    cases = by_case(paths, masks)
+    several = next((files for files in cases.values() if files[1:]), None)
+    if several is None or is_nnunet(several[0].parent):
+        return cases
+    mask = (masks_beside(paths) if masks is None else masks)[0]
+    axes = [_read_one(path)[0].axes.rstrip("s") for path in (several[0], mask)]
+    return cases if len(axes[0]) == len(axes[1]) else single
+
+
+def _with_channels(files, found):
+    """The files of one image along a first axis."""
+    parts = [found[path] for path in files]
+    if len(parts) == 1:
+        return parts[0]
+    for path, part in zip(files, parts):
+        if part.axes.endswith("s") or (part.axes, part.data.shape) != (
+            parts[0].axes,
+            parts[0].data.shape,
+        ):
+            raise ValueError(
+                f"{path} should be one channel, of the shape {parts[0].data.shape} as {files[0]}; "
+                f"it has the shape {part.data.shape}."
+            )
+    whole = _stack(files, parts)
+    complete = all(part.complete for part in parts)
+    return replace(whole, axes="c" + parts[0].axes, names=(), complete=complete)
 
 
 def read_labels(source: Any, *, missing: str = "fill") -> Pixels:
@@ -85,14 +132,13 @@ def read_labels(source: Any, *, missing: str = "fill") -> Pixels:
     FileNotFoundError, ValueError, TypeError
         As for `read`; and if a file holds fractions, NaN, or a photograph. The sentence names it.
     """
-    paths, parts = _read_all(source, missing, labels=True)
+    paths, parts = _read_all(paths_of(source), missing, labels=True)
     return _as_one(source, paths, label_images(parts, paths))
 
 
-def _read_all(source, missing, labels=False):
-    """The files of a source, and what each holds; files that belong to one image count once."""
+def _read_all(found, missing, labels=False):
+    """The files, and what each holds; files that belong to one image count once."""
     paths, parts, taken = [], [], set()
-    found = paths_of(source)
     for path in found:
         if os.path.abspath(path) in taken:
             continue
@@ -116,7 +162,13 @@ def _as_one(source, paths, parts):
     return _marked(source, _stack(paths, parts))
 
 
-def read_pair(source: Any, labels: Any = None, *, channel_axis: Any = None) -> Any:
+def read_pair(
+    source: Any,
+    labels: Any = None,
+    *,
+    channel_axis: int | None = None,
+    say: Callable[[str], Any] | None = None,
+) -> tuple[Pixels, Pixels]:
     """Read images and the labels that belong to them.
 
     Parameters
@@ -128,6 +180,9 @@ def read_pair(source: Any, labels: Any = None, *, channel_axis: Any = None) -> A
     channel_axis : int, optional
         Axis of the images that the labels lack; by default that of the channels, if the files
         name it.
+    say : callable, optional
+        Takes a sentence on which files belong together, and which are left out. By default it is a
+        warning, where files are left out or their names do not fit.
 
     Returns
     -------
@@ -138,10 +193,39 @@ def read_pair(source: Any, labels: Any = None, *, channel_axis: Any = None) -> A
     FileNotFoundError, ValueError
         As for `read`, and if numbers, names or shapes do not match; the sentence says which.
     """
-    source, labels = matched(*pair_of(source, labels))
-    images, labels = read(source), read_labels(labels)
+    source, labels = pair_of(source, labels)
+    images, labels = read_matched(source, labels, say=say)
     _check_match(images, labels, channel_axis)
     return images, labels
+
+
+def read_matched(
+    images: Any,
+    labels: Any,
+    nouns: tuple[str, str] = ("image", "mask"),
+    say: Callable[[str], Any] | None = None,
+) -> tuple[Pixels, Pixels]:
+    """Read images (or probabilities) and labels, in the order of their names.
+
+    Parameters
+    ----------
+    images, labels : path, str or sequence of these
+    nouns : tuple of str
+        What the sentence calls them.
+    say : callable, optional
+        As in `read_pair`.
+
+    Returns
+    -------
+    images, labels : Pixels
+    """
+    masks = paths_of(labels)
+    pairs = matched(images, labels, _cases(images, masks), nouns)
+    if say is not None and pairs.said:
+        say(pairs.said)
+    elif not pairs.is_expected:
+        warnings.warn(pairs.said, stacklevel=3)
+    return _read_images(pairs.images, masks=masks), read_labels(pairs.labels)
 
 
 def _check_match(images, labels, channel_axis):

@@ -37,7 +37,9 @@ def get_reader(path: str | list[str]) -> Any:
 
 
 def _read(path):
-    images, labels = read_pair(path)
+    from napari.utils.notifications import show_info
+
+    images, labels = read_pair(path, say=show_info)
     lacking = images.channel_axis if len(labels.axes) < len(images.axes) else None
     labels = replace(images.without(lacking), data=labels.data, names=labels.names)
     if not isinstance(images.data, list):

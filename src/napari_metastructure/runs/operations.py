@@ -60,7 +60,7 @@ def segment(run: Run) -> None:
     """Masks of images, with a few strokes or without annotation."""
     from napari_metastructure.few_labels.segment import segment
 
-    images, labels = run.read("images"), run.read("labels")
+    images, labels = run.read_matched("images", "labels", ("image", "mask"))
     strokes = run.read("strokes")
     run.check_form(images)
     _use_channels(run, images)
@@ -213,8 +213,8 @@ def compare(run: Run) -> None:
     from napari_metastructure.jobs.job import Job
     from napari_metastructure.labels.comparison import Request, comparing
 
-    reference = run.read("reference")
-    prediction = run.read("prediction")
+    nouns = "prediction", "reference"
+    prediction, reference = run.read_matched(*nouns, nouns)
     ignore_label = run.options.get("ignore_label")
     objects: dict[str, Any] = {
         name: run.options.get(name, {"spatial_dims": 2}.get(name))
@@ -241,7 +241,7 @@ def measure(run: Run) -> None:
 
     from napari_metastructure.labels import objects
 
-    masks, images = run.read("labels", missing="fill"), run.read("images", missing="fill")
+    images, masks = run.read_matched("images", "labels", ("image", "mask"))
     run.check_form(masks)
     given = "scale" in run.config.model_fields_set
     config, units = _with_pixel_size(run.config, masks)
@@ -348,10 +348,11 @@ def sweep(inputs: dict, folder: Any, config: Any, quiet: bool) -> Any:
     for source in run.inputs.values():
         check_apart(folder, source)
     images, labels = run.read_pair()
+    _use_channels(run, images, labels)
     validation = _validation(run)
     reserved = reserve(folder)
     try:
-        job = sweep(images.data, labels.data, config, folder=folder, **validation)
+        job = sweep(images.data, labels.data, run.config, folder=folder, **validation)
         found = run.watch(job).value
         found.record["inputs"] = {role: fingerprint(s) for role, s in run.inputs.items()}
         found.save(folder)
@@ -362,11 +363,9 @@ def sweep(inputs: dict, folder: Any, config: Any, quiet: bool) -> Any:
 
 def _validation(run):
     """The images and labels to validate on, as far as they are given."""
-    return {
-        f"validation_{what}": pixels.data
-        for what in ("images", "labels")
-        if (pixels := run.read(f"validation_{what}")) is not None
-    }
+    roles = "validation_images", "validation_labels"
+    found = run.read_matched(*roles, ("validation image", "mask"))
+    return {role: pixels.data for role, pixels in zip(roles, found) if pixels is not None}
 
 
 def known_noise(source: Any, labels: Any) -> dict | None:

@@ -20,7 +20,7 @@ from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.names import paths_of, stems
 from napari_metastructure.files.outputs import Output, check_apart, image_path, with_ending
 from napari_metastructure.files.pixels import Pixels, in_planes
-from napari_metastructure.files.read import read, read_labels, read_pair
+from napari_metastructure.files.read import read, read_labels, read_matched, read_pair
 from napari_metastructure.files.results import MODEL, result_digest
 from napari_metastructure.files.write import check_names, create_zarr, save
 from napari_metastructure.jobs.job import Job
@@ -130,6 +130,10 @@ class Run:
         if role not in self.inputs:
             return None
         pixels = (read_labels if role in _LABELS else read)(self.inputs[role], **how)
+        return self._noted(role, pixels)
+
+    def _noted(self, role, pixels):
+        """The pixels of an input, with a note if they are not finished."""
         if not pixels.complete:
             self.say(f"Note: {self.inputs[role]} is a partial result.")
         if self.client is None or isinstance(pixels.data, list):
@@ -140,10 +144,17 @@ class Run:
         """Images and labels, each from their input."""
         channel_axis = self.config.channel_axis
         sources = self.inputs["images"], self.inputs["labels"]
-        images, labels = read_pair(*sources, channel_axis=channel_axis)
+        images, labels = read_pair(*sources, channel_axis=channel_axis, say=self.say)
         if isinstance(images.data, list):
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels
+
+    def read_matched(self, images: str, labels: str, nouns: tuple[str, str]) -> tuple:
+        """The pixels of two inputs in the order of their names; None for one that was not given."""
+        if images not in self.inputs or labels not in self.inputs:
+            return self.read(images), self.read(labels)
+        found = read_matched(self.inputs[images], self.inputs[labels], nouns, self.say)
+        return tuple(self._noted(role, pixels) for role, pixels in zip((images, labels), found))
 
     def streams(self, role: str) -> bool:
         """Whether an output is written block by block, while it is made."""

@@ -1,0 +1,124 @@
+"""Files that are the channels of one image."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_metastructure.files.read import read, read_pair
+
+CASES = ("liver_1", "liver_2", "liver_10")
+
+
+def fill(folder, pattern, numbers=(0, 1), shape=(6, 7), cases=CASES):
+    """Images of value 10 x case + channel, and their masks of value case."""
+    for case, name in enumerate(cases, 1):
+        for number in numbers:
+            save(folder / pattern.format(f"{name}_{number:04}"), 10 * case + number, shape)
+
+
+def save(path, value, shape=(6, 7)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full(shape, value, np.uint8)
+    if path.suffix == ".png":
+        Image.fromarray(pixels).save(path)
+    else:
+        tifffile.imwrite(path, pixels, photometric="minisblack")
+
+
+def fill_masks(folder, pattern, shape=(6, 7), cases=CASES):
+    for case, name in enumerate(cases, 1):
+        save(folder / pattern.format(name), case, shape)
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+@pytest.mark.parametrize("folders", [("imagesTr", "labelsTr"), ("images", "masks"), ("raw", "gt")])
+def test_channels_of_images_with_masks(tmp_path, folders, ending):
+    fill(tmp_path, f"{folders[0]}/{{}}.{ending}")
+    fill_masks(tmp_path, f"{folders[1]}/{{}}.{ending}")
+    said = []
+    images, labels = read_pair(tmp_path, say=said.append)
+    assert (images.axes, images.data.shape, images.channel_axis) == ("icyx", (3, 2, 6, 7), 1)
+    assert images.data[..., 0, 0].tolist() == [[10, 11], [20, 21], [30, 31]]
+    assert labels.data[:, 0, 0].tolist() == [1, 2, 3]
+    assert images.names == labels.names == CASES
+    example = f"{folders[0]}/liver_1_0000.{ending} to liver_1_0001.{ending}"
+    example += f" with {folders[1]}/liver_1.{ending}"
+    assert said == [f"3 images of 2 channels with masks ({example})."]
+    alone = read(tmp_path / folders[0])  # as for predict and segment
+    assert (alone.axes, alone.names) == ("icyx", CASES)
+    assert (alone.data == images.data).all()
+
+
+@pytest.mark.parametrize("name", ["imagesTs", "imagesVal"])
+def test_images_of_nnunet_without_masks(tmp_path, name):
+    fill(tmp_path, f"{name}/{{}}.tif", shape=(3, 6, 7))
+    found = read(tmp_path / name)
+    assert (found.axes, found.data.shape, found.names) == ("iciyx", (3, 2, 3, 6, 7), CASES)
+    some = read([tmp_path / name / f"liver_2_{number:04}.tif" for number in (0, 1)])
+    assert (some.axes, some.names) == ("iciyx", ("liver_2",))
+    one = read(tmp_path / name / "liver_2_0000.tif")  # a file is a file
+    assert one.data.shape == (3, 6, 7)
+
+
+def test_one_channel_is_no_axis_but_the_name_is_that_of_the_case(tmp_path):
+    fill(tmp_path, "imagesTs/{}.tif", numbers=(0,))
+    found = read(tmp_path / "imagesTs")
+    assert (found.axes, found.names) == ("iyx", CASES)
+
+
+def test_images_of_several_sizes(tmp_path):
+    fill(tmp_path, "imagesTr/{}.tif")
+    fill(tmp_path, "imagesTr/{}.tif", shape=(8, 9), cases=("other",))
+    fill_masks(tmp_path, "labelsTr/{}.tif")
+    fill_masks(tmp_path, "labelsTr/{}.tif", shape=(8, 9), cases=("other",))
+    images, labels = read_pair(tmp_path)
+    assert [image.shape for image in images.data] == [(2, 6, 7)] * 3 + [(2, 8, 9)]
+    assert [label.shape for label in labels.data] == [(6, 7)] * 3 + [(8, 9)]
+    assert images.channel_axis == 0
+
+
+def test_channels_that_lack_or_differ_are_told(tmp_path):
+    fill(tmp_path, "imagesTr/{}.tif")
+    (tmp_path / "imagesTr" / "liver_2_0001.tif").unlink()
+    with pytest.raises(
+        ValueError, match=r"liver_2 lacks the channel 0001 that other images have\.$"
+    ):
+        read(tmp_path / "imagesTr")
+    save(tmp_path / "imagesTr" / "liver_2_0001.tif", 1, (3, 3))
+    with pytest.raises(ValueError, match=r"liver_2_0001\.tif should be one channel, of the shape"):
+        read(tmp_path / "imagesTr")
+
+
+def test_a_mask_less_leaves_out_an_image_with_all_its_channels(tmp_path):
+    fill(tmp_path, "imagesTr/{}.tif")
+    fill_masks(tmp_path, "labelsTr/{}.tif", cases=("liver_1", "liver_10"))
+    with pytest.warns(
+        UserWarning, match=r"2 images of 2 .*; 1 image without a mask is left out: li"
+    ):
+        images, labels = read_pair(tmp_path)
+    assert images.names == labels.names == ("liver_1", "liver_10")
+    assert images.data.shape == (2, 2, 6, 7)
+
+
+@pytest.mark.parametrize("images", ["imagesTr", "images"])
+def test_time_series_stay_as_they_are(tmp_path, images):
+    labels = {"imagesTr": "labelsTr", "images": "masks"}[images]
+    fill(tmp_path, f"{images}/{{}}.tif", numbers=range(4), cases=("movie",))
+    fill(tmp_path, f"{labels}/{{}}.tif", numbers=range(4), cases=("movie",))
+    frames, masks = read_pair(tmp_path)
+    assert (frames.axes, frames.data.shape) == ("iyx", (4, 6, 7))
+    assert masks.data.shape == (4, 6, 7)
+    assert read(tmp_path / images).data.shape == (4, 6, 7)
+
+
+def test_frames_with_one_stack_of_masks_are_no_channels(tmp_path):
+    fill(tmp_path, "images/{}.tif", numbers=range(4), cases=("movie",))
+    fill_masks(tmp_path, "masks/{}.tif", shape=(4, 6, 7), cases=("movie",))
+    frames = read(tmp_path / "images")
+    assert (frames.axes, frames.data.shape) == ("iyx", (4, 6, 7))
+
+
+def test_numbers_without_masks_are_no_channels(tmp_path):
+    fill(tmp_path, "images/{}.tif")
+    assert read(tmp_path / "images").data.shape == (6, 6, 7)
