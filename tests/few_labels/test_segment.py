@@ -1,7 +1,12 @@
+import threading
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import napari_metastructure as nms
+from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
 
 QUICK = {
@@ -236,6 +241,38 @@ def test_unclear_polarity_is_said():
     assert any("These starts disagree; pick one below, or paint a few strokes" in n for n in notes)
     given = _end(stack, seed=0, polarity="bright").record
     assert not any("bright or dark" in reason for reason in given["confidence"]["reasons"])
+
+
+@pytest.mark.parametrize("slow", ["ranking.Views.mask", "filters.filter_mask"])
+def test_stop_does_not_wait_for_a_slow_filter(slow, monkeypatch):
+    begun = threading.Event()
+
+    def filtered(*_):
+        begun.set()
+        time.sleep(5)
+
+    monkeypatch.setattr(f"napari_metastructure.few_labels.{slow}", filtered)
+    stack, _ = _stack()
+    start = "auto" if "Views" in slow else "otsu"
+    job = nms.segment(stack, seed=0, start=start, **QUICK)
+    for _ in job:
+        if begun.is_set():
+            break
+    job.stop()
+    clock = time.perf_counter()
+    assert list(job)[-1].stopped
+    assert time.perf_counter() - clock < 1
+
+
+def test_threshold_of_a_stopped_run_is_taken_on_a_few_parts():
+    stack = np.random.default_rng(0).random((20, 600, 64))
+    job = SimpleNamespace(stopping=False)
+    mode = SimpleNamespace(job=job)
+    whole, _ = Mode.for_threshold(mode, stack, stack)
+    assert len(whole) == 20
+    job.stopping = True
+    parts, pictures = Mode.for_threshold(mode, stack, stack)
+    assert [part.shape for part in parts] == [part.shape for part in pictures] == [(512, 64)] * 4
 
 
 @pytest.mark.parametrize("activity", ["comparing start masks", "start labels", "predicting"])

@@ -1,5 +1,8 @@
 """A few strokes in, masks out: the classifier teaches the network."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -39,6 +42,28 @@ def test_masks_hold_the_strokes_value_minus_1(taught):
     assert set(np.unique(done.masks[0])) == {0, 1}
     assert done.probabilities[0].shape == images.shape
     assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+@pytest.mark.parametrize("slow", ["fit", "predict_plane"])
+def test_stop_does_not_wait_for_the_classifier(taught, slow, monkeypatch):
+    begun = threading.Event()
+
+    def taking_long(*_, **__):
+        begun.set()
+        time.sleep(5)
+
+    monkeypatch.setattr(StrokeClassifier, slow, taking_long)
+    images, _, strokes = taught
+    job = nms.segment(images, strokes=strokes, **QUICK)
+    for _ in job:
+        if begun.is_set():
+            break
+    job.stop()
+    clock = time.perf_counter()
+    done = list(job)[-1]
+    assert time.perf_counter() - clock < 1
+    assert done.stopped
+    assert done.masks[0].shape == images.shape
 
 
 def test_the_record_says_which_result_it_is_and_why(taught):

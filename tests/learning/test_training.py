@@ -393,6 +393,23 @@ def test_stop_ends_soon_with_the_best_weights(task):
     )
 
 
+@pytest.mark.parametrize("where", ["training", "looking for the threshold"])
+def test_threshold_of_a_stopped_training_is_taken_on_small_parts(where):
+    masks = np.zeros((6, 512, 512), np.uint8)
+    masks[:, 400:440, 60:120] = 1
+    images = masks + np.random.default_rng(0).normal(0, 0.3, masks.shape)
+    job, seen = train(images, masks, **{**TINY, "epochs": 1, "min_steps": 12}), []
+    for event in job:
+        seen.append(event)
+        here = getattr(event, "activity", "training") == where
+        if here and (where != "training" or isinstance(event, Step)):
+            job.stop()
+    assert event.stopped
+    assert "on a few small parts, as the training was stopped" in event.model.threshold_source
+    looked = [e for e in seen if getattr(e, "activity", "") == "looking for the threshold"]
+    assert len(looked) == (where != "training")
+
+
 def test_stop_while_validating(task):
     images, masks, *_ = task
     job = train(images, masks, **{**TINY, "epochs": 1000})

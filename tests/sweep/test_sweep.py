@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -105,7 +107,7 @@ def test_scores_are_those_of_the_predictions(swept, task):
 def test_progress_counts_the_steps_of_all_runs(task):
     events = list(sweep(*task, FEW))
     steps = [e for e in events if isinstance(e, Progress) and e.total > 1]
-    assert [e.done for e in steps] == list(range(1, 13))
+    assert list(dict.fromkeys(e.done for e in steps)) == list(range(1, 13))
     assert {e.total for e in steps} == {12}
 
 
@@ -128,6 +130,25 @@ def test_stopped_sweep_resumes(task, tmp_path):
     assert scored[0].row == event.value.table[0]  # kept, to the second
     assert len(scored[0].prediction) == 2
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("phase", ["corrupt", "_score", "_remaining"])
+def test_stop_is_obeyed_in_every_phase_of_a_run(task, phase, monkeypatch):
+    begun = threading.Event()
+
+    def slow(*_):
+        begun.set()
+        time.sleep(5)
+
+    monkeypatch.setattr(one_run, phase, slow)
+    job = sweep(*task, FEW, random=False)
+    for _ in job:
+        if begun.is_set():
+            break
+    job.stop()
+    clock = time.perf_counter()
+    assert list(job)[-1].stopped
+    assert time.perf_counter() - clock < 1
 
 
 def test_killed_in_the_middle_of_a_line(task, tmp_path):

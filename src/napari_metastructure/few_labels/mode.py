@@ -21,7 +21,8 @@ from napari_metastructure.learning.previews import Previews
 
 __all__ = ["Mode", "varies"]
 
-_SECONDS_AFTER_STOP = 0.6  # for predictions
+_SECONDS_AFTER_STOP = 0.4  # for predictions
+_PARTS_AFTER_STOP = 4  # of planes, for the threshold
 
 
 class Mode:
@@ -69,22 +70,22 @@ class Mode:
         what `unlearnt` says.
         """
         probabilities, end = [], np.inf
+        taken = 0.0  # by a tile
         self.unpredicted.clear()
-        for number, image in enumerate(self.items.images):
-            if number not in self.varied:
-                probabilities.append(np.zeros(self.pictures[number].shape, np.float32))
-                continue
-            prediction = self.model.predicting_plane(image)
+        for number in range(len(self.items)):
+            prediction = self.predicting(number)
             while len(probabilities) == number:
+                begun = time.perf_counter()
                 if self.job.stopping:
-                    end = min(end, time.perf_counter() + _SECONDS_AFTER_STOP)
-                if time.perf_counter() > end:
+                    end = min(end, begun + _SECONDS_AFTER_STOP)
+                if begun + taken > end:
                     prediction.close()
                     self.unpredicted.add(number)
                     probabilities.append(self.unlearnt(number))
                     break
                 try:
                     next(prediction)
+                    taken = time.perf_counter() - begun
                     yield Progress(activity, number, len(self.items))
                 except StopIteration as finished:
                     probabilities.append(finished.value)
@@ -92,6 +93,24 @@ class Mode:
             missing = f"{len(self.unpredicted)} of {len(self.items)}"
             yield self.note(f"Stopped before {missing} planes were predicted.")
         return probabilities
+
+    def predicting(self, number: int) -> Generator[Any, Any, Any]:
+        """Predict one plane: a generator that yields after each tile, and returns probabilities."""
+        if number not in self.varied:
+            return Mode.unlearnt(self, number)
+        return (yield from self.model.predicting_plane(self.items.images[number]))
+
+    def for_threshold(self, probabilities: Any, pictures: Any) -> tuple[list, list]:
+        """The planes to choose a threshold on: all, but a few parts once the job is stopped."""
+        if not self.job.stopping:
+            return list(probabilities), list(pictures)
+        places = evenly_spread(pictures)
+        chosen = np.linspace(0, len(places) - 1, min(len(places), _PARTS_AFTER_STOP)).astype(int)
+        parts = [places[k] for k in chosen]
+        return (
+            [np.asarray(probabilities[k][at]) for k, at in parts],
+            [np.asarray(pictures[k][at]) for k, at in parts],
+        )
 
     def unlearnt(self, number: int) -> Any:
         """What stands for the probability of a plane that was not predicted."""

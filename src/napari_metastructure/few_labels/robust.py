@@ -13,7 +13,7 @@ from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.jobs.events import Progress, Round, Step
-from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.jobs.generators import in_background, run_out, run_until_stopped
 from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import UNSUPERVISED_LOSSES
@@ -41,7 +41,7 @@ class Robust(Mode):
         yield from self._make_start_labels()
         if self.job.stopping:
             return
-        yield self._first_round(self.start_labels)
+        yield from self._first_round(self.start_labels)
         if not any((label > 0).any() for label in self.start_labels):
             self.model.threshold = 1.0
             self.model.threshold_source = "no structure in the start labels"
@@ -56,6 +56,8 @@ class Robust(Mode):
                 yield from self._report(number, labels, labels)
                 return
             probabilities = yield from self.predict("refining the labels")
+            if self.job.stopping:
+                return
             self.model.threshold = self.cut(probabilities)
             refined = [
                 self.sketch((p > self.model.threshold).astype(np.uint8)) for p in probabilities
@@ -72,11 +74,9 @@ class Robust(Mode):
         config, name, clear, ranking = self.config, self.config.start, False, []
         self.judge = Judge(self.parts(self.pictures), config.polarity)
         if name == "auto":
-            for done, total in self.judge.work():
-                yield Progress("comparing start masks", done, total)
-                if self.job.stopping:
-                    break
-            ranking, clear = self.judge.ranking(), self.judge.clear_gap
+            yield from self._compare_starts()
+            if not self.job.stopping:
+                ranking, clear = self.judge.ranking(), self.judge.clear_gap
             name = ranking[0].name if ranking else "otsu"
             self.facts["start_description"] = describe(name)
             self.facts["ranking"] = [
@@ -97,27 +97,45 @@ class Robust(Mode):
                 "These starts disagree; pick one below, or paint a few strokes."
             )
 
+    def _compare_starts(self):
+        """Let the judge see the whole bank; generator of `Progress`."""
+        work, at = self.judge.work(), (0, 1)
+        while at is not None:
+            event = Progress("comparing start masks", *at)
+            at = yield from in_background(self.job, event, next, work, None)
+
     def _make_start_labels(self):
         """The start label of every plane; generator of `Progress`."""
         self.start_labels = [np.zeros(picture.shape, np.uint8) for picture in self.pictures]
-        for number in range(len(self.items)):
-            if self.job.stopping:
-                done = f"{number} of {len(self.items)}"
+        name, total = self.facts["start"][0], len(self.items)
+        for number in range(total):
+            label = None
+            if not self.job.stopping:
+                event = Progress("start labels", number, total)
+                label = yield from in_background(self.job, event, self.start_label, name, number)
+            if label is None:
+                done = f"{number} of {total}"
                 yield self.note(f"Stopped after {done} start labels; nothing was trained.")
                 return
-            yield Progress("start labels", number, len(self.items))
-            if not self.job.stopping:
-                self.start_labels[number] = self.start_label(self.facts["start"][0], number)
+            self.start_labels[number] = label
 
     # ------------------------------------------------------------------ rounds
 
     def _first_round(self, labels):
-        """The start labels as round 0, with what the untrained network makes of the plane."""
+        """The start labels as round 0, with what the untrained network makes of the plane;
+        generator of its event.
+        """
         shown = self.shown()
         image, label = np.asarray(self.items.images[shown]), labels[shown]
         share = float(np.mean([part.mean() for part in labels]))
-        p = run_out(self.model.predicting_plane(image))
-        return Round(0, self.config.rounds, share, float("nan"), image, p, label, label)
+        p = yield from self._predicted(image)
+        if p is not None:
+            yield Round(0, self.config.rounds, share, float("nan"), image, p, label, label)
+
+    def _predicted(self, image):
+        """Probabilities of the plane that is shown, None once the job is stopped; generator."""
+        event = Progress("preview", 0, 1)
+        return (yield from run_until_stopped(self.job, self.model.predicting_plane(image), event))
 
     def _report(self, number, before, after):
         """The round's event, with the prediction of the plane that is shown."""
@@ -126,7 +144,9 @@ class Robust(Mode):
         self.history["rounds"].append({"round": number, "label_change": float(change)})
         shown = self.shown()
         image = np.asarray(self.items.images[shown])
-        p = run_out(self.model.predicting_plane(image))
+        p = yield from self._predicted(image)
+        if p is None:
+            return
         chosen = (p > self.model.threshold).astype(np.uint8)
         yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
 
@@ -188,11 +208,13 @@ class Robust(Mode):
             thresholds = [best_threshold(p, self.config.num_thresholds) for p in predicted]
             return float(np.median(thresholds))
         pictures = [self.pictures[number] for number in numbers]
-        return outline_threshold(predicted, pictures, self.polarity)
+        return outline_threshold(*self.for_threshold(predicted, pictures), self.polarity)
 
     def masks(self, probabilities: Any) -> list:
         """What lies above the threshold, or the start where that fits the images better."""
-        start = [(self.unlearnt(number) > 0).astype(np.uint8) for number in range(len(self.items))]
+        start = list(self.start_labels) or [
+            (self.unlearnt(number) > 0).astype(np.uint8) for number in range(len(self.items))
+        ]
         if not self.history["loss"]:
             if any(label.any() for label in start) and not self.job.stopping:
                 self.result_is_start = True
@@ -213,11 +235,13 @@ class Robust(Mode):
 
     def _network_is_better(self, masks):
         """Whether masks that differ much from their start fit the images at least as well."""
+        if self.job.stopping:
+            return True
         start = self.start_labels
         overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
         area = sum(int(mask.sum()) + int(label.sum()) for mask, label in zip(masks, start))
         dice = 2 * overlap / max(area, 1)
-        if dice >= _CLOSE or self.job.stopping:
+        if dice >= _CLOSE:
             return True
         if not self.judge.ranking():  # the start was given, so the bank is not made yet
             run_out(self.judge.work())

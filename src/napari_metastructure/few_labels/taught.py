@@ -15,6 +15,7 @@ from napari_metastructure.few_labels.object_share import object_share, prior_of
 from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.strokes import check_strokes
 from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.learning.augmentation import Augmentation
@@ -108,8 +109,9 @@ class Taught(Mode):
                 "the network and the classifier"
             )
         for number, strokes in enumerate(courses):
-            yield Progress("learning the strokes", 0, 1)
-            self._fit(strokes)
+            yield from self._fit(strokes)
+            if self.job.stopping:
+                break
             if self.choice == "network":
                 chosen = self._planes_to_label()
                 labels = yield from self._labels(chosen, strokes)
@@ -120,8 +122,13 @@ class Taught(Mode):
         self._note_classifier()
 
     def _fit(self, strokes):
-        self.classifier.fit(self.items.images, strokes, keys=range(len(strokes)))
-        self.polarity = self.facts["polarity"] = self.classifier.polarity
+        """Teach the classifier; generator. Stopped in the middle of it, there is none."""
+        event, classifier = Progress("learning the strokes", 0, 1), self.classifier
+        self.classifier = yield from in_background(
+            self.job, event, classifier.fit, self.items.images, strokes, keys=range(len(strokes))
+        )
+        if self.classifier is not None:
+            self.polarity = self.facts["polarity"] = self.classifier.polarity
 
     def _planes_to_label(self):
         """Numbers of planes that the network learns from: those with strokes, then spread ones."""
@@ -137,17 +144,25 @@ class Taught(Mode):
         """The classifier's labels of planes, strokes counting as certain; generator."""
         probabilities = []
         for done, number in enumerate(chosen):
-            yield Progress("labels for the network", done, len(chosen))
-            if self.job.stopping:
-                break
-            probabilities.append(
-                self.classifier.predict_plane(self.items.images[number], key=number)
-            )
+            event = Progress("labels for the network", done, len(chosen))
+            found = yield from self._classified(number, event)
+            if found is None:
+                return []
+            probabilities.append(found)
         decide = self._decision_of_classifier(probabilities, chosen)
         return [
             np.where(strokes[number] > 0, strokes[number], decide(p) + 1).astype(np.int16) - 1
             for number, p in zip(chosen, probabilities)
         ]
+
+    def _classified(self, number, event):
+        """The classifier's probabilities of a plane; None if the job is stopped before."""
+        image = self.items.images[number]
+        return (
+            yield from in_background(
+                self.job, event, self.classifier.predict_plane, image, key=number
+            )
+        )
 
     def _train_network(self, chosen, labels, course, courses):
         """One of the courses, each with a schedule of its own; generator."""
@@ -202,7 +217,10 @@ class Taught(Mode):
             parts = []
             for done, (number, at) in enumerate(zip(chosen, where)):
                 yield Progress("comparing on held-out strokes", done, len(chosen))
-                parts.append((yield from self._predict_plane(number, kind))[..., at])
+                predicted = yield from self._of_kind(number, kind)
+                if self.job.stopping:
+                    return
+                parts.append(predicted[..., at])
             found[kind] = np.concatenate(parts, axis=-1)
         truth = np.concatenate([held_out[k][at] for k, at in zip(chosen, where)]) - 1
         strokes = stroke_numbers([held_out[number] for number in chosen])
@@ -216,6 +234,8 @@ class Taught(Mode):
     def _note_classifier(self):
         """What the record says of the classifier and of the choice."""
         self.facts["result"] = self.choice
+        if self.classifier is None:
+            return
         self.facts["classifier"] = {
             "oob_error": round(self.classifier.oob_error, 4),
             "pixels": int(sum((stroke > 0).sum() for stroke in self.strokes)),
@@ -230,29 +250,25 @@ class Taught(Mode):
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, activity: str) -> Generator[Any, Any, Any]:
-        """Probabilities of every plane, of the network or the classifier; generator."""
-        probabilities = []
-        for number in range(len(self.items)):
-            yield Progress(activity, number, len(self.items))
-            probabilities.append((yield from self._predict_plane(number, self.choice)))
-        return probabilities
+    def predicting(self, number: int) -> Generator[Any, Any, Any]:
+        """Predict one plane with the network or the classifier; generator."""
+        return (yield from self._of_kind(number, self.choice))
 
-    def _predict_plane(self, number, kind):
+    def _of_kind(self, number, kind):
         """Probabilities as `SegmentationModel.predict` returns them; generator of `Progress`."""
-        image = self.items.images[number]
         if number not in self.varied:
-            classes = (len(self.model.classes),) * (len(self.model.classes) > 2)
-            return np.zeros((*classes, *self.strokes[number].shape), np.float32)
+            return self.unlearnt(number)
         if kind == "classifier":
-            return self._of_classes(self.classifier.predict_plane(image, key=number))
-        prediction = self.model.predicting_plane(image)
-        while True:
-            try:
-                next(prediction)
-                yield Progress("predicting", number, len(self.items))
-            except StopIteration as end:
-                return end.value
+            event = Progress("predicting", number, len(self.items))
+            found = yield from self._classified(number, event)
+            return self.unlearnt(number) if found is None else self._of_classes(found)
+        for_plane = self.model.predicting_plane(self.items.images[number])
+        return (yield from _with_event(for_plane, Progress("predicting", number, len(self.items))))
+
+    def unlearnt(self, number: int) -> NDArray:
+        """Zeros, for a plane that was not predicted."""
+        classes = (len(self.model.classes),) * (len(self.model.classes) > 2)
+        return np.zeros((*classes, *self.strokes[number].shape), np.float32)
 
     def _of_classes(self, probabilities):
         """The classifier's probabilities of all stroke values as those of the network's classes."""
@@ -283,7 +299,9 @@ class Taught(Mode):
             self.facts["object_share"] = share
         else:  # it has learnt the share with the label
             threshold = outline_threshold(
-                probabilities, pictures, self.polarity, edges=_EDGES_BESIDE_NETWORK
+                *self.for_threshold(probabilities, pictures),
+                self.polarity,
+                edges=_EDGES_BESIDE_NETWORK,
             )
         if keep:
             model.threshold, model.threshold_source = threshold, _RULE
@@ -299,6 +317,16 @@ class Taught(Mode):
         yield from self.model.predicting_plane(
             item.images[0], write=lambda start, rows: write(start, self.model.decide(rows))
         )
+
+
+def _with_event(generator, event):
+    """The generator, with an event in place of what it yields."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
+        yield event
 
 
 def threshold_of_classifier(

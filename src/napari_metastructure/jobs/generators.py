@@ -1,9 +1,12 @@
 """Generators that report progress and return a result, driven to their end."""
 
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 from typing import Any
 
-__all__ = ["run_out", "run_until_stopped"]
+__all__ = ["in_background", "run_out", "run_until_stopped"]
+
+_SECONDS_BETWEEN_EVENTS = 0.1
 
 
 def run_out(generator: Any) -> Any:
@@ -28,3 +31,50 @@ def run_until_stopped(job: Any, generator: Any, event: Any) -> Generator[Any, An
         yield event
     generator.close()
     return None
+
+
+def in_background(
+    job: Any, event: Any, function: Callable, *arguments: Any, **options: Any
+) -> Generator[Any, Any, Any]:
+    """Run a function that takes seconds and cannot be stopped, in a thread of its own.
+
+    A generator: it yields `event` at once and every 0.1 s, and returns what the function returns.
+    When the job is stopped it returns None, and the function's value is dropped when it comes: so
+    the function should change nothing that is used later.
+
+    Parameters
+    ----------
+    job : Job
+    event : object
+    function : callable
+    *arguments, **options
+        Of the function.
+
+    Raises
+    ------
+    Exception
+        What the function raises.
+    """
+    found: list[Any] = []
+
+    def run():
+        try:
+            found.append((function(*arguments, **options), None))
+        except BaseException as error:
+            found.append((None, error))
+
+    yield event
+    if job.stopping:
+        return None
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_SECONDS_BETWEEN_EVENTS)
+    while thread.is_alive():
+        yield event
+        if job.stopping:
+            return None
+        thread.join(_SECONDS_BETWEEN_EVENTS)
+    value, error = found[0]
+    if error is not None:
+        raise error
+    return value

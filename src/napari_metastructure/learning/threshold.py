@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.jobs.events import Progress
-from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.jobs.generators import run_out, run_until_stopped
 from napari_metastructure.labels import transition
 from napari_metastructure.learning.edges import Evidence
 from napari_metastructure.learning.items import Items
@@ -22,6 +23,7 @@ from napari_metastructure.learning.patches import class_indices
 __all__ = ["choose_threshold", "known_matrix", "outline_threshold"]
 
 _MOST_PIXELS = 2**21
+_FEW, _SMALL = 4, {2: 192, 3: 48}  # parts, and their sides, once the training is stopped
 _NOTEWORTHY = 1.0  # pixels between the labels' outlines and the edges
 _BINS = 100
 _MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
@@ -109,7 +111,11 @@ def choose_threshold(
     kinds = ", ".join(spec.summary() for spec in noise)
     corrected = validation.forward_matrix is not None
     known = f", the noise corrected in training ({kinds})" if corrected else ""
-    pictures, labels, probabilities = yield from _predicted(model, items, ignore_label)
+    found = yield from _predicted(model, items, ignore_label, validation.job)
+    if found is None:
+        known += ", on a few small parts, as the training was stopped"
+        found = run_out(_predicted(model, _small_parts(items), ignore_label))
+    pictures, labels, probabilities = found
     estimate = estimate_from(probabilities, labels, len(model.classes))
     decision = {"noise_estimate": estimate, "notes": _notes_on_noise(estimate, noise, matrix)}
     if len(model.classes) > 2:
@@ -130,15 +136,52 @@ def choose_threshold(
     return decision
 
 
-def _predicted(model, items, ignore_label):
-    """Images, labels and probabilities of evenly spread parts; generator of `Progress`."""
+def _predicted(model, items, ignore_label, job=None):
+    """Images, labels and probabilities of evenly spread parts; generator of `Progress`.
+
+    None if the job, if any, is stopped before that.
+    """
+    if job is not None and job.stopping:
+        return None
     items = items.in_memory(_MOST_PIXELS)
     labels, probabilities = [], []
     for number in range(len(items)):
-        yield Progress("looking for the threshold", number, len(items))
-        probabilities.append(run_out(model.predicting_one(items.image(number))))
+        prediction = model.predicting_one(items.image(number))
+        event = Progress("looking for the threshold", number, len(items))
+        yield event
+        if job is None:
+            probability = run_out(prediction)
+        else:
+            probability = yield from run_until_stopped(job, prediction, event)
+        if probability is None:
+            return None
+        probabilities.append(probability)
         labels.append(class_indices(np.asarray(items.labels[number]), model.classes, ignore_label))
     return items.images, labels, probabilities
+
+
+def _small_parts(items):
+    """Small parts of a few evenly spread entries, around a pixel in the midst of their objects."""
+    parts = Items([], [], [])
+    for index in np.unique(np.linspace(0, len(items) - 1, _FEW).round().astype(int)):
+        label, where = items.labels[index], []
+        for middle, side in zip(_midst(label, items.box(index)), label.shape):
+            length = min(_SMALL[label.ndim], side)
+            begin = min(max(0, middle - length // 2), side - length)
+            where.append(slice(begin, begin + length))
+        parts.images.append(np.array(items.images[index][(..., *where)]))
+        parts.labels.append(np.array(label[tuple(where)]))
+        parts.moments.append(items.moments[index])
+    return parts
+
+
+def _midst(label, box):
+    """An object pixel with as many before as behind it; of labels in chunks, the box's middle."""
+    if not isinstance(label, ChunkedArray):
+        objects = np.flatnonzero(label > 0)
+        if len(objects):
+            return np.unravel_index(objects[len(objects) // 2], label.shape)
+    return tuple((side.start + side.stop) // 2 for side in box)
 
 
 def _notes_on_noise(estimate, noise, matrix):

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
 
 from napari_metastructure.jobs.events import Step
-from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.jobs.generators import in_background, run_out
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.metrics import Tally
@@ -96,8 +97,14 @@ def _stacked(planes):
 
 def train_and_score(
     data: SweepData, run: SweepRun, config: SweepConfig
-) -> Generator[Step, None, tuple[dict[str, Any], list[np.ndarray] | None]]:
-    """Train and score one run: generator of `Step`; returns its row and its prediction."""
+) -> Generator[Step | None, None, tuple[dict[str, Any], list[np.ndarray] | None]]:
+    """Train and score one run; returns its row and its prediction.
+
+    Yields
+    ------
+    Step or None
+        None while it does something else, so that it can be left there.
+    """
     begun = time.perf_counter()
     try:
         scores, prediction = yield from _trained_and_scored(data, run, config)
@@ -112,17 +119,21 @@ def train_and_score(
 
 def _trained_and_scored(data, run, config):
     spec = run.spec(data.shares, config.spatial_dims)
-    noisy = data.stack if spec is None else corrupt(data.stack, spec)
+    still = SimpleNamespace(stopping=False)  # who leaves the run closes this generator
+    noisy = data.stack
+    if spec is not None:
+        noisy = yield from in_background(still, None, corrupt, data.stack, spec)
     chosen = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     chosen |= {"seed": run.seed, "validation_fraction": _VALIDATION_FRACTION, "ignore_label": None}
     chosen |= {"as_mask": False, "channel_axis": None if config.channel_axis is None else 0}
     job = train(data.images, data.planes(noisy), chosen, noise=spec)
     for event in job:
-        if isinstance(event, Step):
-            yield event
-    model = event.model
-    scores, prediction = _score(model, data)
-    return {**scores, **_remaining(data.stack, noisy, spec, data, config.spatial_dims)}, prediction
+        yield event if isinstance(event, Step) else None
+    scores, prediction = yield from in_background(still, None, _score, event.model, data)
+    left = yield from in_background(
+        still, None, _remaining, data.stack, noisy, spec, data, config.spatial_dims
+    )
+    return {**scores, **left}, prediction
 
 
 def _score(model, data):

@@ -178,6 +178,7 @@ def _cluster(config, client):
 
 def _here(job, data, runs, config, _client, deadline):
     """Run after run in this process; yields (run, row, prediction), or (None, progress, None)."""
+    at, total = 0, 1
     for number, run in enumerate(runs):
         if job.stopping or time.perf_counter() > deadline:
             return
@@ -192,7 +193,8 @@ def _here(job, data, runs, config, _client, deadline):
             if job.stopping:
                 running.close()
                 return
-            at, total = number * step.total + step.step, len(runs) * step.total
+            if step is not None:
+                at, total = number * step.total + step.step, len(runs) * step.total
             yield None, Progress(f"{run.title}, seed {run.seed}", at, total), None
         yield run, *finished
 
