@@ -1,7 +1,9 @@
 """What a command does with names: nothing of the user's is lost, nothing is told too late."""
 
+import errno
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import tifffile
 
 import napari_metastructure
+from napari_metastructure import load_model
 from napari_metastructure.files.read import read
 from tests.cli.test_main import QUICK, _stop_at, folder, record_of, run  # noqa: F401
 
@@ -189,6 +192,36 @@ def test_a_model_of_no_steps_is_not_written(folder, monkeypatch):  # noqa: F811
     text = run("train", ".", "-o", "m", *QUICK, code=1)
     assert "before its first step" in text
     assert not (folder / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "refused",
+    ["learning.model.SegmentationModel.save", "runs.run.save", "files.outputs.write_record"],
+)
+def test_a_full_disk_costs_no_result(folder, tmp_path, monkeypatch, refused):  # noqa: F811
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    command = ["train", ".", "-o", "m", *QUICK]
+    if "SegmentationModel" not in refused:
+        command = ["corrupt", "masks", "-o", "m.npy", *FLIP, "--quiet"]
+    module, _, name = f"napari_metastructure.{refused}".rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    real = getattr(owner, name)
+
+    def on_a_full_disk(*arguments, **options):
+        place = next(Path(a) for a in arguments if isinstance(a, Path))
+        if elsewhere not in place.parents:
+            raise OSError(errno.ENOSPC, "The disk is full: m could not be written.")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, on_a_full_disk)
+    text = run(*command, code=1)
+    assert "Until then the result is in" in text
+    [kept] = (p for p in elsewhere.rglob("m.*") if p.suffix in (".npy", ".safetensors"))
+    assert str(kept) in text
+    assert (load_model if kept.suffix == ".safetensors" else np.load)(kept) is not None
+    assert not list(folder.glob("m*.*"))
 
 
 def test_a_record_counts_only_for_its_own_labels(folder):  # noqa: F811

@@ -415,7 +415,7 @@ def _take_model(run, done):
             raise ValueError(
                 "The training was stopped before its first step, so that there is no model."
             )
-        done.model.save(run.results["model"].draft)
+        run.save("model", done.model.save)
 
 
 def _like_source(arrays, pixels):

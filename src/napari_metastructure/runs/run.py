@@ -2,13 +2,16 @@
 
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +202,22 @@ class Run:
                 out.note(out.record)
             self.partial = self.partial or last.stopped
             return
-        complete, draft = not self.partial, self.results[role].draft
-        save(draft, data, like=like, record=self.brief(), complete=complete)
+        how = {"like": like, "record": self.brief(), "complete": not self.partial}
+        self.save(role, lambda path: save(path, data, **how))
+
+    def save(self, role: str, saving: Callable[[Path], Any]) -> None:
+        """Write an output whole; where that fails, such as on a full disk, in a temporary folder.
+
+        Raises
+        ------
+        OSError
+            With a sentence that says where the result is instead.
+        """
+        draft = self.results[role].draft
+        try:
+            saving(draft)
+        except OSError as error:
+            _save_elsewhere(draft.name, saving, error)
 
     def brief(self) -> dict:
         """The record without what is known only at the end, for the inside of a file."""
@@ -257,10 +274,26 @@ def _give_names(run, record):
         path = result.settle(run.partial)
         record["outputs"][role] = {"path": os.path.abspath(path), "digest": digests[role]}
     for role, result in run.results.items():
-        result.commit(record)
+        try:
+            result.commit(record)
+        except OSError as error:  # of the record, say
+            if not result.draft.is_file():
+                raise
+            _save_elsewhere(result.path.name, partial(shutil.copyfile, result.draft), error)
         if result.path != run.outputs[role]:
             run.say(f"Note: {run.outputs[role]} stays as it is.")
         run.outputs[role] = result.path
+
+
+def _save_elsewhere(name, saving, error):
+    """Save what the disk did not take in a temporary folder, and raise the error that says so."""
+    folder = Path(tempfile.mkdtemp(prefix="napari-metastructure-"))
+    try:
+        saving(folder / name)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise error from None
+    raise OSError(f"{error} Until then the result is in {folder / name}.") from None
 
 
 @contextmanager
