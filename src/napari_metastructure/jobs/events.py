@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "BETWEEN_STEPS",
     "Done",
     "FileDone",
     "Memory",
@@ -18,6 +19,9 @@ __all__ = [
     "Step",
     "Validated",
 ]
+
+BETWEEN_STEPS = ("validating", "preview")
+"""Activities that come again and again within a training: no bar of their own."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from napari_metastructure.jobs.events import (
+    BETWEEN_STEPS,
     FileDone,
     Memory,
     Note,
@@ -17,8 +18,6 @@ from napari_metastructure.jobs.events import (
 )
 
 __all__ = ["run_to_end"]
-
-_ASIDE = ("validating", "preview")  # between the steps of a training
 
 
 def run_to_end(job: Any, *, hidden: bool = False) -> Any:
@@ -54,7 +53,7 @@ class _Shown:
         if isinstance(event, Step):
             self._move(event.step, event.total, "training")
             self.facts["loss"] = f"{event.loss:.3f}"
-        elif isinstance(event, Progress) and event.total > 1 and event.activity not in _ASIDE:
+        elif isinstance(event, Progress) and event.activity not in BETWEEN_STEPS:
             self._move(event.done, event.total, event.activity)
         elif isinstance(event, Scored):
             self._move(event.done, event.total, "runs")
@@ -71,12 +70,12 @@ class _Shown:
         self.bar.set_postfix(self.facts, refresh=False)
 
     def _move(self, done, total, activity):
-        if activity != self.activity or total != self.bar.total:
+        if activity != self.activity or (total > 1 and total != self.bar.total):
             if self.activity:
                 self.bar.refresh()  # the end of the activity before
             self.activity = activity
             self.bar.set_description(activity, refresh=False)
-            self.bar.reset(total)
+            self.bar.reset(total if total > 1 else None)
         self.bar.update(done - self.bar.n)
 
 

@@ -1,4 +1,4 @@
-from napari_metastructure.jobs.events import Memory, Note, Progress, Result
+from napari_metastructure.jobs.events import Memory, Note, Progress, Result, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.parts.run_panel import RunPanel
 
@@ -22,4 +22,26 @@ def test_status_tells_memory_and_notes_are_notifications(qtbot):
             panel.start(Job(work), "Prediction")
         told = [record.message for record in notification_manager.records[before:]]
     assert told == ["cuda:0 ran out of memory."]
-    assert any(text.endswith("left · 3.00 GiB on cuda:0") for text in texts)
+    assert any(text.endswith("0 s · 3.00 GiB on cuda:0") for text in texts)
+
+
+def test_each_phase_has_a_line_and_a_bar(qtbot):
+    events = (
+        Progress("loading PyTorch", 0, 1),
+        Progress("reading", 3, 12),
+        Step(4, 10, 1, 0.5),
+        Progress("validating", 1, 2),
+        Result(None),
+    )
+    panel, texts, bars = RunPanel(), [], []
+    qtbot.addWidget(panel)
+
+    def look(_):  # what the event before has left
+        texts.append(panel.status.text().split(" · ")[0])
+        bars.append((panel.progress_bar.value(), panel.progress_bar.maximum()))
+
+    panel.yielded.connect(look)
+    with qtbot.waitSignal(panel.finished, timeout=10_000):
+        panel.start(Job(lambda job: (event for event in events)), "Training")
+    assert texts[1:] == ["loading PyTorch", "reading", "epoch 1, loss 0.500", "validating"]
+    assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10)]

@@ -12,8 +12,9 @@ from napari.utils.notifications import notification_manager, show_error, show_in
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.jobs.events import Memory, Note, Progress, Step
+from napari_metastructure.jobs.events import BETWEEN_STEPS, Memory, Note, Progress, Step
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.jobs.time_left import TimeLeft
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import note, say
@@ -103,6 +104,7 @@ class RunPanel(QWidget):
         """Run a `Job` in a background thread."""
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self.description, self._memory = description, ""
+        self._activity, self._time_left = "", TimeLeft()
         self._bar = progress(total=0, desc=description)
         self.worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
         self.worker.yielded.connect(self._on_event)
@@ -117,6 +119,7 @@ class RunPanel(QWidget):
     def toggle_pause(self) -> None:
         """Hold the job before its next step, or let it go on."""
         if self.running:
+            self._time_left.interrupt()
             self.worker.toggle_pause()
             self.pause_button.setEnabled(False)
 
@@ -153,25 +156,28 @@ class RunPanel(QWidget):
         if self.job is None:  # closed meanwhile
             return
         if isinstance(event, Step):
-            self._show(event.step, event.total, f"epoch {event.epoch}, loss {event.loss:.3f}")
+            text = f"epoch {event.epoch}, loss {event.loss:.3f}"
+            self._show(event.step, event.total, text, "training")
         elif isinstance(event, Memory):
             self._memory = f" · {event.text}"
         elif isinstance(event, Note):
             show_info(event.text)
-        elif isinstance(event, Progress) and event.total > 1:
+        elif isinstance(event, Progress):
             self._show(event.done, event.total, event.activity)
 
-    def _show(self, done, total, text):
+    def _show(self, done, total, text, activity=None):
         """Show how far the job is, a few times a second: napari's bar redraws the window."""
-        now = time.monotonic()
-        if now < self._next_show and done < total:
+        now, activity = time.monotonic(), activity or text
+        if now < self._next_show and done < total and activity == self._activity:
             return
-        self._next_show = now + _SECONDS_BETWEEN_UPDATES
-        elapsed = now - self._started
-        left = elapsed / max(done, 1) * (total - done)
+        self._next_show, self._activity = now + _SECONDS_BETWEEN_UPDATES, activity
+        left = self._time_left.look(activity, done, total, now)
         if not self.job.stopping:
-            times = f"{_clock(elapsed)}, about {_clock(left)} left"
+            times = _clock(now - self._started) + (f", about {_clock(left)} left" if left else "")
             self.status.setText(f"{text} · {times}{self._memory}")
+        if activity in BETWEEN_STEPS:  # the bar stays that of the steps
+            return
+        total = total if total > 1 else 0  # a bar without an end
         self.progress_bar.setRange(0, total)
         self.progress_bar.setValue(done)
         if self._bar.total != total:
@@ -219,7 +225,7 @@ def late_job(function: str, **arguments: Any) -> Job:
     """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
 
     def work(job):
-        yield Progress("starting", 0, 1)
+        yield Progress("loading PyTorch", 0, 1)
         module, name = function.split(":")
         made_by = getattr(import_module(module), name)
         use_threads()
