@@ -7,10 +7,12 @@ import numpy as np
 __all__ = [
     "MOST_CLASSES",
     "check_strokes",
+    "check_values",
     "pack_strokes",
     "simulate_strokes",
     "uncertainty",
     "unpack_strokes",
+    "values_in",
 ]
 
 MOST_CLASSES = 32
@@ -36,7 +38,17 @@ def check_strokes(strokes: Sequence) -> np.ndarray:
         one = np.asarray(one)
         if one.dtype.kind not in "biu":
             raise TypeError(f"Strokes must be integers, not {one.dtype} (array {number}).")
-        found.update(np.unique(one).tolist())
+        found |= values_in(one)
+    return check_values(found)
+
+
+def values_in(strokes: np.ndarray) -> set[int]:
+    """The values that occur, other than 0."""
+    return set(np.unique(strokes[strokes != 0]).tolist())
+
+
+def check_values(found: set[int]) -> np.ndarray:
+    """As `check_strokes`, of the values that occur."""
     if min(found, default=0) < 0:
         raise ValueError(f"Strokes must not be negative, not {min(found)}.")
     values = np.array(sorted(found - {0}), dtype=int)

@@ -347,7 +347,7 @@ class SegmentationModel:
         classes = self._label_values()
         if len(classes) == 2:
             threshold = self.threshold if threshold is None else threshold
-            return classes[(probabilities > threshold).astype(np.intp)]
+            return np.where(probabilities > threshold, classes[1], classes[0])
         return classes[self.undo_noise(probabilities).argmax(0)]
 
     def _label_values(self):

@@ -1,5 +1,7 @@
 """Predictions of lazy layers, written to OME-Zarr and shown while they grow."""
 
+import time
+
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -79,7 +81,9 @@ def test_probability_is_on_disk_and_the_mask_follows_the_threshold(
 def test_stop_keeps_what_is_there_marked_as_partial(qtbot, viewer, models, lazy_layer, tmp_path):
     from napari_metastructure.files.ome_zarr import open_image
 
-    models.take(model_of([0, 1]), "made up")
+    model = model_of([0, 1])
+    model.network.register_forward_hook(lambda *_: time.sleep(0.2))  # slower than the click
+    models.take(model, "made up")
     models.predict_button.click()
     models.panel.yielded.connect(lambda event: models.panel.stop())
     finish(qtbot, models)

@@ -161,8 +161,7 @@ class SegmentFewLabels(Dock):
     @property
     def has_strokes(self) -> bool:
         """Whether there is a stroke to learn from."""
-        layer = self.strokes.layer
-        return layer is not None and bool(np.any(layer.data))
+        return bool(self.strokes.values())
 
     def config(self) -> SegmentConfig:
         """The `SegmentConfig` that the forms show."""

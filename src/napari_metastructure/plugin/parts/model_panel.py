@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.types import FileDialogMode
@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.layers import RECORD, Source, labels_of, made_by
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
@@ -80,6 +81,7 @@ class ModelPanel(QWidget):
         self.results: Any = None  # (probability layer, labels layer) last made
         self.corrections: Any = None  # what is painted on the last mask
         self.streamed = None  # the prediction that is being written to a file
+        self._drawn_at: float | None = None  # the threshold that the mask shows
         self.note = note()
         self.save_button = QPushButton("Save model …")
         self.load_button = QPushButton("Load model …")
@@ -227,7 +229,7 @@ class ModelPanel(QWidget):
         self.take(model, name, unsaved=unsaved)
         self.path = path
         if results is not None and all(layer in self.viewer.layers for layer in results):
-            self.threshold.value = threshold
+            self.threshold.value = self._drawn_at = threshold
             self.results, self.corrections = results, corrections
         self.refresh()
 
@@ -319,6 +321,8 @@ class ModelPanel(QWidget):
         tile = preference("computing", "tile")
         tile = None if tile is None else max(tile, _SMALLEST_TILE)
         job = predict(self.model, data, region=region, out=out, labels=labels, tile=tile)
+        if out is None:
+            job = _with_labels(job, self.model)
         self.panel.start(job, "Prediction")
         self.refresh()
 
@@ -326,7 +330,7 @@ class ModelPanel(QWidget):
         """Make the file that the prediction is written to, and its layers."""
         model, binary = self.model, len(self.model.classes) == 2
         self.results = None
-        self.threshold.value = model.threshold
+        self.threshold.value = self._drawn_at = model.threshold
         self.streamed = Streamed(
             self.viewer,
             self.name,
@@ -357,9 +361,9 @@ class ModelPanel(QWidget):
         if self.streamed is not None:
             if self.streamed.on_event(event):
                 self.streamed = None
-        elif isinstance(event, Result) and isinstance(event.value, np.ndarray):
+        elif isinstance(event, Result) and isinstance(event.value, _Prediction):
             source, placed = self._applied_to
-            self.show_result(source.name, placed, source.shaped(event.value))
+            self.show_result(source.name, placed, *map(source.shaped, event.value))
 
     def show_result(
         self, image_name: str, placed: dict, probabilities: Any, labels: Any = None
@@ -384,7 +388,7 @@ class ModelPanel(QWidget):
             labels, name=f"{image_name} segmentation ({self.name})", metadata=metadata, **placed
         )
         self.results = None
-        self.threshold.value = self.model.threshold
+        self.threshold.value = self._drawn_at = self.model.threshold
         self.results = probability, mask
         self.corrections = Corrections(mask)
         self.refresh()
@@ -397,6 +401,9 @@ class ModelPanel(QWidget):
         """Draw the last mask again at the slider's threshold."""
         if self.results is None or len(self.model.classes) != 2:
             return
+        if self.threshold.value == self._drawn_at:
+            return
+        self._drawn_at = self.threshold.value
         probability, mask = self.results
         if isinstance(mask.data, Decided):
             mask.data = Decided(self.model, probability.data, self.threshold.value)
@@ -407,6 +414,28 @@ class ModelPanel(QWidget):
         record = {**mask.metadata[RECORD], "threshold": self.threshold.value}
         record["threshold_source"] = "set by hand"
         mask.metadata = {**mask.metadata, RECORD: record}
+
+
+class _Prediction(NamedTuple):
+    """Arrays of the layers to come."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def _with_labels(job, model):
+    """A prediction that gives the labels too: deciding on a stack takes its time."""
+
+    def work(outer):
+        for event in job:
+            if isinstance(event, Result) and event.value is not None:
+                value = _Prediction(event.value, model.decide(event.value))
+                event = Result(value, event.stopped)
+            yield event
+            if outer.stopping:
+                job.stop()
+
+    return Job(work)
 
 
 def _in_folder(name: str = "") -> str:

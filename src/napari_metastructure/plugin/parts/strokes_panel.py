@@ -12,6 +12,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_metastructure.few_labels.strokes import check_values, values_in
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.again import layer_code
@@ -36,6 +37,7 @@ _SETTLE = 60  # ms after the last change
 _SAVE_AFTER = 1000  # ms
 _REDRAW = 100  # ms
 _MOST_CLASSES = 32
+_QUICKLY_READ = 2**22  # pixels: larger layers are looked at in a thread
 
 
 def may_hold_strokes(layer: Any) -> bool:
@@ -68,6 +70,7 @@ class StrokesPanel(QWidget):
         self.viewer, self._sources = dock.viewer, sources
         self.worker = self.live = None
         self._live_key = self._learned = self._watched_layer = self._drawn = None
+        self._values: set[int] = set()
         self._wanted = None  # what to do when the worker has ended: "learn", "predict", "search"
         self._brush_down = False
         self._overlay = LiveLayer(
@@ -279,13 +282,24 @@ class StrokesPanel(QWidget):
 
     def problem(self) -> str | None:
         """Why nothing can be learnt from the strokes, in one sentence; None if something can."""
-        from napari_metastructure.few_labels.strokes import check_strokes
-
+        found = self.values()
+        for source in self._sources()[1:]:
+            layer = self._layer_of(source)
+            found |= set() if layer is None else values_in(np.asarray(layer.data))
         try:
-            check_strokes(self.strokes())
-        except (TypeError, ValueError) as error:
+            check_values(found)
+        except ValueError as error:
             return str(error)
         return None
+
+    def values(self) -> set[int]:
+        """The values on the stroke layer, other than 0; of a large one, as they were last seen."""
+        layer = self.layer
+        if layer is None:
+            return set()
+        if layer is not self._watched_layer or layer.data.size <= _QUICKLY_READ:
+            return values_in(np.asarray(layer.data))
+        return set(self._values)
 
     def _layer_of(self, source):
         """The stroke layer that was made for a further image of the set."""
@@ -309,8 +323,8 @@ class StrokesPanel(QWidget):
             layer.events.paint.connect(self._on_change)
             layer.events.set_data.connect(self._on_change)
             layer.mouse_drag_callbacks.append(self._on_drag)
-            top = int(layer.data.max()) if layer.data.size else 0
-            self.num_classes = min(max(2, top), _MOST_CLASSES)
+            self._values = values_in(np.asarray(layer.data))
+            self.num_classes = min(max({2, *self._values}), _MOST_CLASSES)
             self._show_classes()
             self._on_change()
         self._learned = None
@@ -330,16 +344,22 @@ class StrokesPanel(QWidget):
 
     def _on_settled(self):
         """The strokes have not changed for a moment."""
-        if self._brush_down:
-            return
         layer = self.layer
-        if layer is None:
+        if self._brush_down or layer is None:
             return
-        checksum = zlib.crc32(np.ascontiguousarray(layer.data))
-        if checksum == self._learned:
+        if layer.data.size <= _QUICKLY_READ:
+            self._on_looked_at(layer, *_look_at(layer.data))
             return
-        first, self._learned = self._learned is None, checksum
-        if first and not layer.data.any():
+        worker = create_worker(_look_at, layer.data, _start_thread=False, _ignore_errors=True)
+        worker.returned.connect(lambda found: self._on_looked_at(layer, *found))
+        worker.start()
+
+    def _on_looked_at(self, layer, checksum, values):
+        """The strokes as they are now are known."""
+        if layer is not self.layer or checksum == self._learned:
+            return
+        first, self._learned, self._values = self._learned is None, checksum, values
+        if first and not values:
             return
         self._saving.start()
         self.changed.emit()
@@ -557,6 +577,12 @@ class StrokesPanel(QWidget):
 
 def _passed_on(work):
     yield from work
+
+
+def _look_at(strokes):
+    """A checksum of strokes, and the values that occur."""
+    strokes = np.ascontiguousarray(strokes)
+    return zlib.crc32(strokes), values_in(strokes)
 
 
 def _shape_fits(layer, source):
