@@ -41,7 +41,12 @@ def autocast(device: Any) -> Any:
 
 
 def release_memory(device: Any) -> None:
-    """Hand memory that nothing refers to any more back to the GPU."""
+    """Hand memory that nothing refers to any more back to the GPU.
+
+    Without one nothing is done: collecting garbage stops every thread, a window's too.
+    """
+    if device.type == "cpu":
+        return
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,5 +1,6 @@
 """Between napari layers and arrays: where a layer lies, and which plane is shown."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "NO_MASKS",
     "RECORD",
     "Source",
+    "in_one_update",
     "is_shapes",
     "labels_of",
     "line_labels",
@@ -41,6 +43,14 @@ NO_MASKS = ("compare", "density", "measure", "strokes", "suspects", "live")
 
 _LINES = ("line", "path")
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+def in_one_update(viewer: Viewer) -> AbstractContextManager:
+    """A context in which layers come and go before napari draws them anew, once for all.
+
+    napari collects garbage at each removal, which stops the window for a quarter of a second.
+    """
+    return getattr(viewer.layers, "batched_update", nullcontext)()
 
 
 def place(layer: Any) -> dict:

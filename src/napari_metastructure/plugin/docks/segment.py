@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.jobs.events import Done, Preview, Result, Round, Step
 from napari_metastructure.plugin.docks.segment_results import Results, summary
+from napari_metastructure.plugin.layers import in_one_update
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     as_call,
@@ -375,6 +376,10 @@ class SegmentFewLabels(Dock):
         self._live[kind].draw(self._watched.source.shaped(plane), self._watched.place)
 
     def _on_finished(self):
+        with in_one_update(self.viewer):
+            self._finish()
+
+    def _finish(self):
         for layer in self._live.values():
             layer.remove()
         done, self._done = self._done, None
