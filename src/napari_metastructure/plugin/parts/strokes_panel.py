@@ -69,7 +69,8 @@ class StrokesPanel(QWidget):
         super().__init__()
         self.viewer, self._sources = dock.viewer, sources
         self.worker = self.live = None
-        self._live_key = self._learned = self._watched_layer = self._drawn = None
+        self._live_key = self._learned = self._drawn = None
+        self._watched_layer: Any = None
         self._values: set[int] = set()
         self._wanted = None  # what to do when the worker has ended: "learn", "predict", "search"
         self._brush_down = False
@@ -297,9 +298,9 @@ class StrokesPanel(QWidget):
         layer = self.layer
         if layer is None:
             return set()
-        if layer is not self._watched_layer or layer.data.size <= _QUICKLY_READ:
-            return values_in(np.asarray(layer.data))
-        return set(self._values)
+        if layer is self._watched_layer and layer.data.size > _QUICKLY_READ:
+            return set(self._values)
+        return values_in(np.asarray(layer.data))
 
     def _layer_of(self, source):
         """The stroke layer that was made for a further image of the set."""
