@@ -135,7 +135,7 @@ def test_clean_validation_labels_set_threshold_and_polarity(task, ratio):
     assert model.inverted == (ratio > 0.5)
     assert done.record["validated_on"] == "clean labels"
     best = evaluate(masks[13:], model.predict(images[13:]))  # the held-back fifth
-    assert model.threshold == pytest.approx(best["threshold"], abs=1e-3)
+    assert model.threshold == pytest.approx(best["threshold"], abs=5e-3)
 
 
 def test_edges_set_the_threshold_where_nothing_else_is_known(task):

@@ -99,7 +99,8 @@ class Resume:
         """
         self._next = time.perf_counter() + _SECONDS_BETWEEN
         trainer, validation = training.trainer, training.validation
-        tensors = _named("network", training.model.network.state_dict())
+        tensors = _named("network", trainer.network.state_dict())
+        tensors |= _named("average", trainer.average.state_dict())
         tensors |= _named("best", validation.weights or {})
         optimizer = trainer.optimizer.state_dict()
         for number, values in optimizer["state"].items():
@@ -128,7 +129,8 @@ class Resume:
     def restore(self, training: Any) -> int:
         """Bring a training that was just prepared to where it was; returns the steps done."""
         state, trainer = self.state or {}, training.trainer
-        training.model.network.load_state_dict(_under("network", self.tensors))
+        trainer.network.load_state_dict(_under("network", self.tensors))
+        trainer.average.load_state_dict(_under("average", self.tensors))
         moments: dict[int, dict] = {}
         for name, tensor in _under("optimizer", self.tensors).items():
             number, key = name.split(".", 1)

@@ -16,9 +16,10 @@ from napari_metastructure.jobs.devices import (
 )
 from napari_metastructure.jobs.events import Memory, Note
 
-__all__ = ["Trainer", "one_cycle", "open_ended"]
+__all__ = ["Trainer", "one_cycle", "open_ended", "running_average"]
 
 _SECONDS_BETWEEN_MEMORY_EVENTS = 2.0
+_DECAY = 9  # of the average: it spans one step of 10
 
 
 def one_cycle(parameters: Any, learning_rate: Any, steps: Any) -> Any:
@@ -34,6 +35,30 @@ def open_ended(parameters: Any, learning_rate: float, steps: int, rate: Any) -> 
     """AdamW, its rate `learning_rate` times ``rate(step)``, whatever the number of steps."""
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def running_average(network: Any) -> Any:
+    """A network whose weights are the average of another one's over about its last tenth of steps.
+
+    Where the rate is high, weights go to and fro between steps; their average does not. It
+    decays polynomially, so that it follows the length of the training by itself (Shamir and Zhang
+    2013, "Stochastic gradient descent for non-smooth optimization").
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+
+    Returns
+    -------
+    torch.optim.swa_utils.AveragedModel
+        To be told of each step by ``update_parameters(network)``; the network is its ``module``.
+    """
+
+    def decayed(average, current, number):
+        return average + (current - average) * ((_DECAY + 1) / (number + 1 + _DECAY))
+
+    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=decayed, use_buffers=True)
+    return average.eval()
 
 
 class Trainer:
@@ -54,9 +79,12 @@ class Trainer:
         default AdamW and one cycle.
     compile : bool
         Translate the network with `torch.compile`; where that fails, a note says so.
+    averaging : bool
+        Keep a `running_average` of the network.
 
     Attributes
     ----------
+    average : torch.optim.swa_utils.AveragedModel or None
     logits : torch.Tensor
         Output of the last step, before the weights moved.
     parts : int
@@ -77,6 +105,7 @@ class Trainer:
         device: Any,
         optimise: Any = None,
         compile: bool = False,
+        averaging: bool = False,
     ) -> None:
         self.device = device
         self.memory_format = torch.channels_last
@@ -84,6 +113,7 @@ class Trainer:
             self.memory_format = torch.channels_last_3d
         network = parallel.synchronise(network, device)
         self.network = network.to(device, memory_format=self.memory_format)
+        self.average = running_average(self.network) if averaging else None
         self._shared = parallel.shared_network(self.network, device)
         self.loss = loss
         self.logits: Any = None
@@ -122,6 +152,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         self.memory.look()
         return value
 
