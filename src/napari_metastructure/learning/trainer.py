@@ -54,10 +54,15 @@ def running_average(network: Any) -> Any:
         To be told of each step by ``update_parameters(network)``; the network is its ``module``.
     """
 
-    def decayed(average, current, number):
-        return average + (current - average) * ((_DECAY + 1) / (number + 1 + _DECAY))
+    @torch.no_grad()
+    def decayed(averages, currents, number):
+        share = (_DECAY + 1) / (float(number) + 1 + _DECAY)
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, currents, share)
+        else:  # counts of batches
+            torch._foreach_copy_(averages, currents)
 
-    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=decayed, use_buffers=True)
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decayed, use_buffers=True)
     return average.eval()
 
 
