@@ -11,7 +11,8 @@ _MOST_CLASSES = 10  # that ask for more steps
 _MOST_STEPS = 20_000
 _PATIENCE = 200  # steps
 _PATIENT_EPOCHS = 4
-_RISE = 0.001  # of the area under the curve, less is none
+_RISE = 0.002  # of what the area under the curve is above one half, less is none
+_LEAST_RISE = 0.00005
 _FALL = 0.3  # steps of falling rate for each step before
 _WARM_UP = 50  # steps
 
@@ -98,7 +99,7 @@ class AutomaticDuration:
         """Take note of a step that is done, and of the score if there is a new one."""
         if self.reason is not None:
             return
-        if score is not None and score > self._best + _RISE:
+        if score is not None and score > self._best + self._rise():
             self._best, self._best_step = score, step
         enough = max(self._least, self._best_step + self._patience)
         self.total = max(self._end(enough), self._end(step))
@@ -108,6 +109,10 @@ class AutomaticDuration:
             self._finish(step, f"{_MOST_STEPS} steps done")
         elif self._limit and (time.perf_counter() - self._begun) * (1 + _FALL) > self._limit:
             self._finish(step, f"time limit of {self._limit:g} s")
+
+    def _rise(self):
+        """The least rise that counts: noise of the labels shrinks all that is above one half."""
+        return max(_LEAST_RISE, _RISE * (max(self._best, 0.5) - 0.5))
 
     def state(self) -> dict:
         """What is to be kept of it, for a checkpoint."""
