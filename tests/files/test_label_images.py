@@ -5,7 +5,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_metastructure.files.read import read_labels, read_pair
+from napari_metastructure.files.label_images import with_colours_of
+from napari_metastructure.files.read import read, read_labels, read_outcome, read_pair
 from tests.files.conftest import LABELS
 
 PALETTE = [0, 0, 0, 200, 0, 0, 0, 90, 0] + [9] * 600
@@ -98,3 +99,77 @@ def test_colour_images_with_palette_masks(tmp_path):
     images, labels = read_pair(tmp_path)
     assert (images.axes, labels.axes) == ("iyxs", "iyx")
     np.testing.assert_array_equal(labels.data, LABELS)
+
+
+COLOURS = np.array([[0, 0, 0], [0, 0, 255], [255, 0, 0], [0, 255, 0]], np.uint8)
+
+
+def test_colours_have_the_same_numbers_in_other_files(tmp_path):
+    masks = np.zeros((2, 8, 8), np.uint8)
+    masks[0, :2], masks[0, 4:] = 1, 2
+    masks[1, :3], masks[1, 6:] = 2, 3  # a colour fewer, and one more
+    for name, mask in zip("ab", masks):
+        Image.fromarray(COLOURS[mask]).save(tmp_path / f"{name}.png")
+    with pytest.warns(UserWarning, match="each colour"):
+        first, second = (read_labels(tmp_path / f"{name}.png") for name in "ab")
+    found = with_colours_of(second, first)
+    np.testing.assert_array_equal(first.data, masks[0])
+    np.testing.assert_array_equal(found.data, masks[1])
+    assert with_colours_of(second, None) is second
+
+
+def test_numbers_beside_colours_are_refused(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2], mask[4:6] = 1, 2
+    Image.fromarray(COLOURS[mask]).save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png holds numbers but .*a\.png colours"):
+        read_labels(tmp_path)
+    with pytest.warns(UserWarning, match="each colour"):
+        coloured = read_labels(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="Some masks hold numbers and others colours"):
+        with_colours_of(read_labels(tmp_path / "b.png"), coloured)
+
+
+def test_what_nobody_sees_is_background(tmp_path):
+    picture = np.zeros((8, 8, 4), np.uint8)
+    picture[:2], picture[4:] = (0, 0, 255, 255), (255, 0, 0, 255)
+    picture[2:4] = 90, 80, 70, 0  # invisible
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match="each colour"):
+        found = read_labels(tmp_path / "a.png").data
+    assert not found[2:4].any()
+    assert set(np.unique(found)) == {0, 1, 2}
+
+
+def test_a_jpeg_mask_of_two_values_is_read_and_one_of_more_refused(tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:40, 20:50] = 255
+    Image.fromarray(mask).save(tmp_path / "a.jpg", quality=60)
+    with pytest.warns(UserWarning, match=r"a\.jpg is a JPEG file.*read as 0 and 255"):
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.jpg").data, mask)
+    mask[10:40, 20:50] = 130
+    Image.fromarray(mask).save(tmp_path / "b.jpg", quality=60)
+    with pytest.raises(ValueError, match=r"b\.jpg is a JPEG file.*save masks as PNG or TIFF"):
+        read_labels(tmp_path / "b.jpg")
+
+
+def test_an_outcome_is_probabilities_or_labels(tmp_path):
+    p = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "p.tif", p)
+    np.testing.assert_array_equal(read_outcome(tmp_path / "p.tif").data, p)
+    tifffile.imwrite(tmp_path / "l.tif", 3 * np.round(p))
+    assert read_outcome(tmp_path / "l.tif").data.dtype.kind == "u"
+    mask = (p > 0.5).astype(np.uint8)
+    Image.fromarray(COLOURS[mask]).save(tmp_path / "c.png")
+    with pytest.warns(UserWarning, match="each colour"):
+        np.testing.assert_array_equal(read_outcome(tmp_path / "c.png").data, mask)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_three_planes_of_floats_are_no_colours(tmp_path, dtype):
+    stack = np.random.default_rng(0).integers(0, 3, (3, 5, 6)).astype(dtype)
+    guess = {"photometric": "rgb", "planarconfig": "separate"}  # of tifffile, from the shape
+    tifffile.imwrite(tmp_path / "a.tif", stack, **guess)
+    assert read(tmp_path / "a.tif").axes == "iyx"
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, stack)

@@ -71,7 +71,9 @@ def _holding(low, high, name):
     for kind in ("u1", "u2", "u4", "u8") if low >= 0 else ("i1", "i2", "i4", "i8"):
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return np.dtype(kind)
-    raise ValueError(f"{name}: 64-bit integers do not hold all values from {low} to {high}.")
+    raise ValueError(
+        f"{name}: 64-bit integers do not hold all values from {low:.6g} to {high:.6g}."
+    )
 
 
 def common_type(arrays: Any, name: str = "Labels") -> Any:

@@ -9,11 +9,15 @@ import numpy as np
 
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.arrays.labels import as_labels
+from napari_metastructure.files.pixels import Pixels
 
-__all__ = ["label_images", "read_indexed"]
+__all__ = ["label_images", "read_indexed", "with_colours_of"]
 
 _MOST_COLOURS = 64
 """Pictures of more colours than that are no masks."""
+
+_LOSSY = (".jpg", ".jpeg")
+_BETWEEN = 0.1  # of the pixels of objects: how many borders may blur to neither 0 nor 255
 
 
 def read_indexed(path: str | Path) -> Any:
@@ -55,19 +59,87 @@ def label_images(parts: Any, paths: Any) -> list[Any]:
     TypeError
         If a file holds fractions, NaN or infinity.
     ValueError
-        If it is a photograph.
+        If it is a photograph, or some files hold colours and others numbers.
     """
     parts = [_without_opacity(part, path) for part, path in zip(parts, paths)]
     coloured = [part.axes.endswith("s") for part in parts]
     if any(not _is_grey(part.data) for part, has in zip(parts, coloured) if has):
+        _check_alike(parts, paths, coloured)
         table = _table([(p, path) for p, path, has in zip(parts, paths, coloured) if has])
         parts = [_numbered(p, table) if has else p for p, has in zip(parts, coloured)]
     else:
         parts = [_first_colour(p) if has else p for p, has in zip(parts, coloured)]
-    return [
+    parts = [
         replace(part, data=as_labels(part.data, f"The labels in {path}"))
         for part, path in zip(parts, paths)
     ]
+    return [_without_losses(part, path) for part, path in zip(parts, paths)]
+
+
+def _check_alike(parts, paths, coloured):
+    """Refuse numbers beside colours, as nothing tells which number is which colour."""
+    for part, path, has in zip(parts, paths, coloured):
+        if not has and np.any(part.data):
+            other = paths[coloured.index(True)]
+            raise ValueError(
+                f"{path} holds numbers but {other} colours, so that their labels cannot be told "
+                "to be the same; save both alike."
+            )
+
+
+def _without_losses(part, path):
+    """A mask of a JPEG file, which changes values a little: 0 and 255, if they are near these."""
+    if Path(path).suffix.lower() not in _LOSSY:
+        return part
+    values = np.unique(part.data)
+    if len(values) < 3:
+        return part
+    between = np.count_nonzero((part.data >= 64) & (part.data < 192))
+    if values[-1] < 192 or between > _BETWEEN * np.count_nonzero(part.data >= 192):
+        raise ValueError(
+            f"{path} is a JPEG file, which does not keep values exactly, so that its labels are "
+            "not known; save masks as PNG or TIFF."
+        )
+    warnings.warn(
+        f"{path} is a JPEG file, which does not keep values exactly: it is read as 0 and 255.",
+        stacklevel=4,
+    )
+    return replace(part, data=np.where(part.data < 128, 0, 255).astype(np.uint8))
+
+
+def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
+    """Labels that were colours, numbered as other labels are.
+
+    Parameters
+    ----------
+    labels, others : Pixels
+        From `label_images`; the classes of both should be the same.
+
+    Returns
+    -------
+    Pixels
+        Colours that the others lack get the next numbers.
+
+    Raises
+    ------
+    ValueError
+        If only one of them was colours, of more than one class.
+    """
+    if others is None or labels.colours == others.colours:
+        return labels
+    if not labels.colours or not others.colours:
+        if len(labels.colours or others.colours) < 3:
+            return labels
+        raise ValueError(
+            "Some masks hold numbers and others colours, so that their labels cannot be told to be "
+            "the same; save all alike."
+        )
+    table = [*others.colours, *(k for k in labels.colours[1:] if k not in others.colours)]
+    numbers = [table.index(k) if k in table else 0 for k in labels.colours]
+    lookup = np.array(numbers, np.min_scalar_type(len(table) - 1))
+    arrays = [lookup[np.asarray(array)] for array in labels.arrays]
+    data = arrays if isinstance(labels.data, list) else arrays[0]
+    return replace(labels, data=data, colours=tuple(table))
 
 
 def _without_opacity(part, path):
@@ -78,10 +150,13 @@ def _without_opacity(part, path):
     if data.shape[-1] not in (2, 4):
         return replace(part, data=data)
     colours, opacity = data[..., :-1], data[..., -1]
-    is_one = (colours == colours.reshape(-1, colours.shape[-1])[0]).all()
+    seen = opacity > 0
+    is_one = (colours[seen] == colours[seen][:1]).all()
     if is_one and (opacity != opacity.flat[0]).any():
         warnings.warn(f"{path} has one colour only; its opacity is read as labels.", stacklevel=4)
         return replace(part.without(data.ndim - 1), data=opacity)
+    if seen.any():  # what nobody sees is background
+        colours = np.where(seen[..., None], colours, 0)
     return replace(part, data=colours)
 
 
@@ -127,4 +202,4 @@ def _numbered(part, table):
     order = np.argsort(table)
     labels = order[np.searchsorted(table[order], values)]
     data = labels.astype(np.min_scalar_type(len(table) - 1))
-    return replace(part.without(part.data.ndim - 1), data=data)
+    return replace(part.without(part.data.ndim - 1), data=data, colours=tuple(table.tolist()))

@@ -33,6 +33,8 @@ class Pixels:
         False for a result that was not finished.
     record : dict
         Ours, of how the pixels came about, where the file holds it.
+    colours : tuple of int
+        What labels were read from, label by label, as 0xRRGGBB; empty if the file holds numbers.
     """
 
     data: object
@@ -42,6 +44,7 @@ class Pixels:
     names: tuple = ()
     complete: bool = True
     record: dict = field(default_factory=dict)
+    colours: tuple = ()
 
     @property
     def arrays(self) -> Any:

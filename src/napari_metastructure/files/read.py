@@ -27,7 +27,7 @@ from napari_metastructure.files.pixels import Pixels, in_planes, plain
 from napari_metastructure.files.records import says_partial
 from napari_metastructure.files.tiff import read_tiff
 
-__all__ = ["read", "read_labels", "read_matched", "read_pair"]
+__all__ = ["read", "read_labels", "read_matched", "read_outcome", "read_pair"]
 
 
 _OF_MAKERS = (".czi", ".lif", ".nd2", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".sld", ".dv")
@@ -136,6 +136,38 @@ def read_labels(source: Any, *, missing: str = "fill") -> Pixels:
     return _as_one(source, paths, label_images(parts, paths))
 
 
+def read_outcome(source: Any, *, missing: str = "fill") -> Pixels:
+    """Read what a segmentation gave: probabilities, which are floats from 0 to 1, or labels.
+
+    Parameters
+    ----------
+    source : path, str or sequence of these
+    missing : {"fill", "warn", "error"}
+
+    Returns
+    -------
+    Pixels
+        As of `read`, if all are floats from 0 to 1; else as of `read_labels`.
+    """
+    paths, parts = _read_all(paths_of(source), missing, labels=True)
+    if not all(_may_be_probabilities(part.data) for part in parts):
+        parts = label_images(parts, paths)
+    return _as_one(source, paths, parts)
+
+
+def _may_be_probabilities(data):
+    if data.dtype.kind != "f":
+        return False
+    if is_lazy(data):
+        import dask.array as da
+
+        low, high = da.compute(da.nanmin(data), da.nanmax(data))
+    else:
+        known = data[~np.isnan(data)]
+        low, high = known.min(initial=0), known.max(initial=0)
+    return not (low < 0 or high > 1)
+
+
 def _read_all(found, missing, labels=False):
     """The files, and what each holds; files that belong to one image count once."""
     paths, parts, taken = [], [], set()
@@ -204,6 +236,7 @@ def read_matched(
     labels: Any,
     nouns: tuple[str, str] = ("image", "mask"),
     say: Callable[[str], Any] | None = None,
+    reader: Callable[[Any], Pixels] | None = None,
 ) -> tuple[Pixels, Pixels]:
     """Read images (or probabilities) and labels, in the order of their names.
 
@@ -214,6 +247,8 @@ def read_matched(
         What the sentence calls them.
     say : callable, optional
         As in `read_pair`.
+    reader : callable, optional
+        Reads the images; by default as `read` does, with the channels of folders of nnU-Net.
 
     Returns
     -------
@@ -225,6 +260,8 @@ def read_matched(
         say(pairs.said)
     elif not pairs.is_expected:
         warnings.warn(pairs.said, stacklevel=3)
+    if reader is not None:
+        return reader(pairs.images), read_labels(pairs.labels)
     return _read_images(pairs.images, masks=masks), read_labels(pairs.labels)
 
 
@@ -334,12 +371,14 @@ def _stack(paths, parts):
     first = parts[0]
     shapes = {part.data.shape for part in parts}
     complete = all(part.complete for part in parts)
+    colours = next((part.colours for part in parts if part.colours), ())
     if len(shapes) > 1 or len({part.axes for part in parts}) > 1:
         data = [part.data for part in parts]
-        return replace(first, data=data, names=names, complete=complete, record={})
+        return replace(first, data=data, names=names, complete=complete, record={}, colours=colours)
     dtypes = {part.data.dtype for part in parts}
     whole = all(dtype.kind in "biu" for dtype in dtypes)
-    dtype = common_type([part.data for part in parts]) if whole else np.result_type(*dtypes)
+    name = f"The labels in {paths[0]} and others"
+    dtype = common_type([part.data for part in parts], name) if whole else np.result_type(*dtypes)
     arrays = [part.data.astype(dtype, copy=False) for part in parts]
     if any(map(is_lazy, arrays)) or sum(array.nbytes for array in arrays) > limits.LAZY:
         import dask.array as da
@@ -347,6 +386,5 @@ def _stack(paths, parts):
         data = da.stack([da.asarray(array) for array in arrays])
     else:
         data = np.stack(arrays)
-    return Pixels(
-        data, "i" + first.axes, (1.0, *first.scale), ("pixel", *first.units), names, complete
-    )
+    scale, units = (1.0, *first.scale), ("pixel", *first.units)
+    return Pixels(data, "i" + first.axes, scale, units, names, complete, colours=colours)

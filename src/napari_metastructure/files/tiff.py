@@ -54,6 +54,8 @@ def read_tiff(path: str | Path, count: int = 1) -> Any:
         _check_whole(file, series, promised)
         _note_unlisted(series, path)
         axes = series.axes.lower().replace("q", "i")
+        if series.dtype.kind != "u" and not axes.endswith("s"):
+            axes = axes.replace("s", "i")  # planes of a stack: tifffile took three for colours
         scale, units = pixel_size(file, axes, path)
         names = {page.parent.filehandle.path for page in series.pages if page is not None}
         if series.nbytes * count > limits.LAZY:

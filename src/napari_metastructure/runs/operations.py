@@ -14,9 +14,11 @@ from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.label_images import with_colours_of
 from napari_metastructure.files.outputs import check_apart
 from napari_metastructure.files.pairs import by_image
 from napari_metastructure.files.pixels import LAZY
+from napari_metastructure.files.read import read_outcome
 from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import own_record
 from napari_metastructure.files.settings import read_settings
@@ -50,7 +52,7 @@ def train(run: Run) -> None:
     noise = run.options.get("noise")
     if noise:
         run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
-    options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run)}
+    options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run, labels)}
     options |= {name: run.options[name] for name in ("checkpoint", "fresh") if name in run.options}
     done = run.watch(train(images.data, labels.data, run.config, **options))
     _take_model(run, done)
@@ -214,7 +216,9 @@ def compare(run: Run) -> None:
     from napari_metastructure.labels.comparison import Request, comparing
 
     nouns = "prediction", "reference"
-    prediction, reference = run.read_matched(*nouns, nouns)
+    prediction, reference = run.read_matched(*nouns, nouns, read_outcome)
+    if prediction.colours and reference.colours:
+        prediction = with_colours_of(prediction, reference)
     ignore_label = run.options.get("ignore_label")
     objects: dict[str, Any] = {
         name: run.options.get(name, {"spatial_dims": 2}.get(name))
@@ -349,7 +353,7 @@ def sweep(inputs: dict, folder: Any, config: Any, quiet: bool) -> Any:
         check_apart(folder, source)
     images, labels = run.read_pair()
     _use_channels(run, images, labels)
-    validation = _validation(run)
+    validation = _validation(run, labels)
     reserved = reserve(folder)
     try:
         job = sweep(images.data, labels.data, run.config, folder=folder, **validation)
@@ -361,10 +365,11 @@ def sweep(inputs: dict, folder: Any, config: Any, quiet: bool) -> Any:
     return found
 
 
-def _validation(run):
-    """The images and labels to validate on, as far as they are given."""
+def _validation(run, labels):
+    """The images and labels to validate on, as far as they are given; numbered as the labels."""
     roles = "validation_images", "validation_labels"
-    found = run.read_matched(*roles, ("validation image", "mask"))
+    images, clean = run.read_matched(*roles, ("validation image", "mask"))
+    found = images, None if clean is None else with_colours_of(clean, labels)
     return {role: pixels.data for role, pixels in zip(roles, found) if pixels is not None}
 
 

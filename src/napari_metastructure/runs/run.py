@@ -152,11 +152,13 @@ class Run:
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels
 
-    def read_matched(self, images: str, labels: str, nouns: tuple[str, str]) -> tuple:
+    def read_matched(
+        self, images: str, labels: str, nouns: tuple[str, str], reader: Any = None
+    ) -> tuple:
         """The pixels of two inputs in the order of their names; None for one that was not given."""
         if images not in self.inputs or labels not in self.inputs:
             return self.read(images), self.read(labels)
-        found = read_matched(self.inputs[images], self.inputs[labels], nouns, self.say)
+        found = read_matched(self.inputs[images], self.inputs[labels], nouns, self.say, reader)
         return tuple(self._noted(role, pixels) for role, pixels in zip((images, labels), found))
 
     def streams(self, role: str) -> bool:
