@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,89 @@ def test_killed_in_the_middle_of_a_line(task, tmp_path):
     assert [row["kind"] for row in again.table] == ["clean", "sample", "random"]
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     assert without_time(rows) == without_time(map(json.loads, whole.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def folder_of_swept(task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept")
+    finish(sweep(*task, FEW, folder=folder))
+    return folder
+
+
+@pytest.fixture
+def again(folder_of_swept, tmp_path, task):
+    """A finished sweep's folder to damage, and what resumes it."""
+    folder = tmp_path / "again"
+    shutil.copytree(folder_of_swept, folder)
+    return folder, lambda: finish(sweep(*task, FEW, folder=folder))[0]
+
+
+def test_last_row_without_its_end_of_line_stays_a_row(again):
+    folder, resume = again
+    lines = folder / "runs.jsonl"
+    whole = lines.read_text()
+    lines.write_text("".join(whole.splitlines(keepends=True)[:2]).rstrip("\n"))
+    assert len(resume().table) == 3
+    assert without_time(resume().table) == without_time(map(json.loads, whole.splitlines()))
+
+
+def test_rows_of_other_runs_do_not_count(again):
+    folder, resume = again
+    lines = folder / "runs.jsonl"
+    row = json.loads(lines.read_text().splitlines()[1])
+    with lines.open("a") as file:
+        file.write(json.dumps({**row, "amount": 0.7}) + "\n")
+    found = resume()
+    assert len(found.table) == 3
+    assert found.table[1]["amount"] == 0.5
+
+
+def damaged_row(change):
+    def damage(folder):
+        lines = folder / "runs.jsonl"
+        first, rest = lines.read_text().split("\n", 1)
+        lines.write_text(f"{change(first)}\n{rest}")
+
+    return damage
+
+
+def with_value(**changes):
+    return damaged_row(lambda line: json.dumps({**json.loads(line), **changes}))
+
+
+def identity(text):
+    return lambda folder: (folder / "identity.json").write_text(text)
+
+
+def damaged_prediction(folder):
+    next((folder / "predictions").iterdir()).write_bytes(b"PK")
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (damaged_row(lambda line: line[:-9]), "Line 1 of .*runs.jsonl is damaged; remove it"),
+        (damaged_row(lambda line: "[]"), "Line 1 of .*runs.jsonl does not belong there; remove it"),
+        (damaged_row(lambda line: "{}"), "Line 1 .* does not belong there"),
+        (damaged_row(lambda line: '{"kind": "clean"}'), "Line 1 .* does not belong there"),
+        (with_value(kind=["clean"]), "Line 1 .* does not belong there"),
+        (with_value(seed="0"), "Line 1 .* does not belong there"),
+        (with_value(dice="high"), "Line 1 .* does not belong there"),
+        (identity(""), "identity.json cannot be read as the settings of a sweep"),
+        (identity("[" * 10**5), "identity.json cannot be read as .*: it is nested too deeply"),
+        (identity("[]"), "identity.json tells no settings of a sweep"),
+        (identity('{"settings": 3}'), "identity.json tells no settings of a sweep"),
+        (identity('{"settings": {}}'), "holds a sweep of other images or labels"),
+        (damaged_prediction, r"\.npz cannot be read as image: it is damaged"),
+    ],
+)
+def test_damaged_folder_is_told_in_a_sentence(again, damage, text):
+    folder, resume = again
+    damage(folder)
+    with pytest.raises(ValueError, match=text) as error:
+        resume()
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)
 
 
 def test_more_seeds_are_added(task, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,24 @@ def load_json(path: str | os.PathLike, what: str = "JSON") -> Any:
         raise ValueError(f"{path} cannot be read as {what} ({reason}).") from None
 
 
-def read_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """What the lines of a file hold, each JSON; a last one that is half written is cut off.
+def read_lines(
+    path: str | os.PathLike, fits: Callable[[dict[str, Any]], bool] = bool
+) -> list[dict[str, Any]]:
+    """What the lines of a file hold, each a JSON object; a half written last one is cut off.
+
+    What is appended later begins a line of its own.
 
     Parameters
     ----------
     path : path
         Need not exist.
+    fits : callable, optional
+        Whether an object is what a line should hold.
 
     Raises
     ------
     ValueError
-        If another line is damaged.
+        If another line is damaged, or one holds something else.
     """
     path = Path(path)
     if not path.exists():
@@ -94,11 +101,17 @@ def read_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
     lines, rows = path.read_bytes().splitlines(keepends=True), []
     for number, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             if number < len(lines) - 1:
                 raise ValueError(f"Line {number + 1} of {path} is damaged; remove it.") from None
             path.write_bytes(b"".join(lines[:-1]))
+            return rows
+        if not isinstance(row, dict) or not fits(row):
+            raise ValueError(f"Line {number + 1} of {path} does not belong there; remove it.")
+        rows.append(row)
+    if lines and not lines[-1].endswith(b"\n"):
+        path.write_bytes(b"".join(lines) + b"\n")
     return rows
 
 

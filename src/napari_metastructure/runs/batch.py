@@ -16,7 +16,7 @@ import numpy as np
 from napari_metastructure.files.errors import sentence, writing
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.names import images_below, is_zarr, paths_of, stem
-from napari_metastructure.files.records import read_lines, read_record, record_path
+from napari_metastructure.files.records import load_json, read_lines, read_record, record_path
 from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.jobs.events import FileDone, Note, Progress, Result
 from napari_metastructure.jobs.job import Job
@@ -174,7 +174,7 @@ def _check_folder(folder, identity):
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the results another name.")
     if (folder / _PLAN).exists():
-        known = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+        known = load_json(folder / _PLAN, "the steps of a batch")
         if known != json.loads(json.dumps(identity, default=str)):
             raise ValueError(f"{folder} holds a batch of other steps; choose another folder.")
         return
@@ -193,7 +193,7 @@ def _work(job, files, steps, folder, identity) -> Iterator[Any]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _PLAN).write_text(json.dumps(identity, indent=1, default=str), encoding="utf-8")
-    known = {row["file"]: row for row in read_lines(folder / _LINES)}
+    known = {row["file"]: row for row in read_lines(folder / _LINES, _is_row)}
     rows: list[dict] = []
     for number, name in enumerate(files.names):
         if job.stopping:
@@ -230,6 +230,12 @@ def _row(job, files, number, steps, folder, known):
         known_kind = isinstance(error, _FAILURES) and str(error)
         row["error"] = sentence(error) if known_kind else f"{type(error).__name__}: {error}"
     return row | {"seconds": round(time.perf_counter() - clock, 2)}
+
+
+def _is_row(row):
+    """Whether an object is the row of a file, of which all that is asked is there."""
+    names = isinstance(row.get("file"), str) and isinstance(row.get("outputs"), dict)
+    return names and {"sha256", "error"} <= row.keys()
 
 
 def _is_done(row, sha256, folder):

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastructure.files.records import read_lines
+from napari_metastructure.files.errors import reading
+from napari_metastructure.files.records import load_json, read_lines
+from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.sweep.configs import SweepConfig
 from napari_metastructure.sweep.one_run import SweepData
 from napari_metastructure.sweep.plan import SweepRun
+from napari_metastructure.sweep.report import SCORES
 
 __all__ = ["Store"]
 
@@ -56,7 +59,7 @@ class Store:
     def _open(self, config, fingerprint):
         self._lines = self.folder / "runs.jsonl"
         self._check({"settings": _settings(config), "data": fingerprint})
-        for row in read_lines(self._lines):
+        for row in read_lines(self._lines, _is_row):
             self._rows[SweepRun(row["kind"], row["amount"], row["seed"])] = row
 
     def close(self) -> None:
@@ -80,9 +83,14 @@ class Store:
         """Refuse a folder with the sweep of other data or settings."""
         path = self.folder / "identity.json"
         if not path.exists():
-            path.write_text(json.dumps(identity, indent=1))
-        known = json.loads(path.read_text())
-        if known["data"] != identity["data"]:
+            with in_place_of(path) as draft:
+                draft.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+        known = load_json(path, "the settings of a sweep")
+        if not isinstance(known, dict) or not isinstance(known.get("settings"), dict):
+            raise ValueError(
+                f"{path} does not tell the settings of a sweep; choose another folder."
+            )
+        if known.get("data") != identity["data"]:
             raise ValueError(
                 f"{self.folder} holds a sweep of other images or labels; choose another folder."
             )
@@ -127,7 +135,7 @@ class Store:
             return self._predictions.get(run)
         if not self.is_done(run) or not self._path(run).exists():
             return None
-        with np.load(self._path(run)) as file:
+        with reading(self._path(run)), np.load(self._path(run)) as file:
             return [file[name] for name in file.files]
 
     def pictures(self, data: SweepData, runs: list[SweepRun]) -> dict[str, np.ndarray]:
@@ -156,6 +164,22 @@ class Store:
 
     def _path(self, run):
         return self.folder / "predictions" / f"{run.name}.npz"
+
+
+def _is_row(row):
+    """Whether an object is the row of a run, of which all that is asked is there."""
+    numbers = (*SCORES, "amount", "seconds")
+    return (
+        isinstance(row.get("kind"), str)
+        and type(row.get("seed")) is int
+        and row.get("status") in ("done", "failed")
+        and all(name in row and _is_number(row[name]) for name in numbers)
+        and isinstance(row.get("error", 0), (str, type(None)))
+    )
+
+
+def _is_number(value):
+    return value is None or type(value) in (int, float)
 
 
 def _locked(folder):
