@@ -87,9 +87,7 @@ class Store:
                 draft.write_text(json.dumps(identity, indent=1), encoding="utf-8")
         known = load_json(path, "the settings of a sweep")
         if not isinstance(known, dict) or not isinstance(known.get("settings"), dict):
-            raise ValueError(
-                f"{path} does not tell the settings of a sweep; choose another folder."
-            )
+            raise ValueError(f"{path} tells no settings of a sweep; choose another folder.")
         if known.get("data") != identity["data"]:
             raise ValueError(
                 f"{self.folder} holds a sweep of other images or labels; choose another folder."
