@@ -101,6 +101,16 @@ def test_colour_images_with_palette_masks(tmp_path):
     np.testing.assert_array_equal(labels.data, LABELS)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_masks_of_one_colour_each_are_the_same_mask(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2] = 1
+    for name, colours in (("a", COLOURS[:2]), ("b", COLOURS[[0, 2]])):
+        Image.fromarray(colours[mask]).save(tmp_path / f"{name}.png")
+    first, second = (read_labels(tmp_path / f"{name}.png") for name in "ab")
+    np.testing.assert_array_equal(with_colours_of(second, first).data, mask)
+
+
 COLOURS = np.array([[0, 0, 0], [0, 0, 255], [255, 0, 0], [0, 255, 0]], np.uint8)
 
 
@@ -112,7 +122,8 @@ def test_colours_have_the_same_numbers_in_other_files(tmp_path):
         Image.fromarray(COLOURS[mask]).save(tmp_path / f"{name}.png")
     with pytest.warns(UserWarning, match="each colour"):
         first, second = (read_labels(tmp_path / f"{name}.png") for name in "ab")
-    found = with_colours_of(second, first)
+    with pytest.warns(UserWarning, match="Both are numbered alike: 0 = #000000, 1 = #0000ff, 2 = "):
+        found = with_colours_of(second, first)
     np.testing.assert_array_equal(first.data, masks[0])
     np.testing.assert_array_equal(found.data, masks[1])
     assert with_colours_of(second, None) is second

@@ -118,7 +118,7 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     Returns
     -------
     Pixels
-        Colours that the others lack get the next numbers.
+        Colours that the others lack get the next numbers; masks of one colour each stay.
 
     Raises
     ------
@@ -126,6 +126,8 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
         If only one of them was colours, of more than one class.
     """
     if others is None or labels.colours == others.colours:
+        return labels
+    if len(labels.colours) == len(others.colours) == 2:  # masks, each of a colour of its own
         return labels
     if not labels.colours or not others.colours:
         if len(labels.colours or others.colours) < 3:
@@ -139,6 +141,7 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     lookup = np.array(numbers, np.min_scalar_type(len(table) - 1))
     arrays = [lookup[np.asarray(array)] for array in labels.arrays]
     data = arrays if isinstance(labels.data, list) else arrays[0]
+    warnings.warn(f"Both are numbered alike: {_listed(table)}.", stacklevel=2)
     return replace(labels, data=data, colours=tuple(table))
 
 
@@ -182,11 +185,14 @@ def _table(parts):
             counts[value] = counts.get(value, 0) + number
     background = 0 if 0 in counts else max(counts, key=counts.get)
     table = [background, *sorted(counts.keys() - {background})]
-    colours = [f"{label} = #{value:06x}" for label, value in enumerate(table)]
-    listed = ", ".join(colours[:8]) + (", ..." if len(colours) > 8 else "")
     names = f"{parts[0][1]}" + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
-    warnings.warn(f"{names}: each colour is read as one label: {listed}.", stacklevel=5)
+    warnings.warn(f"{names}: each colour is read as one label: {_listed(table)}.", stacklevel=5)
     return np.array(table)
+
+
+def _listed(table):
+    colours = [f"{label} = #{value:06x}" for label, value in enumerate(table)]
+    return ", ".join(colours[:8]) + (", ..." if len(colours) > 8 else "")
 
 
 def _as_numbers(data, path="A picture of colours"):

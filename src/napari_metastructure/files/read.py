@@ -150,9 +150,9 @@ def read_outcome(source: Any, *, missing: str = "fill") -> Pixels:
         As of `read`, if all are floats from 0 to 1; else as of `read_labels`.
     """
     paths, parts = _read_all(paths_of(source), missing, labels=True)
-    if not all(_may_be_probabilities(part.data) for part in parts):
-        parts = label_images(parts, paths)
-    return _as_one(source, paths, parts)
+    if all(_may_be_probabilities(part.data) for part in parts):
+        return _as_one(source, paths, [_grey(part) for part in parts])
+    return _as_one(source, paths, label_images(parts, paths))
 
 
 def _may_be_probabilities(data):
