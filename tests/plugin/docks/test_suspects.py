@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QApplication
 
 LONG = 60_000
 
@@ -34,6 +35,12 @@ def test_click_accept_reject(qtbot, viewer, dock):
     assert "1 × missed object" in dock.about.text()
     regions = viewer.layers["drawn (suspects)"]
     np.testing.assert_array_equal(regions.scale, [1, 0.5, 0.5])
+    dock.image.value, dock.labels.value = viewer.layers["cells"], viewer.layers["drawn"]
+    dock.again.copy_button.click()
+    exec(QApplication.clipboard().text(), {"viewer": viewer})
+    again = viewer.layers["suspects"].data  # by another number of threads: no pixel is sure
+    np.testing.assert_array_equal(again == 1, regions.data == 1)
+    viewer.layers.remove("suspects")
     dock.table.selectRow(0)
     assert viewer.dims.point[0] == 3
     assert 10 <= viewer.camera.center[1] <= 26

@@ -9,6 +9,12 @@ from napari_metastructure.jobs.events import Result
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.again import (
+    SayAgain,
+    config_code,
+    layer_code,
+    source_code,
+)
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
@@ -63,6 +69,7 @@ class FindSuspects(Dock):
         self.reading = self.add(InputForm(self, "trained"))
         self.form = self.add(Form().add_fields(TrainingConfig, _FIELDS))
         self.panel = self.add(RunPanel("Find suspects"))
+        self.again = self.add(SayAgain(self, self.python))
         self.about = self.add(note())
         self.table = self.add(QTableWidget(0, len(_COLUMNS) + 1))
         self.table.setHorizontalHeaderLabels([*_COLUMNS, "decision"])
@@ -126,16 +133,39 @@ class FindSuspects(Dock):
         images, labels = source.canonical, source.labels(self.labels.value)
         leading = len(source.shape) - dims
         self._planes = list(np.asarray(labels).reshape(-1, *labels.shape[leading:]))
-        values = self.reading.values()
-        if source.layout.input_axis is not None:
-            values["channel_axis"] = 0
         job = late_job(
             "napari_metastructure.learning.suspects:find_suspects",
             images=list(images.reshape(-1, *images.shape[leading:])),
             labels=self._planes,
-            config=TrainingConfig(**self.form.values(), **values),
+            config=self.config(),
         )
         self.panel.start(job, "Looking for suspects")
+
+    def config(self) -> TrainingConfig:
+        """The `TrainingConfig` that the forms show."""
+        values = self.reading.values()
+        if self.reading.source(self.image.value).layout.input_axis is not None:
+            values["channel_axis"] = 0
+        return TrainingConfig(**self.form.values(), **values)
+
+    def python(self) -> list[str]:
+        """The next run as Python code."""
+        source = self.reading.source(self.image.value)
+        leading = len(source.shape) - source.layout.spatial_dims
+        planes = f"list({{0}}.reshape(-1, *{{0}}.shape[{leading}:]))"
+        return [
+            "import numpy as np",
+            "from napari_metastructure.plugin.layers import Source",
+            source_code("image", self.image.value, self.reading),
+            f"labels = np.asarray(image.labels({layer_code(self.labels.value)}))",
+            f"config = nms.{config_code(self.config())}",
+            f"images = {planes.format('image.canonical')}",
+            f"planes = {planes.format('labels')}",
+            "suspects = nms.find_suspects(images, planes, config).run()",
+            "regions = image.shaped(np.stack(suspects.regions).reshape(image.shape))",
+            "viewer.add_labels(regions, name='suspects', **image.place())",
+            "print(suspects.table)",
+        ]
 
     def _on_event(self, event: Any) -> None:
         if not isinstance(event, Result) or event.value is None:
