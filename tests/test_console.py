@@ -33,7 +33,7 @@ def functions():
 
 def test_public_names_are_told():
     promised = {"read", "write", "noise", "NoiseSpec", "corrupt", "transition", "density"}
-    promised |= {"extraction", "metrics", "train", "segment", "sweep", "load_model"}
+    promised |= {"extraction", "metrics", "train", "segment", "sweep", "load_model", "batch"}
     assert promised <= set(dir(nms)) == set(nms.__all__)
 
 

@@ -25,6 +25,7 @@ _MODULES = {
 }
 _NAMES = {
     "NoiseSpec": "labels.noise",
+    "batch": "runs.batch",
     "compare": "labels.comparison",
     "corrupt": "labels.noise",
     "read": "files.read",

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tifffile
 
+import napari_metastructure as nms
 from napari_metastructure.files.read import read
 from napari_metastructure.jobs.events import FileDone
 from napari_metastructure.labels import objects
@@ -14,7 +15,7 @@ from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.learning.loading import load_model
 from napari_metastructure.learning.training import train
-from napari_metastructure.runs.batch import batch, plan
+from napari_metastructure.runs.batch import Batch, batch, plan
 from napari_metastructure.runs.operations import perform
 from napari_metastructure.runs.run import Run
 from tests.cli.test_main import run
@@ -71,6 +72,25 @@ def test_a_model_on_a_folder_gives_labels_and_one_table(plates, model):
     np.testing.assert_allclose(table["intensity_mean"], pd.concat(tables)["intensity_mean"])
     counts = pd.read_csv("results/summary.csv")["count"]
     assert counts.tolist() == [len(t) for t in tables] == [row["objects"] for row in found.rows]
+
+
+def test_the_console_gives_a_model_by_its_path(plates, model):
+    found = nms.batch("images", model, "results", ["objects"], objects={"min_size": 4}).run(
+        hidden=True
+    )
+    assert isinstance(found, Batch)
+    assert found.summary == "4 of 4 files done, 0 failed."
+    for file in FILES:
+        name = file.replace(".tif", ".ome.tif")
+        split = objects.split(read(plates / "results/labels" / name).data, min_size=4)
+        np.testing.assert_array_equal(read(plates / "results/objects" / name).data, split)
+    steps = plan([model], ["objects"], objects=ObjectsConfig(min_size=4))
+    before = times(plates / "results")
+    batch("images", steps, "results").run(hidden=True)  # is the same
+    assert times(plates / "results") == before
+    for nothing in ([], "images/control/a2.tif"):
+        with pytest.raises(ValueError, match=r"\.$"):
+            nms.batch("images", nothing, "other")
 
 
 def test_what_is_no_image_is_told_and_the_rest_is_done(plates, model):

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from napari_metastructure.files.records import load_json, read_lines, read_recor
 from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.jobs.events import FileDone, Note, Progress, Result
 from napari_metastructure.jobs.job import Job
+from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.runs.operations import perform
 from napari_metastructure.runs.run import Run
 from napari_metastructure.runs.steps import OUTPUTS, SOURCE, Step, plan
@@ -68,19 +69,34 @@ class Batch:
         return "\n".join(lines + [f"{row['file']}: {row['error']}" for row in self.failed])
 
 
-def batch(images: Any, steps: Sequence[Step], folder: str | os.PathLike) -> Job:
+def batch(
+    images: Any,
+    steps: Any,
+    folder: str | os.PathLike,
+    outputs: Collection[str] = ("table",),
+    *,
+    objects: Any = None,
+    device: str | None = None,
+) -> Job:
     """Take steps on each image of a folder; what is done already is not done again.
 
     Parameters
     ----------
     images : path, str or sequence of these
         A folder, with the folders in it, whose names become groups; or files, or a glob.
-    steps : sequence of Step
-        From `plan`.
+    steps : path, sequence of paths or sequence of Step
+        Models (.safetensors, or packages of bioimage.io) or records (.record.json), one after the
+        other; or what `plan` made of these.
     folder : path
         For the results, in a folder for each kind of output: ``labels/GROUP/NAME.ome.tif``. Also
         gets ``objects.csv`` and ``summary.csv``, the tables of all files with their names and
         groups, and ``files.jsonl``, a line for each file.
+    outputs : collection of {"probabilities", "objects", "table"}
+        What to make besides labels, or what the records tell. Of paths only, as the next two.
+    objects : ObjectsConfig or dict, optional
+        How labels are split into objects, where no record tells it.
+    device : str, optional
+        In place of that of the records.
 
     Returns
     -------
@@ -92,9 +108,20 @@ def batch(images: Any, steps: Sequence[Step], folder: str | os.PathLike) -> Job:
     Raises
     ------
     ValueError, FileNotFoundError
-        If there is no image, or the folder holds something else. At once, before the job.
+        If there is no image, a model or record cannot be repeated, or the folder holds something
+        else. At once, before the job.
+
+    Examples
+    --------
+    >>> found = batch("plates", "cells.safetensors", "results").run()  # doctest: +SKIP
+    >>> print(found.summary)  # doctest: +SKIP
+    4 of 4 files done, 0 failed.
     """
     folder = Path(folder).expanduser()
+    steps = [steps] if isinstance(steps, (str, os.PathLike)) else list(steps)
+    if not all(isinstance(step, Step) for step in steps) or not steps:
+        config = None if objects is None else ObjectsConfig.of(objects)
+        steps = plan(steps, outputs, objects=config, device=device)
     files = Files(images, folder)
     identity = {"steps": [step.identity() for step in steps]}
     _check_folder(folder, identity)
