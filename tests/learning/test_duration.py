@@ -26,6 +26,12 @@ def test_ends_some_time_after_the_score_stopped_rising():
     assert rates[1100:] == sorted(rates[1100:], reverse=True)
 
 
+@pytest.mark.parametrize(("floor", "last"), [(0.5, 900), (0.9, 100)])
+def test_a_small_rise_counts_where_noise_leaves_little_of_the_score(floor, last):
+    steps = run(lambda step: floor + min(step, 900) / 1e6)[1]
+    assert steps == round(1.3 * max(500, last + 400))
+
+
 def test_lasts_at_least_so_many_steps():
     assert run(lambda step: 0.5)[1] == round(1.3 * 500)
 
