@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-LONG = 60_000
+LONG = 120_000
 
 
 @pytest.fixture
