@@ -84,6 +84,12 @@ def test_settings_of_any_kind(tmp_path, value, name):
     assert len(sentence_of(read_settings, path)) < 2000
 
 
+def test_settings_that_are_no_text(tmp_path):
+    for name in ("s.yaml", "s.json"):
+        (tmp_path / name).write_bytes(b"kind: fl\xbap")
+        assert name in sentence_of(read_settings, tmp_path / name)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """The bytes of a small model."""

@@ -15,10 +15,8 @@ PIXELS = np.arange(3 * 8 * 9, dtype=np.uint16).reshape(3, 8, 9)
 NAMES = ("plain.tif", "a.ome.tif", "imagej.tif", "zlib.tif", "a.npy", "a.png", "palette.png")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The bytes of one file of each kind."""
-    folder = tmp_path_factory.mktemp("whole")
+def whole_files(folder):
+    """The bytes of one file of each kind, by name."""
     tifffile.imwrite(folder / "plain.tif", PIXELS)
     sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "um"}
     tifffile.imwrite(folder / "a.ome.tif", PIXELS, metadata={"axes": "ZYX", **sizes})
@@ -30,6 +28,11 @@ def whole(tmp_path_factory):
     picture.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0])
     picture.save(folder / "palette.png")
     return {name: (folder / name).read_bytes() for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return whole_files(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,14 +18,15 @@ def read_settings(path: str | Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    text = Path(path).read_text(encoding="utf-8")
     if Path(path).suffix == ".json":
         settings = load_json(path, "settings")
     else:
         import yaml
 
         try:
-            settings = yaml.safe_load(text) or {}
+            settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not a text file in UTF-8.") from None
         except RecursionError:
             raise ValueError(f"{path} is nested too deeply.") from None
         except yaml.YAMLError as error:
