@@ -433,6 +433,25 @@ def test_compare_counts_objects(folder):
     assert scores["in_reference"] == scores["in_other"] > 1
 
 
+def test_measure_takes_probabilities(folder):
+    masks = read("masks").data
+    nms.write("p.ome.tif", (0.1 + 0.8 * masks).astype(np.float32))
+    for source, table in (("p.ome.tif", "p"), ("masks", "t")):
+        run("measure", source, "-o", table, "--scale", 1, "--spatial-dims", 2)
+    rows = [len((folder / f"{name}.csv").read_text().splitlines()) for name in "pt"]
+    assert rows[0] == rows[1] > 2
+
+
+def test_strokes_in_colours_are_refused_by_name(folder):
+    from PIL import Image
+
+    strokes = np.zeros((*read("masks").data.shape[1:], 3), np.uint8)
+    strokes[2:4], strokes[8:10] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(strokes).save("strokes.png")
+    text = run("segment", "images/0.tif", "--strokes", "strokes.png", "-o", "m.tif", code=1)
+    assert "strokes.png holds colours; save strokes as numbers" in text
+
+
 def test_measure_counts_the_objects_of_all_images(folder):
     masks = read("masks").data
     expected = objects.measure(objects.split(masks, min_size=5), scale=1)

@@ -184,3 +184,11 @@ def test_three_planes_of_floats_are_no_colours(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", stack, **guess)
     assert read(tmp_path / "a.tif").axes == "iyx"
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, stack)
+
+
+def test_three_planes_of_labels_are_no_colours(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 2, (3, 5, 6)).astype(np.uint8)
+    guess = {"photometric": "rgb", "planarconfig": "separate"}  # of tifffile, from the shape
+    tifffile.imwrite(tmp_path / "a.tif", stack, **guess)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, stack)
+    assert read(tmp_path / "a.tif").axes == "yxs"

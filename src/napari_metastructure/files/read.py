@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def read_matched(
     labels: Any,
     nouns: tuple[str, str] = ("image", "mask"),
     say: Callable[[str], Any] | None = None,
-    reader: Callable[[Any], Pixels] | None = None,
+    readers: tuple = (None, read_labels),
 ) -> tuple[Pixels, Pixels]:
     """Read images (or probabilities) and labels, in the order of their names.
 
@@ -247,8 +248,9 @@ def read_matched(
         What the sentence calls them.
     say : callable, optional
         As in `read_pair`.
-    reader : callable, optional
-        Reads the images; by default as `read` does, with the channels of folders of nnU-Net.
+    readers : tuple of callable
+        Of the images and of the labels. None reads as `read` does, with the channels of folders of
+        nnU-Net.
 
     Returns
     -------
@@ -260,9 +262,9 @@ def read_matched(
         say(pairs.said)
     elif not pairs.is_expected:
         warnings.warn(pairs.said, stacklevel=3)
-    if reader is not None:
-        return reader(pairs.images), read_labels(pairs.labels)
-    return _read_images(pairs.images, masks=masks), read_labels(pairs.labels)
+    of_images, of_labels = readers
+    found = (of_images or partial(_read_images, masks=masks))(pairs.images)
+    return found, of_labels(pairs.labels)
 
 
 def _check_match(images, labels, channel_axis):
@@ -296,7 +298,7 @@ def _read_one(path, count=1, missing="fill", labels=False):
         _check_regular(path)
         kind, files = path.suffix.lower(), ()
         if kind in TIFF:
-            found, files = read_tiff(path, count)
+            found, files = read_tiff(path, count, labels)
         elif kind == ".npy":
             found = _read_npy(path, count)
         elif kind in _OF_MAKERS:

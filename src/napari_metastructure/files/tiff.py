@@ -25,7 +25,7 @@ _MOST_PLANES = 2**24
 _TILES = 1024  # pixels along y and x that a block of a tiled image has, about
 
 
-def read_tiff(path: str | Path, count: int = 1) -> Any:
+def read_tiff(path: str | Path, count: int = 1, labels: bool = False) -> Any:
     """The first image of a TIFF file.
 
     Parameters
@@ -54,7 +54,7 @@ def read_tiff(path: str | Path, count: int = 1) -> Any:
         _check_whole(file, series, promised)
         _note_unlisted(series, path)
         axes = series.axes.lower().replace("q", "i")
-        if series.dtype.kind != "u" and not axes.endswith("s"):
+        if (labels or series.dtype.kind != "u") and not axes.endswith("s"):
             axes = axes.replace("s", "i")  # planes of a stack: tifffile took three for colours
         scale, units = pixel_size(file, axes, path)
         names = {page.parent.filehandle.path for page in series.pages if page is not None}

@@ -18,7 +18,7 @@ from napari_metastructure.files.label_images import with_colours_of
 from napari_metastructure.files.outputs import check_apart
 from napari_metastructure.files.pairs import by_image
 from napari_metastructure.files.pixels import LAZY
-from napari_metastructure.files.read import read_outcome
+from napari_metastructure.files.read import read_labels, read_outcome
 from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import own_record
 from napari_metastructure.files.settings import read_settings
@@ -64,6 +64,11 @@ def segment(run: Run) -> None:
 
     images, labels = run.read_matched("images", "labels", ("image", "mask"))
     strokes = run.read("strokes")
+    if strokes is not None and strokes.colours:
+        raise ValueError(
+            f"{run.inputs['strokes']} holds colours; save strokes as numbers: 0 not annotated, "
+            "1 background, 2 object."
+        )
     run.check_form(images)
     _use_channels(run, images)
     labels = None if labels is None else labels.data
@@ -194,6 +199,8 @@ def density(run: Run) -> None:
 
     labels, clean = run.read("labels"), run.read("clean")
     run.check_form(labels)
+    if clean is not None and clean.colours and labels.colours:
+        clean = with_colours_of(clean, labels)
     window = run.config.model_dump(exclude={"radius"})
     maps, within = [], []
     pairs = zip(labels.arrays, clean.arrays if clean else [None] * len(labels.arrays))
@@ -216,7 +223,7 @@ def compare(run: Run) -> None:
     from napari_metastructure.labels.comparison import Request, comparing
 
     nouns = "prediction", "reference"
-    prediction, reference = run.read_matched(*nouns, nouns, read_outcome)
+    prediction, reference = run.read_matched(*nouns, nouns, (read_outcome, read_labels))
     if prediction.colours and reference.colours:
         prediction = with_colours_of(prediction, reference)
     ignore_label = run.options.get("ignore_label")
@@ -245,7 +252,8 @@ def measure(run: Run) -> None:
 
     from napari_metastructure.labels import objects
 
-    images, masks = run.read_matched("images", "labels", ("image", "mask"))
+    nouns = "image", "mask"
+    images, masks = run.read_matched("images", "labels", nouns, (None, read_outcome))
     run.check_form(masks)
     given = "scale" in run.config.model_fields_set
     config, units = _with_pixel_size(run.config, masks)

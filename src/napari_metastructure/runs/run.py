@@ -33,7 +33,7 @@ __all__ = ["Run", "carry_out"]
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
 _SCORES = ".json"
 _TABLE = ".csv"
-_LABELS = ("labels", "clean", "reference", "validation_labels")
+_LABELS = ("labels", "clean", "reference", "strokes", "validation_labels")
 
 
 @dataclass
@@ -129,10 +129,11 @@ class Run:
         return last
 
     def read(self, role: str, **how: Any) -> Any:
-        """The pixels of an input; None if it was not given."""
+        """The pixels of an input, of labels by a given `reader`; None if it was not given."""
         if role not in self.inputs:
             return None
-        pixels = (read_labels if role in _LABELS else read)(self.inputs[role], **how)
+        reader = read if role not in _LABELS else how.pop("reader", read_labels)
+        pixels = reader(self.inputs[role], **how)
         return self._noted(role, pixels)
 
     def _noted(self, role, pixels):
@@ -153,12 +154,16 @@ class Run:
         return images, labels
 
     def read_matched(
-        self, images: str, labels: str, nouns: tuple[str, str], reader: Any = None
+        self,
+        images: str,
+        labels: str,
+        nouns: tuple[str, str],
+        readers: tuple = (None, read_labels),
     ) -> tuple:
         """The pixels of two inputs in the order of their names; None for one that was not given."""
         if images not in self.inputs or labels not in self.inputs:
-            return self.read(images), self.read(labels)
-        found = read_matched(self.inputs[images], self.inputs[labels], nouns, self.say, reader)
+            return self.read(images), self.read(labels, reader=readers[1])
+        found = read_matched(self.inputs[images], self.inputs[labels], nouns, self.say, readers)
         return tuple(self._noted(role, pixels) for role, pixels in zip((images, labels), found))
 
     def streams(self, role: str) -> bool:
