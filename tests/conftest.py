@@ -1,5 +1,8 @@
 """What the tests that train networks share."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -26,3 +29,31 @@ def blobs():
         return images, masks
 
     return make
+
+
+class TakingLong:
+    """Stands for a function that takes 5 s and cannot be stopped."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+
+    def __call__(self, *_, **__):
+        self.begun.set()
+        time.sleep(5)
+
+    def end_of(self, job):
+        """The last event of a job that is stopped in this function, and has to end within 1 s."""
+        for _ in job:
+            if self.begun.is_set():
+                break
+        job.stop()
+        clock = time.perf_counter()
+        last = list(job)[-1]
+        assert time.perf_counter() - clock < 1
+        assert last.stopped
+        return last
+
+
+@pytest.fixture
+def taking_long():
+    return TakingLong()

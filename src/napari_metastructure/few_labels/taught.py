@@ -15,7 +15,7 @@ from napari_metastructure.few_labels.object_share import object_share, prior_of
 from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.strokes import check_strokes
 from napari_metastructure.jobs.events import Note, Progress, Step
-from napari_metastructure.jobs.generators import in_background
+from napari_metastructure.jobs.generators import in_background, run_until_stopped
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.learning.augmentation import Augmentation
@@ -217,7 +217,9 @@ class Taught(Mode):
             parts = []
             for done, (number, at) in enumerate(zip(chosen, where)):
                 yield Progress("comparing on held-out strokes", done, len(chosen))
-                predicted = yield from self._of_kind(number, kind)
+                event = Progress("predicting", number, len(self.items))
+                predicting = self._of_kind(number, kind)
+                predicted = yield from run_until_stopped(self.job, predicting, event)
                 if self.job.stopping:
                     return
                 parts.append(predicted[..., at])
@@ -255,15 +257,14 @@ class Taught(Mode):
         return (yield from self._of_kind(number, self.choice))
 
     def _of_kind(self, number, kind):
-        """Probabilities as `SegmentationModel.predict` returns them; generator of `Progress`."""
+        """Probabilities as `SegmentationModel.predict` returns them; generator."""
         if number not in self.varied:
             return self.unlearnt(number)
         if kind == "classifier":
             event = Progress("predicting", number, len(self.items))
             found = yield from self._classified(number, event)
             return self.unlearnt(number) if found is None else self._of_classes(found)
-        for_plane = self.model.predicting_plane(self.items.images[number])
-        return (yield from _with_event(for_plane, Progress("predicting", number, len(self.items))))
+        return (yield from self.model.predicting_plane(self.items.images[number]))
 
     def unlearnt(self, number: int) -> NDArray:
         """Zeros, for a plane that was not predicted."""
@@ -317,16 +318,6 @@ class Taught(Mode):
         yield from self.model.predicting_plane(
             item.images[0], write=lambda start, rows: write(start, self.model.decide(rows))
         )
-
-
-def _with_event(generator, event):
-    """The generator, with an event in place of what it yields."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
-        yield event
 
 
 def threshold_of_classifier(

@@ -1,12 +1,13 @@
 """A long computation that tells how far it is and can be stopped."""
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.progress import run_to_end
 
-__all__ = ["Job"]
+__all__ = ["Job", "events_within"]
 
 
 class Job:
@@ -80,3 +81,18 @@ class Job:
         except ValueError:  # it runs in another thread, which closes it
             if not getattr(self._events, "gi_running", False):
                 self._events.close()
+
+
+def events_within(outer: Any, inner: Job) -> Iterator[Any]:
+    """The events of a job that is part of another one, whose stop and preview reach it.
+
+    Parameters
+    ----------
+    outer, inner : Job
+    """
+    inner.preview = outer.preview
+    for event in inner:
+        yield event
+        inner.preview = outer.preview
+        if outer.stopping:
+            inner.stop()

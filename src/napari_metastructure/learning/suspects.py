@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.jobs.events import Done, Progress, Result
-from napari_metastructure.jobs.job import Job
+from napari_metastructure.jobs.job import Job, events_within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,10 +111,8 @@ def _trained(job, images, labels, config):
     """`Done` of a training within another job; generator of its other events."""
     from napari_metastructure.learning.training import train
 
-    inner, done = train(images, labels, config), None
-    for event in inner:
-        if job.stopping:
-            inner.stop()
+    done = None
+    for event in events_within(job, train(images, labels, config)):
         if isinstance(event, Done):
             done = event
         else:

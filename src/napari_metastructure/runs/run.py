@@ -128,13 +128,12 @@ class Run:
             self.say("Stopped: what was done so far is kept.")
         return last
 
-    def read(self, role: str, **how: Any) -> Any:
-        """The pixels of an input, of labels by a given `reader`; None if it was not given."""
+    def read(self, role: str, reader: Any = None) -> Any:
+        """The pixels of an input, by a `reader` if one is given; None if it was not given."""
         if role not in self.inputs:
             return None
-        reader = read if role not in _LABELS else how.pop("reader", read_labels)
-        pixels = reader(self.inputs[role], **how)
-        return self._noted(role, pixels)
+        reader = reader or (read_labels if role in _LABELS else read)
+        return self._noted(role, reader(self.inputs[role]))
 
     def _noted(self, role, pixels):
         """The pixels of an input, with a note if they are not finished."""
@@ -162,7 +161,7 @@ class Run:
     ) -> tuple:
         """The pixels of two inputs in the order of their names; None for one that was not given."""
         if images not in self.inputs or labels not in self.inputs:
-            return self.read(images), self.read(labels, reader=readers[1])
+            return self.read(images, readers[0]), self.read(labels, readers[1])
         found = read_matched(self.inputs[images], self.inputs[labels], nouns, self.say, readers)
         return tuple(self._noted(role, pixels) for role, pixels in zip((images, labels), found))
 

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
-from napari_metastructure.jobs.job import Job
+from napari_metastructure.jobs.job import Job, events_within
 from napari_metastructure.plugin.layers import RECORD, Source, labels_of, made_by
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
@@ -427,13 +427,11 @@ def _with_labels(job, model):
     """A prediction that gives the labels too: deciding on a stack takes its time."""
 
     def work(outer):
-        for event in job:
+        for event in events_within(outer, job):
             if isinstance(event, Result) and event.value is not None:
                 value = _Prediction(event.value, model.decide(event.value))
                 event = Result(value, event.stopped)
             yield event
-            if outer.stopping:
-                job.stop()
 
     return Job(work)
 

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.jobs.events import BETWEEN_STEPS, Memory, Note, Progress, Step
-from napari_metastructure.jobs.job import Job
+from napari_metastructure.jobs.job import Job, events_within
 from napari_metastructure.jobs.time_left import TimeLeft
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.parts.colours import COLOURS
@@ -229,13 +229,7 @@ def late_job(function: str, **arguments: Any) -> Job:
         module, name = function.split(":")
         made_by = getattr(import_module(module), name)
         use_threads()
-        inner = made_by(**arguments)
-        inner.preview = job.preview
-        for event in inner:
-            yield event
-            inner.preview = job.preview
-            if job.stopping:
-                inner.stop()
+        yield from events_within(job, made_by(**arguments))
 
     return Job(work)
 
