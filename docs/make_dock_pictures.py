@@ -11,7 +11,9 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 
 PLUGIN = "napari-metastructure"
 FOLDER = Path(__file__).parent / "images" / "docks"
+WIDTH = 420
 DOCKS = {
+    "Segment with few or no labels": "segment",
     "Train segmentation": "train",
     "Corrupt labels": "corrupt",
     "Compare labels": "compare",
@@ -19,6 +21,7 @@ DOCKS = {
     "Objects and measurements": "objects",
     "Noise sweep": "sweep",
     "Batch": "batch",
+    "Find wrong labels": "suspects",
 }
 
 
@@ -29,10 +32,10 @@ def main():
     for name, file in DOCKS.items():
         window, dock = viewer.window.add_plugin_dock_widget(PLUGIN, name)
         window.setFloating(True)
-        window.resize(380, 900)
+        window.resize(WIDTH, 900)
         settle()
         column = dock.findChild(QScrollArea).widget()
-        window.resize(380, min(column.sizeHint().height() + 60, 900))
+        window.resize(WIDTH, min(column.sizeHint().height() + 60, 1000))
         settle()
         window.grab().save(str(FOLDER / f"{file}.png"))
         viewer.window.remove_dock_widget(window)

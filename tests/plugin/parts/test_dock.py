@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QLabel, QScrollArea
 from superqt import QCollapsible
 
 from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.parts.dock import section
 
 
 def test_docks_of_ours_share_a_tab(qtbot, viewer, open_dock):
@@ -150,3 +151,21 @@ def test_density_suggests_the_clean_labels(qtbot, viewer, open_dock):
     assert dock.clean.value is not dock.labels.value
     viewer.layers.selection.active = noisy
     assert chosen(dock.labels, dock.clean) == ("noisy", "Nuclei labels")
+
+
+def test_an_arrow_tells_whether_a_section_is_open():
+    group = section("More", QLabel("a setting"))
+    assert group.text() == "▸ More"
+    group.toggleButton().click()
+    assert group.text() == "▾ More"
+
+
+def test_the_forms_of_a_dock_line_up(qtbot, viewer, placed_layers, open_dock):
+    _, dock = open_dock("Train segmentation")
+    boxes = [dock.image, dock.reading.form["spatial_dims"], dock.form["network"]]
+
+    def spread():
+        lefts = [box.native.mapTo(dock, box.native.rect().topLeft()).x() for box in boxes]
+        return max(lefts) - min(lefts)
+
+    qtbot.waitUntil(lambda: not dock.visibleRegion().isEmpty() and spread() < 4)

@@ -34,6 +34,7 @@ from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 
 __all__ = ["MeasureObjects"]
@@ -333,7 +334,7 @@ class MeasureObjects(Dock):
             self.save(path if path.lower().endswith(".csv") else f"{path}.csv", table)
 
 
-class Histogram(pg.PlotWidget):
+class Histogram(FollowsTheme, pg.PlotWidget):
     """How a measurement is distributed."""
 
     def __init__(self) -> None:

@@ -21,11 +21,12 @@ from napari_metastructure.plugin.parts.again import (
     region_code,
     source_code,
 )
-from napari_metastructure.plugin.parts.colours import COLOURS, FAINT
+from napari_metastructure.plugin.parts.colours import COLOURS, FAINT, in_colours
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.model_panel import annotation_of, is_image, is_labels
+from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep.configs import SweepConfig
@@ -259,12 +260,13 @@ def _described(config):
     runs = len(plan(config))
     noises = runs // config.seeds - 1
     return (
-        f"{runs} trainings: clean labels and {noises} noises, seeds: {config.seeds}. "
-        "The first one tells how long it will take."
+        f"{runs} trainings: clean labels and {noises} kinds or amounts of noise, "
+        f"{config.seeds} {'seed' if config.seeds == 1 else 'seeds'} each. "
+        "The first training shows how long the sweep will take."
     )
 
 
-class SweepPlot(pg.GraphicsLayoutWidget):
+class SweepPlot(FollowsTheme, pg.GraphicsLayoutWidget):
     """Dice against the amount of noise, one panel per family of noise; points can be clicked.
 
     Attributes
@@ -292,6 +294,7 @@ class SweepPlot(pg.GraphicsLayoutWidget):
             self._panels.append(self._panel(amounts, number))
         for plot in self.ci.items:
             plot.setYLink(next(iter(self.ci.items)))
+        self.colour_axes()
         self.setFixedHeight(max(170 * -(-len(groups) // 2), 60))
 
     def _panel(self, amounts, number):
@@ -301,7 +304,7 @@ class SweepPlot(pg.GraphicsLayoutWidget):
         plot.setMouseEnabled(False, False)
         plot.showGrid(y=True, alpha=0.2)
         plot.setLabel("left", "Dice")
-        plot.setLabel("bottom", _x_label(kinds, COLOURS))
+        plot.setLabel("bottom", _x_label(kinds))
         plot.getAxis("left").enableAutoSIPrefix(False)
         if kinds[0] in report.NO_AMOUNT:
             ticks = [(number, "") for number in range(len(report.NO_AMOUNT))]
@@ -361,17 +364,13 @@ class SweepPlot(pg.GraphicsLayoutWidget):
             self.clicked.emit(points[0].data())
 
 
-def _x_label(kinds, colours):
+def _x_label(kinds):
     """What the amounts of a panel are; several kinds in the colours of their points."""
     if len(kinds) == 1:
         return report.x_label(kinds)
     unit = report.UNITS[kinds[0]][1]
     kinds = [report.AXES[kind].label if kind in report.NO_AMOUNT else kind for kind in kinds]
-    words = [
-        f"<span style='color: {colour}'>{kind}</span>"
-        for kind, colour in zip(kinds, cycle(colours))
-    ]
-    return " · ".join(words) + (f" [{unit}]" if unit else "")
+    return in_colours(kinds) + (f" [{unit}]" if unit else "")
 
 
 def _tip(x, y, data):

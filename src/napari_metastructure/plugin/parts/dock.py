@@ -8,6 +8,7 @@ from magicgui.widgets import ComboBox
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QApplication,
     QDockWidget,
@@ -303,8 +304,9 @@ def say(label: QLabel, text: str | None) -> None:
 
 
 def section(title: str, *widgets: Any, expanded: bool = False) -> QCollapsible:
-    """A collapsible group of widgets."""
-    group = QCollapsible(title)
+    """A collapsible group of widgets; its arrow is text, so that it has the colour of the theme."""
+    group = QCollapsible(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
+    group.toggled.connect(lambda open_: group.setText(f"{'▾' if open_ else '▸'} {title}"))
     group.setDuration(0)
     for widget in widgets:
         group.addWidget(getattr(widget, "native", widget))

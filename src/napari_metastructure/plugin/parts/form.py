@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Mapping
 from typing import Any, Self, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSlider, FloatSpinBox, LineEdit, SpinBox
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QEvent, Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 from napari_metastructure.parameters import Parameters, kind_of
@@ -15,6 +15,7 @@ from napari_metastructure.plugin.preferences import preference
 __all__ = ["Form", "device_choices", "device_default"]
 
 _LARGEST = 1_000_000
+_USUAL_LABEL = "Smallest size"  # as wide as this, unless a label of the form is longer
 _EMPTY = {"seed": "random"}  # what an empty line means, where the field does not say
 
 
@@ -94,6 +95,15 @@ class Form(QWidget):
     def is_shown(self, name: str) -> bool:
         """Whether a row was left visible by `show_only`."""
         return not self._rows[name].native.isHidden()
+
+    def showEvent(self, event: QEvent) -> None:
+        """Line the forms of a dock up, now that the style sheet has set the font."""
+        for widget in self._rows.values():
+            label = self._label(widget)
+            frame = label.sizeHint().width() - label.fontMetrics().horizontalAdvance(label.text())
+            width = label.fontMetrics().horizontalAdvance(_USUAL_LABEL)
+            label.setMinimumWidth(width + frame)
+        super().showEvent(event)
 
     def _label(self, widget):
         return self.layout().labelForField(widget.native)

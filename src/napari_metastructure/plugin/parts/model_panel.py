@@ -97,6 +97,7 @@ class ModelPanel(QWidget):
             min=0,
             max=1,
             step=0.005,
+            value=0.5,
             tooltip="Moves the last result's mask at once; what you painted on it stays.",
         )
         self.folder = FileEdit(

@@ -16,8 +16,9 @@ from napari_metastructure.jobs.events import BETWEEN_STEPS, Memory, Note, Progre
 from napari_metastructure.jobs.job import Job, events_within
 from napari_metastructure.jobs.time_left import TimeLeft
 from napari_metastructure.plugin.keys import with_key
-from napari_metastructure.plugin.parts.colours import COLOURS
+from napari_metastructure.plugin.parts.colours import COLOURS, in_colours
 from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.preferences import use_threads
 
 __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
@@ -239,7 +240,7 @@ def _clock(seconds):
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-class Curves(pg.GraphicsLayoutWidget):
+class Curves(FollowsTheme, pg.GraphicsLayoutWidget):
     """Live curves, one panel above the other, redrawn at most four times a second.
 
     Parameters
@@ -256,6 +257,7 @@ class Curves(pg.GraphicsLayoutWidget):
         self.setFixedHeight(130 * len(panels))
         self._points, self._curves = {}, {}
         for row, (title, names) in enumerate(panels.items()):
+            title = title if len(names) == 1 else f"{title}: {in_colours(names)}"
             plot = self.addPlot(row=row, col=0, title=title, enableMenu=False)
             plot.hideButtons()
             plot.showGrid(y=True, alpha=0.2)
@@ -263,8 +265,6 @@ class Curves(pg.GraphicsLayoutWidget):
             plot.getAxis("left").enableAutoSIPrefix(False)
             if row == len(panels) - 1:
                 plot.setLabel("bottom", x_label)
-            if len(names) > 1:
-                plot.addLegend(offset=(-5, 5), labelTextSize="8pt")
             for name, colour in zip(names, COLOURS):
                 symbol = {"symbol": "o", "symbolSize": 4, "symbolBrush": colour} if row else {}
                 self._curves[name] = plot.plot(pen=pg.mkPen(colour, width=2), name=name, **symbol)

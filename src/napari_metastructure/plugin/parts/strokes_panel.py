@@ -466,7 +466,7 @@ class StrokesPanel(QWidget):
         if kind == "Learned":
             say(
                 self.note,
-                f"Error on strokes the trees have not seen: {event.oob_error:.1%} "
+                f"Estimated error of the classifier: {event.oob_error:.1%} "
                 f"({event.pixels} pixels on {event.planes} "
                 f"{'plane' if event.planes == 1 else 'planes'}).",
             )
