@@ -10,6 +10,7 @@ import numpy as np
 from napari_metastructure.arrays.blocks import is_lazy
 from napari_metastructure.arrays.labels import as_labels
 from napari_metastructure.files.pixels import Pixels
+from napari_metastructure.files.smooth_masks import without_smooth_edges
 
 __all__ = ["label_images", "read_indexed", "with_colours_of"]
 
@@ -51,15 +52,16 @@ def label_images(parts: Any, paths: Any) -> list[Any]:
     Returns
     -------
     list of Pixels
-        Of integers or bool. Grey pictures keep their values; of pictures with colours, each colour
-        is one label, the same in all files. Where there is one colour only, the opacity counts.
+        Of integers or bool. Grey pictures keep their values, but for masks with smooth edges, see
+        `without_smooth_edges`; of pictures with colours, each colour is one label, the same in all
+        files. Where there is one colour only, the opacity counts.
 
     Raises
     ------
     TypeError
         If a file holds fractions, NaN or infinity.
     ValueError
-        If it is a photograph, or some files hold colours and others numbers.
+        If it is a photograph, in colours or grey, or some files hold colours and others numbers.
     """
     parts = [_without_opacity(part, path) for part, path in zip(parts, paths)]
     coloured = [part.axes.endswith("s") for part in parts]
@@ -73,7 +75,11 @@ def label_images(parts: Any, paths: Any) -> list[Any]:
         replace(part, data=as_labels(part.data, f"The labels in {path}"))
         for part, path in zip(parts, paths)
     ]
-    return [_without_losses(part, path) for part, path in zip(parts, paths)]
+    parts = [_without_losses(part, path) for part, path in zip(parts, paths)]
+    parts = without_smooth_edges(parts, paths)
+    for part, path in zip(parts, paths):
+        _check_kept(part, path)
+    return parts
 
 
 def _check_alike(parts, paths, coloured):
@@ -88,23 +94,29 @@ def _check_alike(parts, paths, coloured):
 
 
 def _without_losses(part, path):
-    """A mask of a JPEG file, which changes values a little: 0 and 255, if they are near these."""
-    if Path(path).suffix.lower() not in _LOSSY:
-        return part
-    values = np.unique(part.data)
-    if len(values) < 3:
+    """A mask of a JPEG file, which changes values a little: 0 and 255, if all are near these."""
+    if not _is_lossy(part, path):
         return part
     between = np.count_nonzero((part.data >= 64) & (part.data < 192))
-    if values[-1] < 192 or between > _BETWEEN * np.count_nonzero(part.data >= 192):
-        raise ValueError(
-            f"{path} is a JPEG file, which does not keep values exactly, so that its labels are "
-            "not known; save masks as PNG or TIFF."
-        )
+    if part.data.max() < 192 or between > _BETWEEN * np.count_nonzero(part.data >= 192):
+        return part
     warnings.warn(
         f"{path} is a JPEG file, which does not keep values exactly: it is read as 0 and 255.",
         stacklevel=4,
     )
     return replace(part, data=np.where(part.data < 128, 0, 255).astype(np.uint8))
+
+
+def _is_lossy(part, path):
+    return Path(path).suffix.lower() in _LOSSY and len(np.unique(part.data)) > 2
+
+
+def _check_kept(part, path):
+    if _is_lossy(part, path):
+        raise ValueError(
+            f"{path} is a JPEG file, which does not keep values exactly, so that its labels are "
+            "not known; save masks as PNG or TIFF."
+        )
 
 
 def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
