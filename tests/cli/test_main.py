@@ -313,6 +313,28 @@ def test_a_stopped_training_resumes_from_its_checkpoint(folder, monkeypatch):
     assert "0.tif" in said
 
 
+def test_a_stopped_segmentation_resumes_from_its_checkpoint(folder, monkeypatch):
+    from napari_metastructure.jobs import progress
+    from napari_metastructure.jobs.events import Step
+
+    arguments = ["segment", "images", *QUICK, "--epochs", 3, "--seed", 0, "--start", "otsu"]
+    kept = ["--checkpoint", "kept.safetensors"]
+    run(*arguments, "-o", "whole.tif", "--model", "whole.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
+        run(*arguments, "-o", "first.tif", *kept)
+    run(*arguments, "-o", "second.tif", "--model", "second.safetensors", *kept)
+    whole, second = (record_of(folder / f"{n}.tif") for n in ("whole", "second"))
+    for role in ("output", "model"):
+        assert whole["outputs"][role]["digest"] == second["outputs"][role]["digest"]
+    before = (folder / "kept.safetensors").stat()
+    assert "same" in run("replay", "second.tif.record.json")
+    assert (folder / "kept.safetensors").stat() == before  # a replay begins at the beginning
+    other = run(*arguments, "-o", "c.tif", *kept, "--channels", 6, code=1)
+    assert "other settings (channels)" in other
+    run(*arguments, "-o", "c.tif", *kept, "--channels", 6, "--fresh")
+
+
 def _stop_at(kind, attribute, number):
     """In place of the progress bar: Ctrl-C, at a certain event."""
 

@@ -97,14 +97,15 @@ def test_other_data_or_settings_are_refused_and_fresh_starts_anew(task, file):
     config = {**SMALL, "epochs": 4}
     stopped_at(train(images, masks, checkpoint=file, **config), 3)
     for change, text in [
-        ({"labels": 1 - masks}, "other images, labels or noise"),
+        ({"labels": 1 - masks}, "with other labels;"),
         ({"channels": 6}, r"other settings \(channels\)"),
         ({"seed": 1}, "another seed"),
-        ({"noise": {"kind": "flip", "ratio": 0.1}}, "other images, labels or noise"),
+        ({"noise": {"kind": "flip", "ratio": 0.1}}, "with other noise;"),
+        ({"images": images + 1, "labels": 1 - masks}, "with other images and labels;"),
     ]:
-        arguments = {"labels": masks, "checkpoint": file, **config, **change}
+        arguments = {"images": images, "labels": masks, "checkpoint": file, **config, **change}
         with pytest.raises(ValueError, match=text):
-            list(train(images, **arguments))
+            list(train(**arguments))
     whole = train(images, masks, **config).run(hidden=True)
     events = list(train(images, masks, checkpoint=file, fresh=True, **config))
     assert next(e for e in events if isinstance(e, Step)).step == 1
@@ -142,6 +143,15 @@ def test_a_checkpoint_is_replaced_whole(file, monkeypatch):
     assert state == {"step": 1}
     assert torch.equal(tensors["a"], torch.ones(3))
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_what_a_kill_left_beside_a_checkpoint_is_removed(task, file):
+    left = file.with_name(f".{file.name}.123.part")
+    left.write_bytes(b"half")
+    other = file.with_name(".other.safetensors.123.part")
+    other.write_bytes(b"half")
+    train(*task, checkpoint=file, epochs=1, **SMALL).run(hidden=True)
+    assert sorted(file.parent.iterdir()) == [other, file]
 
 
 def test_the_state_is_read_without_torch(file):

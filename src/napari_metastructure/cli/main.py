@@ -78,6 +78,23 @@ def scheduler_option(command: Callable) -> Callable:
     )(command)
 
 
+def checkpoint_options(command: Callable) -> Callable:
+    """The options of commands whose training can be resumed."""
+    command = click.option(
+        "--fresh", is_flag=True, help="Start anew whatever the checkpoint holds."
+    )(command)
+    return click.option(
+        "--checkpoint",
+        type=click.Path(dir_okay=False),
+        help="A .safetensors file that keeps the training every 20 s; the same command goes on "
+        "from it.",
+    )(command)
+
+
+def _kept(checkpoint, fresh):
+    return {} if checkpoint is None else {"checkpoint": checkpoint, "fresh": fresh}
+
+
 def perform(*arguments: Any, **options: Any) -> Any:
     """Do a run; returns its record, which is written beside its results."""
     from napari_metastructure.runs.operations import perform
@@ -125,13 +142,7 @@ def corrupt(labels: Any, output: Any, config: Any, scheduler: str | None, **comm
     type=click.Path(exists=True, dir_okay=False),
     help="A model to go on from, with its network; its classes may be others.",
 )
-@click.option(
-    "--checkpoint",
-    type=click.Path(dir_okay=False),
-    help="A .safetensors file that keeps the training every 20 s; the same command goes on "
-    "from it.",
-)
-@click.option("--fresh", is_flag=True, help="Start anew whatever the checkpoint holds.")
+@checkpoint_options
 @config_options(TrainingConfig)
 @common_options
 def train(
@@ -164,9 +175,7 @@ def train(
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
     inputs |= {"start_from": start_from}
-    options: dict[str, Any] = {"noise": known_noise(noise, labels)}
-    if checkpoint is not None:
-        options |= {"checkpoint": checkpoint, "fresh": fresh}
+    options: dict[str, Any] = {"noise": known_noise(noise, labels), **_kept(checkpoint, fresh)}
     perform("train", inputs, {"model": model_path(model)}, config, options, **common)
 
 
@@ -252,6 +261,7 @@ def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) 
     help="A few strokes on the images: 0 not annotated, 1 background, 2 object, 3 ... further "
     "classes. A folder may hold strokes for some of the images, by their names.",
 )
+@checkpoint_options
 @config_options(SegmentConfig)
 @common_options
 def segment(
@@ -261,6 +271,8 @@ def segment(
     model: Any,
     labels: Any,
     strokes: Any,
+    checkpoint: str | None,
+    fresh: bool,
     config: Any,
     **common: Any,
 ) -> None:
@@ -274,7 +286,7 @@ def segment(
     inputs = {"images": images, "labels": labels, "strokes": strokes}
     outputs = {"output": output, "probabilities": probabilities}
     outputs["model"] = model_path(model) if model else None
-    perform("segment", inputs, outputs, config, {}, **common)
+    perform("segment", inputs, outputs, config, _kept(checkpoint, fresh), **common)
 
 
 @commands.command()

@@ -12,12 +12,15 @@ from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels import filters
 from napari_metastructure.few_labels.polarity import polarity
 from napari_metastructure.few_labels.ranking import evenly_spread
-from napari_metastructure.jobs.events import Note, Progress
+from napari_metastructure.files.fingerprint import digest
+from napari_metastructure.jobs.events import Note, Progress, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.previews import Previews
+from napari_metastructure.learning.resume import Resume
+from napari_metastructure.learning.trainer import Trainer
 
 __all__ = ["Mode", "varies"]
 
@@ -38,6 +41,7 @@ class Mode:
         classes: Sequence[int] = (0, 1),
     ) -> None:
         self.job, self.items, self.config, self.device = job, items, config, device
+        self.seed = seed
         seeds = np.random.SeedSequence(seed).spawn(2)
         self.model = SegmentationModel(
             config.architecture(items.images[0].shape, len(classes)),
@@ -55,13 +59,98 @@ class Mode:
         self.facts["polarity"] = self.polarity
         self.varied = {number for number, image in enumerate(items.images) if varies(image)}
         self.previews = Previews(job, self.model)
-        self.clock = time.perf_counter()
+        self.started = time.perf_counter()
+        self.clock = job.clock()  # from here on the time limit counts
+        self.resume: Resume | None = None
+        self.part = 0  # the round or course that is trained
+        self.part_begin = 0  # step
+        self.part_labels = ""  # digest
+        self.trainer: Any = None
         self.unpredicted = set()  # planes that a stopped job did not come to
 
     @staticmethod
     def parts(planes: Any) -> list:
         """Evenly spread parts of planes (or volumes), to judge the image set on: 2-D arrays."""
         return [np.asarray(planes[number][where]) for number, where in evenly_spread(planes)]
+
+    # ------------------------------------------------------------------ training
+
+    def learn(
+        self, part: int, sampler: Any, loss: Any, *, steps: int, rate: float, following: int = 0
+    ) -> Generator[Any, Any, Any]:
+        """Train the network on patches: one round or course; generator of events.
+
+        Parameters
+        ----------
+        part : int
+            The number of the round or course.
+        sampler : PatchSampler
+        loss : callable
+        steps : int
+        rate : float
+            Highest learning rate.
+        following : int
+            Steps of the parts that come after this one.
+        """
+        self.trainer = Trainer(
+            self.model.network, loss, steps=steps, learning_rate=rate, device=self.device
+        )
+        losses = self.history["loss"]
+        self.part, self.part_begin = part, len(losses)
+        if self.resume is not None:
+            self.part_labels = digest(sampler.items.labels)
+            yield from self.resume.restore(self)
+        end = self.part_begin + steps
+        total = end + following
+        while len(losses) < end and not self.job.stopping:
+            if self.spent() >= 1:
+                yield self.cut_short(len(losses), total)
+                break
+            losses.append(self.trainer.step(*sampler.batch()))
+            epoch = (len(losses) - 1) // sampler.batches_per_epoch + 1
+            yield Step(len(losses), total, epoch, losses[-1])
+            yield from self.pending_events(self.trainer)
+            yield from self.previews.if_due(epoch)
+            if self.resume is not None and self.resume.is_due():
+                yield from self.resume.keep(self, len(losses), total)
+        if self.resume is not None:
+            yield from self.resume.keep(self, len(losses), total)
+
+    @property
+    def notes(self) -> list:
+        """What the user should know of, for the record."""
+        return self.facts.setdefault("notes", [])
+
+    def state(self) -> tuple[dict, dict]:
+        """What a checkpoint keeps besides the trainer: tensors, and values that JSON holds."""
+        return {}, {
+            "part": self.part,
+            "part_begin": self.part_begin,
+            "part_labels": self.part_labels,
+            "rng": self.rng.bit_generator.state,
+            "losses": self.history["loss"],
+            "rounds": self.history["rounds"],
+            "threshold": self.model.threshold,
+            "notes": self.facts.get("notes", []),
+            "spent": self.job.clock() - self.clock,
+            "seconds": time.perf_counter() - self.started,
+        }
+
+    def take_up(self, tensors: dict, values: dict) -> None:
+        """Go on from a `state`, once what comes before the training was done again."""
+        if self.resume is not None and values["part_labels"] != self.part_labels:
+            self.resume.refuse("is of a training on labels that were drawn in another way")
+        self.part_begin = values["part_begin"]
+        self.rng.bit_generator.state = values["rng"]
+        self.history["loss"][:] = values["losses"]
+        self.history["rounds"][:] = values["rounds"]
+        self.model.threshold = values["threshold"]
+        if values["notes"]:
+            self.notes[:] = dict.fromkeys(values["notes"] + self.notes)
+        self.clock = self.job.clock() - values["spent"]
+        self.started -= values["seconds"]
+
+    # ------------------------------------------------------------------ prediction
 
     def predict(self, activity: str) -> Generator[Any, Any, Any]:
         """Probability of every plane; generator of `Progress`.
@@ -118,7 +207,7 @@ class Mode:
 
     def note(self, text: str) -> Note:
         """Put a sentence in the record; returns its event."""
-        self.facts.setdefault("notes", []).append(text)
+        self.notes.append(text)
         return Note(text)
 
     def cut_short(self, step: Any, total: int) -> Note:
@@ -132,7 +221,7 @@ class Mode:
         """What the trainer has to say, noted for the record too."""
         for event in trainer.pending_events():
             if isinstance(event, Note):
-                self.facts.setdefault("notes", []).append(event.text)
+                self.notes.append(event.text)
             yield event
         self.facts["peak_memory"] = trainer.memory.peak
 
@@ -198,7 +287,7 @@ class Mode:
         """Share of the time limit that is gone."""
         if self.config.time_limit is None:
             return 0
-        return (time.perf_counter() - self.clock) / self.config.time_limit
+        return (self.job.clock() - self.clock) / self.config.time_limit
 
 
 def varies(image: Any) -> bool:

@@ -1,25 +1,24 @@
 """The robust mode of `segment`: a network learns start labels drawn from the images."""
 
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.ranking import Judge
-from napari_metastructure.jobs.events import Progress, Round, Step
+from napari_metastructure.jobs.events import Progress, Round
 from napari_metastructure.jobs.generators import in_background, run_out, run_until_stopped
 from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import UNSUPERVISED_LOSSES
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.threshold import outline_threshold
-from napari_metastructure.learning.trainer import Trainer
 
 __all__ = ["Robust"]
 
@@ -32,6 +31,7 @@ class Robust(Mode):
     """A network learns start labels drawn from the images; later rounds, its own refined ones."""
 
     start_labels: Sequence[NDArray] = ()
+    labels: list[NDArray]  # of the round
     result_is_start = False
 
     def train(self) -> Generator[Any, Any, Any]:
@@ -46,14 +46,14 @@ class Robust(Mode):
             self.model.threshold = 1.0
             self.model.threshold_source = "no structure in the start labels"
             return
-        self.clock = time.perf_counter()  # the limit is for the training
-        labels = [self.sketch(label) for label in self.start_labels]
-        for number in range(1, config.rounds + 1):
-            yield from self._round(number, labels)
+        self.clock = self.job.clock()  # the limit is for the training
+        self.labels = [self.sketch(label) for label in self.start_labels]
+        for number in range(self._take_up_round(), config.rounds + 1):
+            yield from self._round(number)
             if self.job.stopping or self.spent() >= 1:
                 return
             if number == config.rounds:
-                yield from self._report(number, labels, labels)
+                yield from self._report(number, self.labels, self.labels)
                 return
             probabilities = yield from self.predict("refining the labels")
             if self.job.stopping:
@@ -62,8 +62,8 @@ class Robust(Mode):
             refined = [
                 self.sketch((p > self.model.threshold).astype(np.uint8)) for p in probabilities
             ]
-            yield from self._report(number, labels, refined)
-            labels = refined
+            yield from self._report(number, self.labels, refined)
+            self.labels = refined
             if self.history["rounds"][-1]["label_change"] < _SETTLED:
                 return
 
@@ -150,10 +150,10 @@ class Robust(Mode):
         chosen = (p > self.model.threshold).astype(np.uint8)
         yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
 
-    def _round(self, number, labels):
+    def _round(self, number):
         config = self.config
         sampler = PatchSampler(
-            Items(self.items.images, labels, self.items.moments),
+            Items(self.items.images, self.labels, self.items.moments),
             [0, 1],
             patch_size=config.patch_shape,
             batch_size=config.batch_size,
@@ -163,27 +163,32 @@ class Robust(Mode):
             seed=self.rng,
         )
         steps = max(round(self.epochs * sampler.batches_per_epoch), config.min_steps)
-        trainer = Trainer(
-            self.model.network,
+        yield from self.learn(
+            number,
+            sampler,
             UNSUPERVISED_LOSSES[config.loss],
             steps=steps,
-            learning_rate=config.learning_rate,
-            device=self.device,
+            rate=config.learning_rate,
+            following=steps * (config.rounds - number),
         )
-        first, total = (number - 1) * steps, steps * config.rounds
-        for step in range(first + 1, first + steps + 1):
-            if self.job.stopping:
-                return
-            if self.spent() >= 1:
-                yield self.cut_short(step - 1, total)
-                return
-            patches, targets = sampler.batch()
-            loss = trainer.step(patches, targets)
-            self.history["loss"].append(loss)
-            epoch = (step - 1) // sampler.batches_per_epoch + 1
-            yield Step(step, total, epoch, loss)
-            yield from self.pending_events(trainer)
-            yield from self.previews.if_due(epoch)
+
+    def state(self) -> tuple[dict, dict]:
+        """The same with the labels of a later round, which earlier networks have made."""
+        tensors, values = super().state()
+        if self.part > 1:
+            for number, label in enumerate(self.labels):
+                tensors[f"label.{number}"] = torch.from_numpy(np.packbits(label > 0))
+        return tensors, values
+
+    def _take_up_round(self):
+        """The round that an unfinished training was in, its labels in place; 1 by default."""
+        kept = None if self.resume is None else self.resume.kept()
+        if kept is None or kept[1]["part"] == 1:
+            return 1
+        for number, label in enumerate(self.labels):
+            bits = np.unpackbits(kept[0][f"label.{number}"].numpy(), count=label.size)
+            self.labels[number] = bits.reshape(label.shape)
+        return kept[1]["part"]
 
     # ------------------------------------------------------------------ result
 

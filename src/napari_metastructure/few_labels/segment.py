@@ -19,6 +19,7 @@ from napari_metastructure.jobs.events import Done, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.resume import Resume, digests
 from napari_metastructure.parameters import with_fields_of
 
 __all__ = ["SegmentConfig", "segment"]
@@ -37,6 +38,8 @@ def segment(
     labels: Any = None,
     model: Any = None,
     out: Any = None,
+    checkpoint: Any = None,
+    fresh: bool = False,
     **params: Any,
 ) -> Job:
     """Segment images with a few strokes of a brush, or without annotation.
@@ -64,6 +67,12 @@ def segment(
         else can be assigned to by index. Then the images may be larger than memory: the network
         is trained on evenly spread planes (parts, of very large ones) of about 2**25 pixels in all,
         and then applied to all planes, whose masks are written as they come.
+    checkpoint : path, optional
+        A ``.safetensors`` file in which the training is kept every 20 s and when it stops. The same
+        call goes on from there, on a CPU with the same result as without the interruption: what
+        comes before the training and after it is done again. Not with ``mode="paper"``.
+    fresh : bool
+        Start anew whatever the checkpoint holds; it is replaced.
     **params
         Single parameters, such as ``polarity="dark"``, in place of the config's.
 
@@ -103,7 +112,31 @@ def segment(
         raise ValueError("start='labels' needs labels; give one array per image.")
     elif labels is not None and config.start != "labels":
         raise ValueError("labels are used with start='labels'; choose it, or give strokes.")
-    return Job(lambda job: _segmenting(job, images, strokes, labels, model, out, config))
+    if checkpoint is not None and config.mode != "robust":
+        raise ValueError(
+            "A checkpoint is kept with mode='robust'; leave it out with the published mode."
+        )
+
+    def work(job):
+        resume = None
+        if checkpoint is not None:
+            yield Progress("looking for a checkpoint", 0, 1)
+            data = _digests(images, strokes, labels, model)
+            resume = Resume(checkpoint, "segment", config, data, fresh)
+        yield from _segmenting(job, images, strokes, labels, model, out, config, resume)
+
+    return Job(work)
+
+
+def _digests(images, strokes, labels, model):
+    """What tells the data of one segmentation from those of another."""
+    weights = (
+        None
+        if model is None
+        else [weight.cpu().numpy() for weight in model.network.state_dict().values()]
+    )
+    data = {"images": images, "strokes": strokes, "labels": labels, "model": weights}
+    return digests(data)
 
 
 def _check_strokes(strokes, labels, config):
@@ -115,11 +148,12 @@ def _check_strokes(strokes, labels, config):
     check_strokes(as_list(strokes))
 
 
-def _segmenting(job, images, strokes, labels, model, out, config):
+def _segmenting(job, images, strokes, labels, model, out, config, resume):
     started, clock = datetime.now(), time.perf_counter()
     yield Progress("reading the images", 0, 1)
     device = pick_device(config.device)
     seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
+    seed = seed if resume is None else resume.seed_or(seed)
     arrays = as_list(images)
     labels = strokes if strokes is not None else labels
     every = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
@@ -129,6 +163,7 @@ def _segmenting(job, images, strokes, labels, model, out, config):
         run = Taught(job, items, config, device, seed, model)
     else:
         run = {"paper": Paper, "robust": Robust}[config.mode](job, items, config, device, seed)
+    run.resume, run.started = resume, clock
     try:
         if run.varied:
             yield from run.train()
@@ -150,7 +185,7 @@ def _segmenting(job, images, strokes, labels, model, out, config):
             "threshold_source": run.model.threshold_source,
             "device": str(device),
             "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - clock, 1),
+            "seconds": round(time.perf_counter() - run.started, 1),
             "versions": versions(),
         }
         run.model.record = record

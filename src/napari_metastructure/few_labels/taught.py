@@ -14,7 +14,7 @@ from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.object_share import object_share, prior_of
 from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.strokes import check_strokes
-from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import in_background, run_until_stopped
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
@@ -23,7 +23,6 @@ from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.threshold import outline_threshold
-from napari_metastructure.learning.trainer import Trainer
 
 __all__ = [
     "Taught",
@@ -87,7 +86,7 @@ class Taught(Mode):
         """Whether a model's weights fit; if not, a note says that training starts anew."""
         same = model.architecture == self.model.architecture and model.classes == self.model.classes
         if not same:
-            self.facts.setdefault("notes", []).append(
+            self.notes.append(
                 "The classes or the settings are not those of the given model: "
                 "the network starts anew."
             )
@@ -108,7 +107,8 @@ class Taught(Mode):
                 f"none: a class has fewer than {_LEAST_HELD_OUT} strokes, too few to compare "
                 "the network and the classifier"
             )
-        for number, strokes in enumerate(courses):
+        first = self._take_up_course()
+        for number, strokes in list(enumerate(courses))[first:]:
             yield from self._fit(strokes)
             if self.job.stopping:
                 break
@@ -179,32 +179,30 @@ class Taught(Mode):
         )
         share = _GOING_ON if self.going_on or course else 1
         steps = max(config.epochs * sampler.batches_per_epoch, config.min_steps)
-        steps = round(share * steps)
-        trainer = Trainer(
-            self.model.network,
+        yield from self.learn(
+            course,
+            sampler,
             LOSSES["bce"],
-            steps=steps,
-            learning_rate=config.learning_rate * share,
-            device=self.device,
+            steps=round(share * steps),
+            rate=config.learning_rate * share,
+            following=round(_GOING_ON * steps) if course < courses - 1 else 0,
         )
-        first = len(self.history["loss"])
-        total = first + steps
-        if course < courses - 1:
-            total += round(_GOING_ON * steps)
-        for step in range(first + 1, first + steps + 1):
-            if self.job.stopping:
-                return
-            if self.spent() >= 1:
-                text = f"The time limit ended the training at step {step - 1} of {total}."
-                self.facts.setdefault("notes", []).append(text)
-                yield Note(text)
-                return
-            images, targets = sampler.batch()
-            self.history["loss"].append(trainer.step(images, targets))
-            epoch = (step - 1) // sampler.batches_per_epoch + 1
-            yield Step(step, total, epoch, self.history["loss"][-1])
-            yield from self.pending_events(trainer)
-            yield from self.previews.if_due(epoch)
+
+    def state(self) -> tuple[dict, dict]:
+        """The same with the comparison of the first course."""
+        tensors, values = super().state()
+        more = {"going_on": self.going_on, "held_out": self.facts.get("held_out")}
+        return tensors, values | more
+
+    def _take_up_course(self):
+        """The course that an unfinished training was in; 0 by default."""
+        kept = None if self.resume is None else self.resume.kept()
+        if kept is None:
+            return 0
+        self.going_on = kept[1]["going_on"]
+        if kept[1]["held_out"] is not None:
+            self.facts["held_out"] = kept[1]["held_out"]
+        return kept[1]["part"]
 
     # ------------------------------------------------------------------ choice
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_checkpoint", "read_state", "write_checkpoint"]
+__all__ = ["read_checkpoint", "read_state", "remove_remnants", "write_checkpoint"]
 
 _KEY = "napari_metastructure_checkpoint"
 _LARGEST_STATE = 2**27  # characters of JSON
@@ -40,6 +42,14 @@ def write_checkpoint(path: str | Path, tensors: dict[str, Any], state: dict) -> 
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_remnants(path: str | Path) -> None:
+    """Remove what kills in the middle of writing a checkpoint have left beside it."""
+    path = Path(path).expanduser()
+    for left in path.parent.glob(f".{escape(path.name)}.*.part"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict] | None:

@@ -1,5 +1,6 @@
 """A long computation that tells how far it is and can be stopped."""
 
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -32,13 +33,18 @@ class Job:
         self.stopping = False
         self.preview = None
         self._closing = False
+        self._seconds_away, self._left = 0.0, time.perf_counter()
         self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        event = next(self._events)
+        self._seconds_away += time.perf_counter() - self._left
+        try:
+            event = next(self._events)
+        finally:
+            self._left = time.perf_counter()
         if self._closing:  # by another thread, while this one computed the event
             self._events.close()
             raise StopIteration
@@ -65,6 +71,13 @@ class Job:
         """
         last = run_to_end(self, hidden=hidden)
         return last.value if isinstance(last, Result) else last
+
+    def clock(self) -> float:
+        """Seconds of a clock for the job's work, which stands still between two events.
+
+        So a pause does not count, nor what whoever iterates does with an event.
+        """
+        return time.perf_counter() - self._seconds_away
 
     def stop(self) -> None:
         """Ask for an early end: the next events are the last ones, up to `Done`."""

@@ -80,6 +80,9 @@ class _SharedJob:
     def preview(self):
         return self.job.preview if rank() == 0 else None
 
+    def clock(self):
+        return self.job.clock()
+
     def agree(self):
         wish = torch.tensor(float(self.job.stopping), device=_device())
         distributed.all_reduce(wish, distributed.ReduceOp.MAX)

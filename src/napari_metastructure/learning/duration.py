@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 __all__ = ["AutomaticDuration", "FixedDuration", "OpenEndedRate"]
 
@@ -71,6 +72,8 @@ class AutomaticDuration:
     classes : int
         With more of them more steps are the least, and there is more patience: the area under the
         curve, mean over the classes, stops rising long before the borders between them are right.
+    clock : callable
+        Gives the seconds that the limit is for.
 
     Attributes
     ----------
@@ -86,8 +89,10 @@ class AutomaticDuration:
         steps_per_epoch: int,
         time_limit: float | None = None,
         classes: int = 2,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._rate, self._limit, self._begun = rate, time_limit, time.perf_counter()
+        self._rate, self._limit = rate, time_limit
+        self._clock, self._begun = clock, clock()
         more = _STEPS_PER_CLASS * (min(classes, _MOST_CLASSES) - 2)
         self._least = _LEAST_STEPS + more
         self._patience = max(_PATIENT_EPOCHS * steps_per_epoch, _PATIENCE + more // 2)
@@ -107,7 +112,7 @@ class AutomaticDuration:
             self._finish(step, "the held-back score has stopped rising")
         elif step >= _MOST_STEPS:
             self._finish(step, f"{_MOST_STEPS} steps done")
-        elif self._limit and (time.perf_counter() - self._begun) * (1 + _FALL) > self._limit:
+        elif self._limit and (self._clock() - self._begun) * (1 + _FALL) > self._limit:
             self._finish(step, f"time limit of {self._limit:g} s")
 
     def _rise(self):
@@ -122,7 +127,7 @@ class AutomaticDuration:
             "reason": self.reason,
             "total": self.total,
             "rate": vars(self._rate),
-            "seconds": time.perf_counter() - self._begun,
+            "seconds": self._clock() - self._begun,
         }
 
     def take_up(self, state: dict) -> None:
@@ -130,7 +135,7 @@ class AutomaticDuration:
         self._best, self._best_step = state["best"], state["best_step"]
         self.reason, self.total = state["reason"], state["total"]
         vars(self._rate).update(state["rate"])
-        self._begun = time.perf_counter() - state["seconds"]
+        self._begun = self._clock() - state["seconds"]
 
     def _finish(self, step, reason):
         self.total, self.reason = self._end(step), reason

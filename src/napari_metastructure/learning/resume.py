@@ -1,47 +1,59 @@
 """A training's state, kept in a checkpoint and taken up again: on a CPU bit for bit."""
 
 import time
+from collections.abc import Generator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_metastructure.files.fingerprint import digest
-from napari_metastructure.jobs.checkpoint import read_checkpoint, write_checkpoint
-from napari_metastructure.labels.metrics import Tally
+from napari_metastructure.jobs.checkpoint import (
+    read_checkpoint,
+    remove_remnants,
+    write_checkpoint,
+)
+from napari_metastructure.jobs.events import Note
 
-__all__ = ["Resume", "fingerprint_of"]
+__all__ = ["Resume", "digests"]
 
 _SECONDS_BETWEEN = 20
 _FREE = {"device", "compile", "seed", "time_limit"}  # settings that may change on the way
+_NOT_NEEDED = {"model"}  # data that need not be given again: the checkpoint has what came of it
 
 
-def fingerprint_of(images: Any, labels: Any, validation: Any, noise: list) -> str:
-    """What tells the data of one training from those of another."""
-    from hashlib import sha256
+def digests(data: Mapping[str, Any]) -> dict[str, str]:
+    """What tells the data of one training from those of another, by what they are called.
 
-    parts = [digest(one) for one in (images, labels, *validation) if one is not None]
-    parts += [spec.model_dump_json() for spec in noise]
-    return sha256(" ".join(parts).encode()).hexdigest()
+    Parameters
+    ----------
+    data : dict of {str: array or sequence of arrays}
+        None is left out.
+    """
+    return {name: digest(value) for name, value in data.items() if value is not None}
 
 
 class Resume:
     """Keeps a training in a file every so many seconds, and brings it back.
 
+    The training has a ``trainer``, a ``seed``, a list ``notes``, and methods ``state()``, which
+    returns all else that has to be kept (a dict of tensors and a dict of values that JSON holds),
+    and ``take_up(tensors, values)``.
+
     Parameters
     ----------
     path : path
-    config : TrainingConfig
-    fingerprint : str
-        Of the data, see `fingerprint_of`.
+    operation : str
+        "train" or "segment".
+    config : TrainingConfig or SegmentConfig
+    data : dict
+        What tells the data, see `digests`; any values that JSON holds.
     fresh : bool
         Leave what the file holds, if that is a checkpoint; it is replaced.
 
     Attributes
     ----------
     state : dict or None
-        What the file holds, if it fits.
+        What the file holds, if it fits, until it is taken up.
 
     Raises
     ------
@@ -49,13 +61,17 @@ class Resume:
         If the file is damaged, or holds a training of other data or settings.
     """
 
-    def __init__(self, path: str | Path, config: Any, fingerprint: str, fresh: bool) -> None:
+    def __init__(
+        self, path: str | Path, operation: str, config: Any, data: Mapping[str, Any], fresh: bool
+    ) -> None:
         self.path = Path(path).expanduser()
+        self.operation, self.data = operation, dict(data)
         self.settings = config.model_dump(mode="json", exclude=_FREE)
-        self.seed, self.fingerprint = config.seed, fingerprint
+        self.seed = config.seed
         self.tensors: dict = {}
         self.state: dict | None = None
         self._next = time.perf_counter() + _SECONDS_BETWEEN
+        remove_remnants(self.path)
         found = read_checkpoint(self.path)  # also before it is replaced: it may be no checkpoint
         if found is not None and not fresh:
             self.tensors, self.state = found
@@ -63,20 +79,25 @@ class Resume:
 
     def _check(self):
         state = self.state
-        what = None
-        if state.get("fingerprint") != self.fingerprint:
-            what = "other images, labels or noise"
-        elif state.get("settings") != self.settings:
-            before, now = state.get("settings", {}), self.settings
-            names = [name for name in now if now[name] != before.get(name)]
-            what = f"other settings ({', '.join(names)})"
-        elif self.seed not in (None, state["seed"]):
-            what = "another seed"
-        if what:
-            raise ValueError(
-                f"The checkpoint {self.path} is of a training with {what}; give another name, or "
-                "start anew (fresh=True, --fresh)."
-            )
+        data, settings = state.get("data", {}), state.get("settings", {})
+        given = set(self.data) | (set(data) - _NOT_NEEDED)
+        other_data = [name for name in sorted(given) if data.get(name) != self.data.get(name)]
+        other = [name for name, now in self.settings.items() if now != settings.get(name)]
+        if state.get("operation") != self.operation:
+            self.refuse(f"is of {state.get('operation')}, not of {self.operation}")
+        if other_data:
+            self.refuse(f"is of a training with other {' and '.join(other_data)}")
+        if other:
+            self.refuse(f"is of a training with other settings ({', '.join(other)})")
+        if self.seed not in (None, state["seed"]):
+            self.refuse("is of a training with another seed")
+
+    def refuse(self, why: str) -> None:
+        """Raise a `ValueError` that says why the file does not fit and what can be done."""
+        raise ValueError(
+            f"The checkpoint {self.path} {why}; give another name, or start anew (fresh=True, "
+            "--fresh)."
+        )
 
     @property
     def text(self) -> str:
@@ -85,66 +106,60 @@ class Resume:
         when = datetime.fromisoformat(state["written"]).strftime("%H:%M on %d %B")
         return f"The training of {when} resumes after step {state['step']}."
 
+    def seed_or(self, seed: Any) -> Any:
+        """The seed of the training that is taken up; the given one if there is none."""
+        return seed if self.state is None else self.state["seed"]
+
     def is_due(self) -> bool:
         """Whether it is time to write again."""
         return time.perf_counter() >= self._next
 
-    def keep(self, training: Any, step: int) -> None:
-        """Write the state of a training after a step.
+    def keep(self, training: Any, step: int, total: int) -> Generator[Note, None, None]:
+        """Write the state after a step; generator of a `Note` where that fails.
 
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
+        That stops no training.
         """
         self._next = time.perf_counter() + _SECONDS_BETWEEN
-        trainer, validation = training.trainer, training.validation
-        tensors = _named("network", trainer.network.state_dict())
-        tensors |= _named("average", trainer.average.state_dict())
-        tensors |= _named("best", validation.weights or {})
-        optimizer = trainer.optimizer.state_dict()
-        for number, values in optimizer["state"].items():
-            tensors |= _named(f"optimizer.{number}", values)
+        tensors, of_trainer = training.trainer.state()
+        more, values = training.state()
+        tensors = _named("trainer", tensors) | _named("training", more)
         state = {
-            "fingerprint": self.fingerprint,
+            "operation": self.operation,
+            "data": self.data,
             "settings": self.settings,
             "seed": training.seed,
             "written": datetime.now().isoformat(timespec="seconds"),
-            "seconds": time.perf_counter() - training.clock,
             "step": step,
-            "total": int(training.duration.total),
-            "optimizer": optimizer["param_groups"],
-            "schedule": _plain(trainer.schedule.state_dict()),
-            "scaler": trainer.scaler.state_dict(),
-            "sampler": training.sampler_state,
-            "losses": training.losses,
-            "notes": trainer.notes,
-            "stopped_early": training.stopped_early,
-            "validation_due": training.validation_due,
-            "duration": training.duration.state(),
-            "validation": _validation_state(validation),
+            "total": int(total),
+            "trainer": of_trainer,
+            "training": values,
         }
-        write_checkpoint(self.path, tensors, state)
+        try:
+            write_checkpoint(self.path, tensors, state)
+        except OSError as error:
+            text = f"The checkpoint could not be written ({error.strerror or error})."
+            if text not in training.notes:
+                training.notes.append(text)
+                yield Note(f"{text} The training continues without it.")
 
-    def restore(self, training: Any) -> int:
-        """Bring a training that was just prepared to where it was; returns the steps done."""
-        state, trainer = self.state or {}, training.trainer
-        trainer.network.load_state_dict(_under("network", self.tensors))
-        trainer.average.load_state_dict(_under("average", self.tensors))
-        moments: dict[int, dict] = {}
-        for name, tensor in _under("optimizer", self.tensors).items():
-            number, key = name.split(".", 1)
-            moments.setdefault(int(number), {})[key] = tensor
-        trainer.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
-        trainer.schedule.load_state_dict(state["schedule"])
-        trainer.scaler.load_state_dict(state["scaler"])
-        trainer.notes[:] = state["notes"]
-        training.sampler.rng.bit_generator.state = state["sampler"]
-        training.losses[:], training.stopped_early = state["losses"], state["stopped_early"]
-        training.validation_due = state["validation_due"]
-        training.clock -= state["seconds"]
-        training.duration.take_up(state["duration"])
-        _restore_validation(training.validation, state["validation"], self.tensors)
+    def kept(self) -> tuple[dict[str, Any], dict] | None:
+        """What the training's ``state()`` was, as long as it is not taken up; None without one."""
+        if self.state is None:
+            return None
+        return _under("training", self.tensors), self.state["training"]
+
+    def restore(self, training: Any) -> Generator[Note, None, int]:
+        """Bring a training that was just prepared to where it was; returns the steps done.
+
+        A generator of a `Note`; it does nothing where there is nothing to take up.
+        """
+        if self.state is None:
+            return 0
+        yield Note(self.text)
+        state, tensors = self.state, self.tensors
+        training.trainer.take_up(_under("trainer", tensors), state["trainer"])
+        training.take_up(_under("training", tensors), state["training"])
+        self.state, self.tensors = None, {}
         return int(state["step"])
 
 
@@ -155,28 +170,3 @@ def _named(prefix, tensors):
 def _under(prefix, tensors):
     start = f"{prefix}."
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
-
-
-def _plain(state):
-    """A schedule's state without functions, which it brings with it anyway."""
-    return {name: value for name, value in state.items() if not callable(value)}
-
-
-def _validation_state(validation):
-    tally = validation.tally
-    return {
-        "history": validation.history,
-        "merit": float(validation.merit),
-        "scores": validation.scores,
-        "tally": None if tally is None else [part.tolist() for part in tally.counts],
-        "has_weights": validation.weights is not None,
-    }
-
-
-def _restore_validation(validation, state, tensors):
-    validation.history[:] = state["history"]
-    validation.merit, validation.scores = state["merit"], state["scores"]
-    if state["tally"] is not None:
-        validation.tally = Tally.of(*(np.array(part, np.int64) for part in state["tally"]))
-    if state["has_weights"]:
-        validation.weights = _under("best", tensors)

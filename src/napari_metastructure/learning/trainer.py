@@ -162,6 +162,49 @@ class Trainer:
         self.memory.look()
         return value
 
+    def state(self) -> tuple[dict[str, Any], dict]:
+        """What it takes to go on from here: tensors by name, and values that JSON holds."""
+        networks = {"network": self.network, "average": self.average}
+        tensors = {
+            f"{name}.{key}": tensor
+            for name, network in networks.items()
+            if network is not None
+            for key, tensor in network.state_dict().items()
+        }
+        optimizer = self.optimizer.state_dict()
+        for number, values in optimizer["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in values.items()}
+        schedule = self.schedule.state_dict()
+        return tensors, {
+            "optimizer": optimizer["param_groups"],
+            "schedule": {name: value for name, value in schedule.items() if not callable(value)},
+            "scaler": self.scaler.state_dict(),
+            "parts": self.parts,
+            "notes": self.notes,
+        }
+
+    def take_up(self, tensors: dict[str, Any], values: dict) -> None:
+        """Go on from a `state` of a trainer made alike."""
+        found: dict[str, dict] = {"network": {}, "average": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            kind, key = name.split(".", 1)
+            found[kind][key] = tensor
+        self.network.load_state_dict(found["network"])
+        if self.average is not None:
+            self.average.load_state_dict(found["average"])
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moments: dict[int, dict] = {}
+        for name, tensor in found["optimizer"].items():
+            number, key = name.split(".")
+            weight = weights[int(number)]
+            if tensor.shape == weight.shape:  # in the weight's order in memory, as it was
+                tensor = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
+            moments.setdefault(int(number), {})[key] = tensor.detach()
+        self.optimizer.load_state_dict({"state": moments, "param_groups": values["optimizer"]})
+        self.schedule.load_state_dict(values["schedule"])
+        self.scaler.load_state_dict(values["scaler"])
+        self.parts, self.notes[:] = values["parts"], values["notes"]
+
     def pending_events(self) -> Generator[Any, Any, Any]:
         """What happened since the last step: generator of `Note` and, at times, `Memory`."""
         while self._pending_notes:

@@ -34,7 +34,7 @@ from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
-from napari_metastructure.learning.resume import Resume, fingerprint_of
+from napari_metastructure.learning.resume import Resume, digests
 from napari_metastructure.learning.threshold import choose_threshold, known_matrix
 from napari_metastructure.learning.trainer import Trainer, one_cycle, open_ended
 from napari_metastructure.learning.validation import Validation
@@ -129,8 +129,8 @@ def train(
                 training = _Training(job, config, noise, device, model)
                 if checkpoint is not None:
                     yield Progress("looking for a checkpoint", 0, 1)
-                    data = fingerprint_of(images, labels, validation, noise)
-                    training.keep_in(Resume(checkpoint, config, data, fresh))
+                    data = _digests(images, labels, validation, noise)
+                    training.keep_in(Resume(checkpoint, "train", config, data, fresh))
                 yield from training.prepare(images, labels, *validation)
                 yield from training.steps()
                 yield from training.decide()
@@ -148,6 +148,13 @@ def _noise_specs(noise):
     if hasattr(noise, "shape") or (noise and isinstance(noise, list) and np.ndim(noise[0]) == 1):
         return specs("transition", matrix=noise)
     return specs(noise)
+
+
+def _digests(images, labels, validation, noise):
+    """What tells the data of one training from those of another."""
+    names = ("images", "labels", "validation images", "validation labels")
+    found = digests(dict(zip(names, (images, labels, *validation))))
+    return found | {"noise": [spec.model_dump_json() for spec in noise]}
 
 
 def _on_network_of(model, config):
@@ -193,19 +200,34 @@ class _Training:
             raise ValueError(
                 "A checkpoint works with a single process; leave it out under torchrun."
             )
-        self.resume = resume
-        if resume.state is not None:
-            self.seed = resume.state["seed"]
+        self.resume, self.seed = resume, resume.seed_or(self.seed)
 
-    def _keep(self, step):
-        """Write the checkpoint; generator of a `Note` where that fails, which stops no training."""
-        try:
-            self.resume.keep(self, step)
-        except OSError as error:
-            text = f"The checkpoint could not be written ({error.strerror or error})."
-            if text not in self.trainer.notes:
-                self.trainer.notes.append(text)
-                yield Note(f"{text} The training continues without it.")
+    @property
+    def notes(self) -> list:
+        """What went otherwise than asked for, for the record."""
+        return self.trainer.notes
+
+    def state(self) -> tuple[dict, dict]:
+        """What a checkpoint keeps besides the trainer: tensors, and values that JSON holds."""
+        weights, validation = self.validation.state()
+        return weights, {
+            "seconds": time.perf_counter() - self.clock,
+            "sampler": self.sampler_state,
+            "losses": self.losses,
+            "stopped_early": self.stopped_early,
+            "validation_due": self.validation_due,
+            "duration": self.duration.state(),
+            "validation": validation,
+        }
+
+    def take_up(self, tensors: dict, values: dict) -> None:
+        """Go on from a `state`."""
+        self.clock -= values["seconds"]
+        self.sampler.rng.bit_generator.state = values["sampler"]
+        self.losses[:], self.stopped_early = values["losses"], values["stopped_early"]
+        self.validation_due = values["validation_due"]
+        self.duration.take_up(values["duration"])
+        self.validation.take_up(tensors, values["validation"])
 
     def prepare(self, images, labels, validation_images, validation_labels):
         """Read the data and make the network, its sampler and its trainer; generator of events."""
@@ -257,7 +279,11 @@ class _Training:
             rate = OpenEndedRate()
             self.steps_per_epoch = max(per_epoch, _LEAST_STEPS_BETWEEN_SCORES)
             self.duration = AutomaticDuration(
-                rate, self.steps_per_epoch, config.time_limit, len(self.model.classes)
+                rate,
+                self.steps_per_epoch,
+                config.time_limit,
+                len(self.model.classes),
+                self.job.clock,
             )
             return lambda *arguments: open_ended(*arguments, rate)
         epochs = config.epochs or _EPOCHS_WITHOUT_SCORE
@@ -309,9 +335,8 @@ class _Training:
         if self.config.early_stopping:
             floor = noise_floor(self.validation.forward_matrix, self.shares)
         resume = self.resume
-        if resume is not None and resume.state is not None:
-            step = resume.restore(self)
-            yield Note(resume.text)
+        if resume is not None:
+            step = yield from resume.restore(self)
             if self.validation_due:
                 yield from self._score(step // per_epoch, step)
         with ThreadPoolExecutor(1) as pool:
@@ -341,9 +366,9 @@ class _Training:
                     yield from self._score(epoch, step)
                     self.stopped_early = bool(np.mean(self.losses[-per_epoch:]) < floor)
                 if resume is not None and resume.is_due():
-                    yield from self._keep(step)
+                    yield from resume.keep(self, step, duration.total)
         if resume is not None:
-            yield from self._keep(step)
+            yield from resume.keep(self, step, duration.total)
 
     def _score(self, epoch, step):
         """Validate, if anything is held back; generator of events."""

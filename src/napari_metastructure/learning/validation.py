@@ -48,7 +48,9 @@ class Validation:
         self.clean, self.ignore_label = clean, ignore_label
         self.forward_matrix = forward_matrix
         self.history = []
-        self.merit, self.weights, self.tally, self.scores = -np.inf, None, None, None
+        self.merit, self.scores = -np.inf, None
+        self.weights: dict[str, Any] | None = None
+        self.tally: Tally | None = None
 
     @property
     def labels(self) -> Any:
@@ -73,6 +75,25 @@ class Validation:
         validated = {"epoch": epoch, "step": step, **scores}
         self.history.append(validated)
         yield Validated(**validated, best=bool(is_best))
+
+    def state(self) -> tuple[dict[str, Any], dict]:
+        """What is to be kept of it: tensors by name, and values that JSON holds."""
+        return self.weights or {}, {
+            "history": self.history,
+            "merit": float(self.merit),
+            "scores": self.scores,
+            "tally": None if self.tally is None else [part.tolist() for part in self.tally.counts],
+            "has_weights": self.weights is not None,
+        }
+
+    def take_up(self, tensors: dict[str, Any], values: dict) -> None:
+        """Go on from a `state`."""
+        self.history[:] = values["history"]
+        self.merit, self.scores = values["merit"], values["scores"]
+        if values["tally"] is not None:
+            self.tally = Tally.of(*(np.array(part, np.int64) for part in values["tally"]))
+        if values["has_weights"]:
+            self.weights = tensors
 
     @property
     def _noise_inverts(self):

@@ -53,8 +53,7 @@ def train(run: Run) -> None:
     if noise:
         run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
     options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run, labels)}
-    options |= {name: run.options[name] for name in ("checkpoint", "fresh") if name in run.options}
-    done = run.watch(train(images.data, labels.data, run.config, **options))
+    done = run.watch(train(images.data, labels.data, run.config, **options, **_kept(run)))
     _take_model(run, done)
 
 
@@ -81,7 +80,8 @@ def segment(run: Run) -> None:
             )
         shapes = [without_channels(array.shape, run.config.channel_axis) for array in images.arrays]
         out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
-    done = run.watch(segment(images.data, run.config, strokes=strokes, labels=labels, out=out))
+    given = {"strokes": strokes, "labels": labels, "out": out, **_kept(run)}
+    done = run.watch(segment(images.data, run.config, **given))
     _take_model(run, done)
     if out and hasattr(out[0], "finish"):
         run.partial = done.stopped
@@ -89,6 +89,11 @@ def segment(run: Run) -> None:
     else:
         run.write("output", _like_source(done.masks, like), like)
     run.write("probabilities", _like_source(done.probabilities or [None], like), like)
+
+
+def _kept(run):
+    """Where a training is kept, as arguments of `train` and `segment`."""
+    return {name: run.options[name] for name in ("checkpoint", "fresh") if name in run.options}
 
 
 def _on_all(run, strokes, images):

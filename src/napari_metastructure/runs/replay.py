@@ -12,7 +12,7 @@ from napari_metastructure.files.read import read
 from napari_metastructure.files.records import read_record
 from napari_metastructure.files.results import MODEL, result_digest
 from napari_metastructure.runs.operations import config_of, perform
-from napari_metastructure.runs.run import Run
+from napari_metastructure.runs.run import Run, repeatable
 
 __all__ = ["Replayed", "replay"]
 
@@ -63,7 +63,7 @@ def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
             {role: source["path"] for role, source in record["inputs"].items()},
             outputs,
             config_of(record),
-            {**record["options"], "scheduler": None},
+            repeatable(record),
             quiet=quiet,
         )
         try:

@@ -28,9 +28,10 @@ from napari_metastructure.files.results import MODEL, result_digest
 from napari_metastructure.files.write import check_names, create_zarr, save
 from napari_metastructure.jobs.job import Job
 
-__all__ = ["Run", "carry_out"]
+__all__ = ["Run", "carry_out", "repeatable"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
+_OF_ONE_RUN = ("scheduler", "checkpoint", "fresh")
 _SCORES = ".json"
 _TABLE = ".csv"
 _LABELS = ("labels", "clean", "reference", "strokes", "validation_labels")
@@ -271,6 +272,11 @@ def carry_out(run: Run, work: Callable) -> Any:
         record.setdefault("device", "cpu")
         _give_names(run, record)
     return record
+
+
+def repeatable(record: dict) -> dict:
+    """The options of a recorded run, without those that are of no other run."""
+    return {name: v for name, v in record["options"].items() if name not in _OF_ONE_RUN}
 
 
 def _give_names(run, record):

@@ -9,6 +9,7 @@ from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.records import read_record
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.runs.operations import config_of
+from napari_metastructure.runs.run import repeatable
 
 __all__ = ["OUTPUTS", "SOURCE", "Step", "plan"]
 
@@ -204,7 +205,7 @@ def _step(record, steps, places, outputs, device):
     for role, output in record["outputs"].items():
         if role in names:
             places[str(output["path"])] = number, role
-    options = {name: value for name, value in record["options"].items() if name != "scheduler"}
+    options = repeatable(record)
     config = _config(record)
     if device is not None and operation == "predict":
         options["device"] = device

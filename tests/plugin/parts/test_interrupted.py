@@ -105,5 +105,5 @@ def test_changed_labels_are_refused_in_a_sentence(qtbot, dock, placed_layers):
     labels.data = 1 - (labels.data > 0).astype(labels.data.dtype)
     button(dock, "Resume").click()
     finish(qtbot, dock)
-    assert "other images, labels or noise" in dock.panel.status.text()
+    assert "with other labels" in dock.panel.status.text()
     assert dock.interrupted.isVisible()
