@@ -80,6 +80,7 @@ class StrokeClassifier:
         self._rows: Any = None
         self._values: Any = None
         self._plane_of_row: Any = None
+        self._held_out: Any = ()  # not asked for yet
 
     @property
     def spatial_dims(self) -> int:
@@ -151,6 +152,7 @@ class StrokeClassifier:
         self._rows = np.ascontiguousarray(rows[kept], np.float32)
         self._values = np.asarray(values)[kept].astype(np.uint8)
         self._plane_of_row = None if plane_numbers is None else plane_numbers[kept]
+        self._held_out = ()
         self.classes = [int(value) for value in np.unique(self._values)]
         self.num_classes = max(self.num_classes, *self.classes)
         forest = self._new_forest(len(self._values), oob_score=_balanced_accuracy)
@@ -177,7 +179,7 @@ class StrokeClassifier:
         )
 
     def held_out_probabilities(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """What forests that learnt from other planes say of the annotated pixels.
+        """What forests that learnt from other planes say of the annotated pixels; made once.
 
         Returns
         -------
@@ -187,6 +189,11 @@ class StrokeClassifier:
             The strokes.
             None if there are not two planes with strokes of all values on the others.
         """
+        if self._held_out == ():
+            self._held_out = self._hold_out()
+        return self._held_out
+
+    def _hold_out(self):
         from sklearn.model_selection import GroupKFold
 
         planes_of = self._plane_of_row

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
-from napari_metastructure.few_labels.object_share import object_share, prior_of
 from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
 from napari_metastructure.few_labels.strokes import check_strokes
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import in_background, run_until_stopped
@@ -29,7 +29,6 @@ __all__ = [
     "compare_on_strokes",
     "network_classes",
     "separation",
-    "threshold_of_classifier",
 ]
 
 _FEATURES_KEPT = 2**30  # bytes
@@ -39,7 +38,6 @@ _LEAST_HELD_OUT = 8  # strokes of each class, else none is held out
 _MARGIN = 0.01  # of the area under the ROC curve, by which the classifier must be better
 _MARGIN_OF_ONE = 0.1  # the same if a class has a single stroke held out
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
-_EDGES_BESIDE_SHARE = 0.75
 _EDGES_BESIDE_NETWORK = 0.25
 _RULE = "largest expected Dice times gradient along the outline"
 
@@ -316,35 +314,6 @@ class Taught(Mode):
         yield from self.model.predicting_plane(
             item.images[0], write=lambda start, rows: write(start, self.model.decide(rows))
         )
-
-
-def threshold_of_classifier(
-    classifier: StrokeClassifier, probabilities: Any, pictures: Any
-) -> tuple[float, float | None]:
-    """The threshold of a classifier of two values, by the share of objects and the edges.
-
-    Parameters
-    ----------
-    classifier : StrokeClassifier
-    probabilities : sequence of arrays of float, [0, 1]
-        Of the higher value, for planes or volumes.
-    pictures : sequence of arrays
-        The images, of the same shapes.
-
-    Returns
-    -------
-    threshold : float
-    share : float or None
-        Of objects, as `object_share` estimates it from strokes on other planes; None if there are
-        strokes on a single one.
-    """
-    held_out, share = classifier.held_out_probabilities(), None
-    if held_out is not None:
-        p, values = held_out
-        share = object_share(p, values == values.max(), probabilities)
-    rule = {} if share is None else {"prior": prior_of(share), "edges": _EDGES_BESIDE_SHARE}
-    threshold = outline_threshold(probabilities, pictures, classifier.polarity, **rule)
-    return threshold, None if share is None else round(share, 3)
 
 
 def compare_on_strokes(

@@ -160,16 +160,16 @@ class LiveClassifier:
         return probabilities.argmax(0).astype(np.uint8)
 
     def _with_new_threshold(self, plane, view, whole):
-        """Pieces again if the threshold, chosen by the view's outlines, has moved; generator."""
+        """Pieces again if the threshold, chosen as for the result, has moved; generator."""
         if len(self.classifier.classes) != 2 or not whole:
             return
-        from napari_metastructure.learning.threshold import outline_threshold
+        from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
 
         value = self.classifier.classes[1] - 1
         picture = plane.mean(axis=0) if self.has_channels else plane
         found = [probabilities[value] for _, probabilities in whole]
         pictures = [picture[box] for box, _ in whole]
-        threshold = outline_threshold(found, pictures, self.classifier.polarity)
+        threshold, _ = threshold_of_classifier(self.classifier, found, pictures)
         moved, self.threshold = abs(threshold - self.threshold) > 0.02, threshold
         for box, probabilities in whole if moved else ():
             if self.cancelled:

@@ -1,0 +1,33 @@
+"""Where a stroke classifier's probabilities are cut."""
+
+import numpy as np
+import pytest
+
+from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
+from napari_metastructure.few_labels.strokes import simulate_strokes
+
+
+def test_the_threshold_follows_the_share(blobs):
+    images, masks = blobs(6, seed=0, size=64)
+    strokes = np.zeros_like(masks)
+    for k in range(3):
+        strokes[k] = simulate_strokes(masks[k], 4, seed=k)
+    classifier = StrokeClassifier(trees=20).fit(images, strokes)
+    held_out, values = classifier.held_out_probabilities()
+    assert len(held_out) == len(values) == (strokes > 0).sum()
+    assert 0.5 < ((held_out > 0.5) == (values == 2)).mean() <= 1
+    objects = [classifier.predict(image)[-1] for image in images]
+    threshold, share = threshold_of_classifier(classifier, objects, images)
+    assert share == pytest.approx(masks.mean(), abs=0.12)
+    assert 0.1 <= threshold <= 0.9
+
+
+def test_strokes_on_one_plane_tell_no_share(blobs):
+    images, masks = blobs(2, seed=0, size=64)
+    strokes = np.zeros_like(masks)
+    strokes[0] = simulate_strokes(masks[0], 4, seed=0)
+    classifier = StrokeClassifier(trees=20).fit(images, strokes)
+    assert classifier.held_out_probabilities() is None
+    objects = [classifier.predict(image)[-1] for image in images]
+    assert threshold_of_classifier(classifier, objects, images)[1] is None
