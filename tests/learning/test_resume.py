@@ -1,6 +1,5 @@
 """Trainings that go on from a checkpoint."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 from napari_metastructure import train
 from napari_metastructure.jobs import checkpoint as checkpoints
@@ -154,6 +152,27 @@ def test_what_a_kill_left_beside_a_checkpoint_is_removed(task, file):
     assert sorted(file.parent.iterdir()) == [other, file]
 
 
+REPLACING = """
+import os, sys, time
+file, end = sys.argv[1], time.monotonic() + 3
+while time.monotonic() < end:
+    for number in range(2):
+        os.link(f"{file}.{number}", f"{file}.next")
+        os.replace(f"{file}.next", file)
+"""
+
+
+def test_a_checkpoint_read_while_it_is_replaced_is_one_of_them(file):
+    for number in range(2):
+        tensors, state = {"a": torch.full((1 + number,), float(number))}, {"step": number}
+        checkpoints.write_checkpoint(f"{file}.{number}", tensors, state)
+    checkpoints.write_checkpoint(file, tensors, state)
+    with subprocess.Popen([sys.executable, "-c", REPLACING, str(file)]) as process:
+        while process.poll() is None:
+            tensors, state = checkpoints.read_checkpoint(file)
+            assert tensors["a"].tolist() == [state["step"]] * (1 + state["step"])
+
+
 def test_the_state_is_read_without_torch(file):
     checkpoints.write_checkpoint(file, {"a": torch.ones(3)}, {"step": 7})
     code = (
@@ -188,11 +207,8 @@ def test_killed_at_several_moments(task, tmp_path):
     command = [sys.executable, "-c", SCRIPT, *inputs]
 
     def step():
-        try:
-            with safe_open(tmp_path / "killed.safetensors", "pt") as file:
-                return json.loads(file.metadata()["napari_metastructure_checkpoint"])["step"]
-        except FileNotFoundError:
-            return 0
+        file = tmp_path / "killed.safetensors"
+        return checkpoints.read_state(file)["step"] if file.exists() else 0
 
     whole = train(*task, epochs=30, **SMALL).run(hidden=True)
     for least in (1, 40):

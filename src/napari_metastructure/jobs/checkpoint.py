@@ -60,17 +60,20 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict] | None:
     ValueError
         If the file is damaged or no checkpoint, in one sentence.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     path = Path(path).expanduser()
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            state = _state_in(file)
-            if state is None:
-                raise ValueError(f"{path} is not a checkpoint; choose another name for it.")
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+        data = path.read_bytes()  # at once: its file may be replaced between two looks
+        tensors = load(data)
+        end = 8 + int.from_bytes(data[:8], "little")
+        state = _state_in(json.loads(data[8:end]).get("__metadata__"))
+        if state is None:
+            raise ValueError(f"{path} is not a checkpoint; choose another name for it.")
+        return tensors, state
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"The checkpoint {path} cannot be read ({reason}).") from None
@@ -82,13 +85,13 @@ def read_state(path: str | Path) -> dict | None:
 
     try:
         with safe_open(path, "numpy") as file:  # docks look here, and torch takes long to import
-            return _state_in(file)
+            return _state_in(file.metadata())
     except (SafetensorError, OSError, json.JSONDecodeError):
         return None
 
 
-def _state_in(file):
-    text = (file.metadata() or {}).get(_KEY)
+def _state_in(metadata):
+    text = (metadata or {}).get(_KEY)
     if text is None or len(text) > _LARGEST_STATE:
         return None
     state = json.loads(text)
