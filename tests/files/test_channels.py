@@ -1,11 +1,14 @@
 """Files that are the channels of one image."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from napari_metastructure.files.read import read, read_pair
+from napari_metastructure.files.fingerprint import fingerprint
+from napari_metastructure.files.read import read, read_labels, read_pair
 
 CASES = ("liver_1", "liver_2", "liver_10")
 
@@ -122,3 +125,71 @@ def test_frames_with_one_stack_of_masks_are_no_channels(tmp_path):
 def test_numbers_without_masks_are_no_channels(tmp_path):
     fill(tmp_path, "images/{}.tif")
     assert read(tmp_path / "images").data.shape == (6, 6, 7)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_the_name_of_an_image_stands_for_its_channels(tmp_path, number):
+    fill(tmp_path, "any/{}.ome.tif", numbers=range(3))
+    found = read(tmp_path / "any" / f"{CASES[number]}.ome.tif")
+    assert (found.axes, found.data.shape) == ("cyx", (3, 6, 7))
+    assert found.data[:, 0, 0].tolist() == [10 * number + value for value in (10, 11, 12)]
+    source = str(tmp_path / "any" / f"{CASES[number]}.ome.tif")
+    assert fingerprint(source)["files"] == 3
+    with pytest.raises(FileNotFoundError, match="There is no file or folder"):
+        read_labels(source)
+    with pytest.raises(FileNotFoundError, match="There is no file or folder"):
+        read(tmp_path / "any" / "liver_3.ome.tif")
+
+
+def write_dataset(folder, **parts):
+    (folder / "dataset.json").write_text(json.dumps(parts))
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+def test_dataset_json_names_the_channels_and_labels(tmp_path, key):
+    fill(tmp_path, "imagesTr/{}.tif")
+    fill_masks(tmp_path, "labelsTr/{}.tif")
+    names = {"background": 0, "liver": [1, 2, 3], "tumour": 2}
+    labels = {"0": "background", "1": "liver", "2": "tumour", "3": "vessel"}
+    known = names if key == "channel_names" else labels
+    write_dataset(tmp_path, **{key: {"0": "CT", "1": "PET"}}, labels=known)
+    said = []
+    read_pair(tmp_path, say=said.append)
+    text = "background, liver, tumour" + ", vessel" * (key == "modality")
+    assert said[1:] == [f"dataset.json names the channels: CT, PET, the labels: {text}."]
+    write_dataset(tmp_path, **{key: {"0": "CT", "1": "PET"}}, labels={"background": 0, "liver": 1})
+    with pytest.warns(UserWarning, match=r"hold labels that .*dataset\.json does not name: 2, 3\."):
+        read_pair(tmp_path)
+
+
+def test_channels_that_disagree_with_dataset_json_are_refused(tmp_path):
+    fill(tmp_path, "imagesTs/{}.tif")
+    write_dataset(tmp_path, channel_names={"0": "CT", "1": "PET", "2": "MR"})
+    with pytest.raises(ValueError, match=r"liver_1 lacks the channel 0002 that dataset\.json nam"):
+        read(tmp_path / "imagesTs")
+    fill(tmp_path, "imagesTs/{}.tif", numbers=range(4))
+    with pytest.raises(ValueError, match=r"liver_1 has a channel 0003, but .* names 3 only"):
+        read(tmp_path / "imagesTs")
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(ValueError, match=r"dataset\.json cannot be read as the dataset\.json of"):
+        read(tmp_path / "imagesTs")
+    for other in ([], {}, {"channel_names": 3}, {"channel_names": {"a": "b"}}):
+        (tmp_path / "dataset.json").write_text(json.dumps(other))
+        assert read(tmp_path / "imagesTs").data.shape == (3, 4, 6, 7)
+
+
+def test_time_series_in_folders_of_nnunet_without_masks(tmp_path):
+    fill(tmp_path, "a/imagesTs/{}.tif", numbers=range(9))
+    with pytest.warns(UserWarning, match=r"imagesTs: there is no dataset\.json, so that each file"):
+        assert read(tmp_path / "a/imagesTs").data.shape == (27, 6, 7)
+    write_dataset(tmp_path / "a", channel_names={str(number): "x" for number in range(9)})
+    assert read(tmp_path / "a/imagesTs").data.shape == (3, 9, 6, 7)
+    fill(tmp_path, "b/imagesTs/{}.tif", numbers=range(5), cases=("movie",))
+    with pytest.warns(UserWarning, match="each file is taken for an image"):
+        assert read(tmp_path / "b/imagesTs").data.shape == (5, 6, 7)
+    write_dataset(tmp_path / "b", channel_names={"0": "CT"})
+    with pytest.warns(UserWarning, match=r"dataset\.json names one channel, so that each file is"):
+        assert read(tmp_path / "b/imagesTs").data.shape == (5, 6, 7)
+    fill(tmp_path, "c/imagesTs/{}.tif", cases=("movie",))
+    with pytest.warns(UserWarning, match="the 2 files are taken for the channels of one image"):
+        assert read(tmp_path / "c/imagesTs").data.shape == (1, 2, 6, 7)

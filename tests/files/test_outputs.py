@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,16 @@ def test_results_beside_what_is_read_are_fine(images, monkeypatch):
     check_apart("images/new.tif", "images/0000.tif")
     check_apart("images/new.npy", "images/*.tif")
     check_apart("images/model.safetensors", "images", is_image=False)
+
+
+def test_results_do_not_take_the_name_that_stands_for_channels(images, monkeypatch):
+    monkeypatch.chdir(images.parent)
+    for number in range(2):
+        shutil.copy("images/0000.tif", f"cell_{number:04}.tif")
+    for result in ("cell.tif", "cell_0001.tif"):
+        with pytest.raises(ValueError, match=r"(which|what) the run reads"):
+            check_apart(result, "cell.tif")
+    check_apart("cell.ome.tif", "cell.tif")
 
 
 def test_results_never_lie_in_a_zarr_that_is_read(tmp_path):

@@ -1,6 +1,7 @@
 """Batches: file by file, failures are told and the rest is done, stopped ones go on."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -302,3 +303,65 @@ def test_results_may_lie_in_the_folder_of_images(plates, model):
     for _ in range(2):
         found = batch("images", plan([model]), "images/results").run(hidden=True)
         assert [row["file"] for row in found.rows] == FILES
+
+
+@pytest.fixture
+def channelled(tmp_path, blobs, monkeypatch):
+    """A data set of nnU-Net with two channels, a model of it, and images to apply it to."""
+    images, masks = blobs(6, seed=0, size=48)
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for number, (image, mask) in enumerate(zip(images, masks)):
+        for channel, plane in enumerate((image, image[::-1])):
+            where = "imagesTr" if number < 4 else "imagesTs"
+            tifffile.imwrite(tmp_path / "set" / where / f"cell_{number}_{channel:04}.tif", plane)
+        if number < 4:
+            tifffile.imwrite(tmp_path / "set/labelsTr" / f"cell_{number}.tif", mask)
+    settings = {"channels": 4, "depth": 3, "patch_size": 32, "min_steps": 1, "device": "cpu"}
+    pairs = np.stack([images, images[:, ::-1]], 1)[:4]
+    done = train(pairs, masks[:4], epochs=1, channel_axis=1, **settings, seed=0).run(hidden=True)
+    done.model.save(tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return images
+
+
+def test_files_that_are_channels_of_an_image_are_one(channelled):
+    text = run("batch", "set", "m.safetensors", "-o", "results", "--objects")
+    assert "6 of 6 files done, 0 failed." in text
+    assert "6 images of 2 channels (imagesTr/cell_0_0000.tif to cell_0_0001.tif)." in text
+    assert "4 masks are left out, as the steps take images: labelsTr/cell_0.tif." in text
+    network = load_model("m.safetensors")
+    for number, image in enumerate(channelled):
+        where = "imagesTr" if number < 4 else "imagesTs"
+        labels = read(f"results/labels/{where}/cell_{number}.ome.tif").data
+        network.channel_axis = 0
+        np.testing.assert_array_equal(labels, network.segment(np.stack([image, image[::-1]])))
+    table = pd.read_csv("results/objects.csv")
+    assert "channel_1_max" in table
+    files = {f"imagesTr/cell_{n}.tif" for n in range(4)} | {
+        "imagesTs/cell_4.tif",
+        "imagesTs/cell_5.tif",
+    }
+    assert set(table["file"]) <= files
+    record = "results/labels/imagesTs/cell_4.ome.tif.record.json"
+    assert "the same, bit by bit" in run("replay", record)
+    before = times(Path("results"))
+    run("batch", "set", "m.safetensors", "-o", "results", "--objects", "--quiet")
+    assert times(Path("results")) == before
+    tifffile.imwrite("set/imagesTs/cell_5_0001.tif", channelled[0])  # one channel of one image
+    run("batch", "set", "m.safetensors", "-o", "results", "--objects", "--quiet")
+    changed = [path for path, when in times(Path("results")).items() if when != before[path]]
+    assert {path.name for path in changed} == {"cell_5.ome.tif"}
+
+
+def test_masks_are_taken_where_the_steps_take_labels(plates):
+    for file in FILES:
+        run(
+            "corrupt", f"masks/{file}", "-o", "once.tif", "--kind", "flip", "--quiet", "--overwrite"
+        )
+    (plates / "both").mkdir()
+    (plates / "images").rename(plates / "both" / "images")
+    (plates / "masks").rename(plates / "both" / "masks")
+    found = batch("both", plan(["once.tif.record.json"]), "noisy").run(hidden=True)
+    assert [row["file"] for row in found.rows] == [f"masks/{file}" for file in FILES]
+    assert not found.failed

@@ -21,23 +21,19 @@ def describe(path: str | Path) -> Any:
         return _record(path)
     if path.suffix == ".csv":
         return _table(path)
-    layout = folder_layout(path)
-    if layout:
-        said: list[str] = []
-        images, labels = read_pair(path, say=said.append)
-        return [
-            f"images and labels, {len(images.names)} of each",
-            *said,
-            *(
-                f"{what}: {line}"
-                for what, p in (("images", images), ("labels", labels))
-                for line in _pixels(p)
-            ),
-        ]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lines = _pixels(read(path))
-    return lines + [str(w.message) for w in caught if w.category is UserWarning]
+        lines = _pair(path) if folder_layout(path) else _pixels(read(path))
+    said = [str(w.message) for w in caught if w.category is UserWarning]
+    return lines + list(dict.fromkeys(said))
+
+
+def _pair(path):
+    said: list[str] = []
+    images, labels = read_pair(path, say=said.append)
+    parts = ("images", images), ("labels", labels)
+    lines = [f"{what}: {line}" for what, pixels in parts for line in _pixels(pixels)]
+    return [f"images and labels, {len(images.names)} of each", *said, *lines]
 
 
 def _is_package(path):

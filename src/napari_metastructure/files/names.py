@@ -16,7 +16,11 @@ _ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 def paths_of(source: Any) -> list[Path]:
-    """The files (or Zarr folders) that a source stands for, in natural order."""
+    """The files (or Zarr folders) that a source stands for, in natural order.
+
+    The name of an image that has a file for each channel, cell.tif of cell_0000.tif and
+    cell_0001.tif, stands for all of these.
+    """
     if not isinstance(source, (str, os.PathLike)):
         found = [path for item in source for path in paths_of(item)]
         if not found:
@@ -38,8 +42,20 @@ def paths_of(source: Any) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"No file matches {path}.")
     else:
-        raise FileNotFoundError(f"There is no file or folder {path}.")
+        found = _channel_files(path)
+        if not found:
+            raise FileNotFoundError(f"There is no file or folder {path}.")
     return sorted(found, key=natural)
+
+
+def _channel_files(path):
+    """The files of the channels of an image, from 0000."""
+    name, found = stem(path), []
+    while True:
+        channel = path.with_name(f"{name}_{len(found):04}{path.name[len(name) :]}")
+        if not channel.is_file():
+            return found
+        found.append(channel)
 
 
 def images_below(

@@ -220,7 +220,9 @@ def check_apart(path: str | os.PathLike, source: Any, *, is_image: bool = True) 
         parts = [read, *paths_of(read)]
     else:
         parts = paths_of(read)
-        if is_image and not read.exists() and _matches(places, read):
+        if not read.exists() and not glob.has_magic(str(read)):
+            parts = [*parts, read]  # stands for the files of its channels
+        elif is_image and not read.exists() and _matches(places, read):
             raise ValueError(f"{path} matches {read}, which the run reads; give another name.")
     for part in parts:
         for known in {_place(part), part.resolve()}:

@@ -4,9 +4,10 @@ A file is one array; a folder, a glob or a list of files is one stack where the 
 a list. What is larger than `pixels.LAZY` is opened as a dask array and not read before it is used.
 """
 
+import glob
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from napari_metastructure.files.errors import Unreadable, reading
 from napari_metastructure.files.label_images import label_images, read_indexed
 from napari_metastructure.files.makers import read_of_maker
 from napari_metastructure.files.names import TIFF, is_zarr, paths_of, stems
+from napari_metastructure.files.nnunet import dataset_of
 from napari_metastructure.files.pairs import matched, pair_of
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
 from napari_metastructure.files.records import says_partial
 from napari_metastructure.files.tiff import read_tiff
 
-__all__ = ["read", "read_labels", "read_matched", "read_outcome", "read_pair"]
+__all__ = ["image_files", "read", "read_labels", "read_matched", "read_outcome", "read_pair"]
 
 
 _OF_MAKERS = (".czi", ".lif", ".nd2", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".sld", ".dv")
@@ -42,7 +44,8 @@ def read(source: Any, *, missing: str = "fill") -> Pixels:
     source : path, str or sequence of these
         A file (TIFF, OME-TIFF, PNG, JPEG, ``.npy``), an OME-Zarr or Zarr folder, a folder of files,
         a glob such as ``"cells/*.tif"``, or a list of files. Files of one shape become one stack,
-        in natural order (2 before 10).
+        in natural order (2 before 10). Where an image has a file for each channel, as in folders of
+        nnU-Net, ``"cell.tif"`` stands for cell_0000.tif, cell_0001.tif ...
     missing : {"fill", "warn", "error"}
         If chunks of a Zarr image are not there, see `ome_zarr.open_image`.
 
@@ -68,7 +71,7 @@ def read(source: Any, *, missing: str = "fill") -> Pixels:
 
 def _read_images(source, missing="fill", masks=None):
     """Images; `masks` are the files of their labels, as far as they are known."""
-    cases = _cases(source, masks)
+    cases = image_files(source, masks)
     paths, parts = _read_all([path for files in cases.values() for path in files], missing)
     parts = [_grey(part) for part in parts]
     if len(parts) == sum(map(len, cases.values())):
@@ -78,12 +81,29 @@ def _read_images(source, missing="fill", masks=None):
     return _as_one(source, paths, parts)
 
 
-def _cases(source, masks=None):
-    """The files of each image, by the path that stands for all of them."""
+def image_files(source: Any, masks: Sequence[Path] | None = None) -> dict[Path, list[Path]]:
+    """The files of each image, one or one for each channel, see `channels.by_case`.
+
+    Parameters
+    ----------
+    source : path, str or sequence of these
+        As for `read`.
+    masks : sequence of Path, optional
+        The files of their labels, as far as they are known.
+
+    Returns
+    -------
+    dict of {Path: list of Path}
+        By the path that stands for all files of an image, which `read` takes too.
+    """
     paths = paths_of(source)
     single = {path: [path] for path in paths}
-    if isinstance(source, (str, os.PathLike)) and paths == [Path(source).expanduser()]:
-        return single
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
+        if paths == [path]:
+            return single
+        if not path.exists() and not glob.has_magic(str(path)):
+            return {path: paths}
     cases = by_case(paths, masks)
     several = next((files for files in cases.values() if files[1:]), None)
     if several is None or is_nnunet(several[0].parent):
@@ -133,8 +153,18 @@ def read_labels(source: Any, *, missing: str = "fill") -> Pixels:
     FileNotFoundError, ValueError, TypeError
         As for `read`; and if a file holds fractions, NaN, or a photograph. The sentence names it.
     """
-    paths, parts = _read_all(paths_of(source), missing, labels=True)
+    paths, parts = _read_all(_files_of_labels(source), missing, labels=True)
     return _as_one(source, paths, label_images(parts, paths))
+
+
+def _files_of_labels(source):
+    """The files of a source; labels never have a file for each channel."""
+    paths = paths_of(source)
+    if paths[1:] and isinstance(source, (str, os.PathLike)) and not glob.has_magic(str(source)):
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+    return paths
 
 
 def read_outcome(source: Any, *, missing: str = "fill") -> Pixels:
@@ -150,7 +180,7 @@ def read_outcome(source: Any, *, missing: str = "fill") -> Pixels:
     Pixels
         As of `read`, if all are floats from 0 to 1; else as of `read_labels`.
     """
-    paths, parts = _read_all(paths_of(source), missing, labels=True)
+    paths, parts = _read_all(_files_of_labels(source), missing, labels=True)
     if all(_may_be_probabilities(part.data) for part in parts):
         return _as_one(source, paths, [_grey(part) for part in parts])
     return _as_one(source, paths, label_images(parts, paths))
@@ -257,14 +287,33 @@ def read_matched(
     images, labels : Pixels
     """
     masks = paths_of(labels)
-    pairs = matched(images, labels, _cases(images, masks), nouns)
+    cases = image_files(images, masks)
+    pairs = matched(images, labels, cases, nouns)
     if say is not None and pairs.said:
         say(pairs.said)
     elif not pairs.is_expected:
         warnings.warn(pairs.said, stacklevel=3)
     of_images, of_labels = readers
     found = (of_images or partial(_read_images, masks=masks))(pairs.images)
-    return found, of_labels(pairs.labels)
+    theirs = of_labels(pairs.labels)
+    _tell_dataset(cases, theirs, say)
+    return found, theirs
+
+
+def _tell_dataset(cases, labels, say):
+    """What the dataset.json of nnU-Net says, and labels that it does not name."""
+    folders = {path.parent for path in cases}
+    if len(folders) > 1 or not all(map(is_nnunet, folders)):
+        return
+    dataset = dataset_of(folders.pop())
+    if dataset is None:
+        return
+    if say is not None and dataset.said:
+        say(dataset.said)
+    lazy = any(map(is_lazy, labels.arrays))  # these may be larger than memory
+    unknown = "" if lazy else dataset.unknown(labels.arrays)
+    if unknown:
+        warnings.warn(unknown, stacklevel=4)
 
 
 def _check_match(images, labels, channel_axis):

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from napari_metastructure.files.channels import masks_beside
 from napari_metastructure.files.errors import sentence, writing
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.names import images_below, is_zarr, paths_of, stem
+from napari_metastructure.files.pairs import folder_layout
+from napari_metastructure.files.read import image_files
 from napari_metastructure.files.records import load_json, read_lines, read_record, record_path
 from napari_metastructure.files.reservations import in_place_of
 from napari_metastructure.jobs.events import FileDone, Note, Progress, Result
@@ -25,7 +28,7 @@ from napari_metastructure.runs.operations import perform
 from napari_metastructure.runs.run import Run
 from napari_metastructure.runs.steps import OUTPUTS, SOURCE, Step, plan
 
-__all__ = ["OUTPUTS", "Batch", "Files", "batch", "plan"]
+__all__ = ["OUTPUTS", "Batch", "Files", "batch", "plan", "source_role"]
 
 _PLAN, _LINES = "batch.json", "files.jsonl"
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError)
@@ -83,7 +86,8 @@ def batch(
     Parameters
     ----------
     images : path, str or sequence of these
-        A folder, with the folders in it, whose names become groups; or files, or a glob.
+        A folder, with the folders in it, whose names become groups; or files, or a glob. Masks
+        beside images are left out, and files that are channels of one image are one image.
     steps : path, sequence of paths or sequence of Step
         Models (.safetensors, or packages of bioimage.io) or records (.record.json), one after the
         other; or what `plan` made of these.
@@ -122,7 +126,7 @@ def batch(
     if not all(isinstance(step, Step) for step in steps) or not steps:
         config = None if objects is None else ObjectsConfig.of(objects)
         steps = plan(steps, outputs, objects=config, device=device)
-    files = Files(images, folder)
+    files = Files(images, folder, source_role(steps))
     identity = {"steps": [step.identity() for step in steps]}
     _check_folder(folder, identity)
     return Job(lambda job: _work(job, files, steps, folder, identity))
@@ -137,10 +141,14 @@ class Files:
         As in `batch`.
     leave_out : path
         Of the results.
+    role : {"images", "labels"}
+        What the steps take. Where a folder holds both, as `files.pairs` knows them, the others are
+        left out.
 
     Attributes
     ----------
     paths : list of Path
+        Of an image with a file for each channel, the path that `read` takes for all of them.
     names : list of str
     notes : list of str
         What the user should know, in sentences.
@@ -151,23 +159,57 @@ class Files:
         If there is no image.
     """
 
-    def __init__(self, images: Any, leave_out: str | os.PathLike) -> None:
+    def __init__(self, images: Any, leave_out: str | os.PathLike, role: str = "images") -> None:
         self.notes: list[str] = []
         with _noting(self.notes):
             if isinstance(images, (str, os.PathLike)) and _is_plain_folder(images):
                 self.top = Path(images).expanduser()
                 if self.top.resolve() == Path(leave_out).expanduser().resolve():
                     raise ValueError("Images and results need a folder each.")
-                self.paths = images_below(self.top, leave_out)
+                found = self._wanted(images_below(self.top, leave_out), role)
             else:
-                self.paths = paths_of(images)
-                self.top = Path(os.path.commonpath([path.parent for path in self.paths]))
+                found = paths_of(images)
+                self.top = Path(os.path.commonpath([path.parent for path in found]))
+            self.paths = self._whole(found) if role == "images" else found
         self.names = [path.relative_to(self.top).as_posix() for path in self.paths]
         plain = [(path.parent, stem(path).lower()) for path in self.paths]
         self._stems = [
             stem(path) if plain.count(key) == 1 else path.name.replace(".", "_")
             for path, key in zip(self.paths, plain)
         ]
+
+    def _wanted(self, paths: list[Path], role: str) -> list[Path]:
+        """The images without the masks beside them, or the masks without the images."""
+        images, masks = set(), set()
+        folders = {folder for path in paths for folder in path.relative_to(self.top).parents}
+        for layout in filter(None, (folder_layout(self.top / folder) for folder in folders)):
+            for known, source in zip((images, masks), layout):
+                known.update(_files_in(source))
+        for folder in {path.parent for path in paths}:  # imagesTs of nnU-Net, say
+            masks.update(masks_beside([path for path in paths if path.parent == folder]))
+        others, noun = (masks, "mask") if role == "images" else (images, "image")
+        left = [path for path in paths if path in others]
+        if not left or len(left) == len(paths):
+            return paths
+        count = f"1 {noun} is" if len(left) == 1 else f"{len(left)} {noun}s are"
+        example = left[0].relative_to(self.top).as_posix()
+        self.notes.append(f"{count} left out, as the steps take {role}: {example}.")
+        return [path for path in paths if path not in others]
+
+    def _whole(self, paths: list[Path]) -> list[Path]:
+        """The images, of which some may have a file for each channel."""
+        found: list[Path] = []
+        several: list[list[Path]] = []
+        for folder in dict.fromkeys(path.parent for path in paths):
+            cases = image_files([path for path in paths if path.parent == folder])
+            found += cases
+            several += [files for files in cases.values() if files[1:]]
+        if several:
+            first = [path.relative_to(self.top).as_posix() for path in several[0]]
+            images = "1 image" if len(several) == 1 else f"{len(several)} images"
+            text = f"{images} of {len(first)} channels ({first[0]} to {several[0][-1].name})."
+            self.notes.append(text)
+        return found
 
     def group(self, number: int) -> str:
         """The folders between the top and a file."""
@@ -178,6 +220,22 @@ class Files:
         if ending == ".ome.tif" and is_zarr(self.paths[number]):
             ending = ".ome.zarr"
         return Path(self.group(number), f"{self._stems[number]}{ending}")
+
+
+def source_role(steps: Sequence[Step]) -> str:
+    """What steps take of a file: "images", or "labels" where none takes images."""
+    taken = {role for step in steps for role, source in step.inputs.items() if source == SOURCE}
+    return "labels" if taken == {"labels"} else "images"
+
+
+def _files_in(source):
+    """The files of one part of a folder that holds images and masks."""
+    if isinstance(source, list):
+        return source
+    try:
+        return images_below(source)
+    except ValueError:  # an empty folder
+        return []
 
 
 def _is_plain_folder(path):

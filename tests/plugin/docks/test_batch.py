@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 
 from napari_metastructure.files.read import read
 from napari_metastructure.plugin.layers import RECORD
-from tests.runs.test_batch import FILES, model, plates  # noqa: F401
+from tests.runs.test_batch import FILES, channelled, model, plates  # noqa: F401
 
 LONG = 100_000
 
@@ -97,3 +97,21 @@ def test_copied_python_does_the_same(qtbot, dock, plates):  # noqa: F811
     exec(code, {})
     for name in ("objects.csv", "summary.csv"):
         assert (plates / "again" / name).read_text() == (plates / "results" / name).read_text()
+
+
+def test_what_was_understood_of_the_folder_is_said(qtbot, viewer, open_dock, channelled, tmp_path):  # noqa: F811
+    dock = open_dock("Batch")[1]
+    dock.images.value, dock.steps.value = tmp_path / "set", (tmp_path / "m.safetensors",)
+    dock.results.value = tmp_path / "results"
+    assert dock.about.text() == (
+        "6 images in 2 groups: imagesTr (4), imagesTs (2). 4 masks are left out, as the steps take "
+        "images: labelsTr/cell_0.tif. 6 images of 2 channels (imagesTr/cell_0_0000.tif to "
+        "cell_0_0001.tif)."
+    )
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    dock.open("imagesTs/cell_4.tif")
+    layer = viewer.layers["imagesTs/cell_4.tif"]
+    assert layer.data.shape == (2, 48, 48)
+    assert layer.axis_labels == ("c", "y", "x")
+    assert viewer.layers["imagesTs/cell_4.tif labels"].data.shape == (48, 48)

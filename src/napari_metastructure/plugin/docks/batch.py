@@ -20,7 +20,7 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form, device_choices, device_default
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.plugin.readers import layer_of
-from napari_metastructure.runs.batch import OUTPUTS, Files, plan
+from napari_metastructure.runs.batch import OUTPUTS, Files, plan, source_role
 
 __all__ = ["RunBatch"]
 
@@ -158,7 +158,7 @@ class RunBatch(Dock):
         if results is None:
             raise ValueError("Choose a folder for the results.")
         steps = plan(self._sources(), self._outputs(), objects=self.config(), device=self._device())
-        return Files(images, results), steps, results
+        return Files(images, results, source_role(steps)), steps, results
 
     def _sources(self):
         return [str(path) for path in self.steps.value or () if str(path) != "."]
