@@ -2,10 +2,12 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_metastructure.files.read import read
 from tests.cli.test_main import QUICK, folder, record_of, run  # noqa: F401
@@ -117,3 +119,59 @@ def test_validation_masks_are_those_of_their_images(folder):  # noqa: F811
     text = run("train", ".", "-o", "m.safetensors", *held, *LOUD)
     said = "2 validation images with masks (held/4.tif with held_masks/4_gt.tif)"
     assert f"{said}; 1 validation image without a mask is left out: 3.tif." in text
+
+
+COLOURS = np.array([[0, 0, 0], [0, 0, 255], [255, 0, 0], [0, 255, 0]], np.uint8)
+
+
+@pytest.fixture
+def coloured(tmp_path, monkeypatch):
+    """Images and masks of four colours, numbers for the same, and colours of one file only."""
+    rng = np.random.default_rng(0)
+    classes = np.zeros((4, 48, 48), np.uint8)
+    classes[:, 4:16, 4:30], classes[:, 20:30, 4:40], classes[1:, 34:44] = 1, 2, 3
+    for name in ("images", "masks", "numbers", "some"):
+        (tmp_path / name).mkdir()
+    for number, plane in enumerate(classes):
+        image = (plane * 50 + rng.normal(30, 5, plane.shape)).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", image)
+        Image.fromarray(COLOURS[plane]).save(tmp_path / "masks" / f"{number}.png")
+        Image.fromarray(plane).save(tmp_path / "numbers" / f"{number}.png")
+    Image.fromarray(COLOURS[classes[0]]).save(tmp_path / "some" / "0.png")
+    Image.fromarray(COLOURS[classes[0]][:, :, ::-1]).save(tmp_path / "some" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    return classes
+
+
+def test_numbers_and_colours_are_not_compared_by_chance(coloured):
+    for pair in (("numbers", "masks"), ("masks", "numbers")):
+        text = run("compare", *pair, code=1)
+        assert "numbers holds numbers but masks colours, so that it is not known which" in text
+    masks = coloured > 1
+    for number, plane in enumerate(masks.astype(np.uint8)):  # two labels are known to be the same
+        Image.fromarray(COLOURS[plane * 2]).save(f"masks/{number}.png")
+        Image.fromarray(plane).save(f"numbers/{number}.png")
+    run("compare", "numbers", "masks", "-o", "s.json", "--quiet")
+    assert json.loads(Path("s.json").read_text())["scores"]["dice"] == 1
+
+
+def test_results_know_the_colours_they_were_made_from(coloured):
+    run("corrupt", "some", "-o", "noisy.tif", "--kind", "flip", "--ratio", 0, "--quiet")
+    assert record_of(Path("noisy.tif").absolute())["colours"] == [0, 255, 16711680]
+    run("train", "images", "masks", "-o", "m.safetensors", *QUICK, "--epochs", 20)
+    expected = [0, 255, 65280, 16711680]
+    assert record_of(Path("m.safetensors").absolute())["colours"] == expected
+    run("predict", "m.safetensors", "images", "-o", "found.tif", "--device", "cpu", "--quiet")
+    assert record_of(Path("found.tif").absolute())["colours"] == expected
+    run("predict", "m.safetensors", "images/0.tif", "-o", "one.tif", "--device", "cpu", "--quiet")
+    run("compare", "some/0.png", "one.tif", "-o", "s.json", "--quiet")  # red is 2 here, and 3 there
+    found = json.loads(Path("s.json").read_text())
+    again = np.array([0, 1, 3, 2])[read("one.tif").data]
+    true = np.array([0, 1, 2])[coloured[0]]
+    dice = {
+        k: 2 * np.sum((again == k) & (true == k)) / np.sum((again == k) * 1 + (true == k))
+        for k in (1, 2)
+    }
+    for label, value in dice.items():
+        assert found["scores"]["per_class"][str(label)]["dice"] == pytest.approx(value)
+    assert dice[2] > 0

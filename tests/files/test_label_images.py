@@ -1,5 +1,7 @@
 """Masks as people save them: palettes, colours, opacity, floats."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -140,6 +142,9 @@ def test_numbers_beside_colours_are_refused(tmp_path):
         coloured = read_labels(tmp_path / "a.png")
     with pytest.raises(ValueError, match="Some masks hold numbers and others colours"):
         with_colours_of(read_labels(tmp_path / "b.png"), coloured)
+    more = replace(coloured, data=coloured.data + 1, colours=coloured.colours[::-1])
+    with pytest.raises(ValueError, match="There are other labels than the 3 that were colours"):
+        with_colours_of(more, coloured)
 
 
 def test_what_nobody_sees_is_background(tmp_path):

@@ -135,7 +135,7 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     Raises
     ------
     ValueError
-        If only one of them was colours, of more than one class.
+        If only one of them was colours, of more than one class, or there are other labels.
     """
     if others is None or labels.colours == others.colours:
         return labels
@@ -151,7 +151,10 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     table = [*others.colours, *(k for k in labels.colours[1:] if k not in others.colours)]
     numbers = [table.index(k) if k in table else 0 for k in labels.colours]
     lookup = np.array(numbers, np.min_scalar_type(len(table) - 1))
-    arrays = [lookup[np.asarray(array)] for array in labels.arrays]
+    arrays = [np.asarray(array) for array in labels.arrays]
+    if any(array.size and not 0 <= array.min() <= array.max() < len(lookup) for array in arrays):
+        raise ValueError(f"There are other labels than the {len(lookup)} that were colours.")
+    arrays = [lookup[array] for array in arrays]
     data = arrays if isinstance(labels.data, list) else arrays[0]
     warnings.warn(f"Both are numbered alike: {_listed(table)}.", stacklevel=2)
     return replace(labels, data=data, colours=tuple(table))

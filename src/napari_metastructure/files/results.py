@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from napari_metastructure.files.fingerprint import digest, fingerprint
+from napari_metastructure.files.names import paths_of
 from napari_metastructure.files.read import read
 from napari_metastructure.files.records import digests_of, read_record, record_path
 
-__all__ = ["MODEL", "own_record", "result_digest"]
+__all__ = ["MODEL", "own_record", "recorded_colours", "result_digest"]
 
 MODEL = ".safetensors"
 """The ending of a model's file."""
@@ -44,6 +45,38 @@ def own_record(path: str | os.PathLike, known: str | None = None) -> dict[str, A
         return record if (known or result_digest(path)) in digests else None
     except (ValueError, OSError):
         return None
+
+
+def recorded_colours(source: Any) -> tuple[int, ...]:
+    """The colours that labels in a result of ours had once, in the order of their numbers.
+
+    Parameters
+    ----------
+    source : path, str or sequence of these
+
+    Returns
+    -------
+    tuple of int
+        As in `Pixels.colours`; empty if no record, of these very labels, tells.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return ()
+    path = Path(source).expanduser()
+    for place in (path, *paths_of(path)[:1]):
+        colours = _colours_in(place)
+        if colours and own_record(place):
+            return colours
+    return ()
+
+
+def _colours_in(path):
+    """What the record beside a result tells of colours, whatever lies there now."""
+    try:
+        found = read_record(record_path(path)).get("colours")
+    except (ValueError, OSError):
+        return ()
+    is_list = isinstance(found, list) and all(isinstance(colour, int) for colour in found)
+    return tuple(found) if is_list else ()
 
 
 def result_digest(path: str | os.PathLike) -> str:

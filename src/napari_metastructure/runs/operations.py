@@ -40,6 +40,7 @@ def corrupt(run: Run) -> None:
         noise.corrupt(array, _other_seed(run.config, i)) for i, array in enumerate(labels.arrays)
     ]
     run.facts["noise"] = run.config.summary()
+    _keep_colours(run.facts, labels)
     run.write("output", _like_source(noisy, labels), labels)
 
 
@@ -54,7 +55,14 @@ def train(run: Run) -> None:
         run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
     options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run, labels)}
     done = run.watch(train(images.data, labels.data, run.config, **options, **_kept(run)))
+    _keep_colours(done.record, labels)
     _take_model(run, done)
+
+
+def _keep_colours(facts, labels):
+    """Keep which number stands for which colour, where the labels were colours."""
+    if labels.colours:
+        facts["colours"] = list(labels.colours)
 
 
 def segment(run: Run) -> None:
@@ -127,6 +135,8 @@ def predict(run: Run) -> None:
         model.threshold, model.threshold_source = options.pop("threshold"), "set by hand"
     run.facts["device"] = str(model.device)
     run.facts["threshold"] = model.threshold
+    if model.record.get("colours"):
+        run.facts["colours"] = model.record["colours"]
     _find_channels(model, images)
     like = images.without(model.channel_axis)
     role = "probabilities" if "probabilities" in run.outputs else "output"
@@ -204,8 +214,8 @@ def density(run: Run) -> None:
 
     labels, clean = run.read("labels"), run.read("clean")
     run.check_form(labels)
-    if clean is not None and clean.colours and labels.colours:
-        clean = with_colours_of(clean, labels)
+    if clean is not None:
+        clean = _numbered_as(run, "clean", clean, "labels", labels)
     window = run.config.model_dump(exclude={"radius"})
     maps, within = [], []
     pairs = zip(labels.arrays, clean.arrays if clean else [None] * len(labels.arrays))
@@ -222,6 +232,19 @@ def density(run: Run) -> None:
     run.write("output", _like_source(maps, labels), labels)
 
 
+def _numbered_as(run, role, labels, other, others):
+    """Labels with the numbers of others, where either were colours."""
+    try:
+        return with_colours_of(labels, others)
+    except ValueError:
+        pair = (role, other) if others.colours else (other, role)
+        numbers, colours = (run.inputs[name] for name in pair)
+        raise ValueError(
+            f"{numbers} holds numbers but {colours} colours, so that it is not known which label "
+            "is which; save both alike."
+        ) from None
+
+
 def compare(run: Run) -> None:
     """Scores of labels or probabilities against a reference."""
     from napari_metastructure.jobs.job import Job
@@ -229,8 +252,8 @@ def compare(run: Run) -> None:
 
     nouns = "prediction", "reference"
     prediction, reference = run.read_matched(*nouns, nouns, (read_outcome, read_labels))
-    if prediction.colours and reference.colours:
-        prediction = with_colours_of(prediction, reference)
+    if prediction.arrays[0].dtype.kind != "f":
+        prediction = _numbered_as(run, "prediction", prediction, "reference", reference)
     ignore_label = run.options.get("ignore_label")
     objects: dict[str, Any] = {
         name: run.options.get(name, {"spatial_dims": 2}.get(name))

@@ -24,7 +24,7 @@ from napari_metastructure.files.names import paths_of, stems
 from napari_metastructure.files.outputs import Output, check_apart, image_path, with_ending
 from napari_metastructure.files.pixels import Pixels, in_planes
 from napari_metastructure.files.read import read, read_labels, read_matched, read_pair
-from napari_metastructure.files.results import MODEL, result_digest
+from napari_metastructure.files.results import MODEL, recorded_colours, result_digest
 from napari_metastructure.files.write import check_names, create_zarr, save
 from napari_metastructure.jobs.job import Job
 
@@ -35,6 +35,7 @@ _OF_ONE_RUN = ("scheduler", "checkpoint", "fresh")
 _SCORES = ".json"
 _TABLE = ".csv"
 _LABELS = ("labels", "clean", "reference", "strokes", "validation_labels")
+_MAYBE_LABELS = (*_LABELS, "prediction")
 
 
 @dataclass
@@ -136,8 +137,15 @@ class Run:
         reader = reader or (read_labels if role in _LABELS else read)
         return self._noted(role, reader(self.inputs[role]))
 
+    def _coloured(self, role, pixels):
+        """Labels with the colours that they had before a run of ours made numbers of them."""
+        if role not in _MAYBE_LABELS or pixels.colours or pixels.arrays[0].dtype.kind == "f":
+            return pixels
+        return replace(pixels, colours=recorded_colours(self.inputs[role]))
+
     def _noted(self, role, pixels):
         """The pixels of an input, with a note if they are not finished."""
+        pixels = self._coloured(role, pixels)
         if not pixels.complete:
             self.say(f"Note: {self.inputs[role]} is a partial result.")
         if self.client is None or isinstance(pixels.data, list):
@@ -149,6 +157,7 @@ class Run:
         channel_axis = self.config.channel_axis
         sources = self.inputs["images"], self.inputs["labels"]
         images, labels = read_pair(*sources, channel_axis=channel_axis, say=self.say)
+        labels = self._coloured("labels", labels)
         if isinstance(images.data, list):
             self.say(f"The images differ in shape: {len(images.data)} arrays, not one stack.")
         return images, labels
