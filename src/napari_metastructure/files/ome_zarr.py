@@ -26,8 +26,10 @@ from napari_metastructure.files.zarr_groups import describe, find_image
 
 __all__ = [
     "ZarrImage",
+    "add_labels",
     "create_image",
     "is_own",
+    "mark_as_labels",
     "missing_chunks",
     "open_image",
     "own_mark",
@@ -236,6 +238,43 @@ def create_image(
     image.coarser = coarser
     image.smooth = np.dtype(dtype).kind == "f" if smooth is None else smooth
     return image
+
+
+def add_labels(path: Any, names: Sequence[str]) -> list[str]:
+    """Make room for label images in a new OME-Zarr image, as the format has them.
+
+    Parameters
+    ----------
+    path : path or str
+        Of the image.
+    names : sequence of str
+
+    Returns
+    -------
+    list of str
+        The paths of the label images, each to be made by `create_image` and then marked by
+        `mark_as_labels`.
+    """
+    zarr = require_zarr()
+    path = _location(path)
+    with writing(path, _KEPT):
+        group = zarr.create_group(f"{path}/labels")
+        group.update_attributes({"ome": {"version": "0.5", "labels": list(names)}})
+    return [f"{path}/labels/{name}" for name in names]
+
+
+def mark_as_labels(path: Any) -> None:
+    """Say in the description of an image that it holds the labels of the image it lies in.
+
+    Parameters
+    ----------
+    path : path or str
+        From `add_labels`.
+    """
+    with writing(path, _KEPT):
+        node = _open(_location(path), "r+")
+        source = {"source": {"image": "../../"}}
+        node.update_attributes({"ome": {**dict(node.attrs["ome"]), "image-label": source}})
 
 
 def open_image(path: Any, level: int | str = 0, *, missing: str = "fill") -> "ZarrImage":

@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from napari_metastructure.files.pixels import Pixels
 from napari_metastructure.files.records import FOLDER_MARK
 from napari_metastructure.files.units import symbol
 
-__all__ = ["check_names", "create_zarr", "save", "write"]
+__all__ = ["check_names", "create_zarr", "save", "write", "write_with_labels"]
 
 
 def write(
@@ -79,6 +79,43 @@ def write(
             "translation": translation,
         }
         save(output.draft, data, like=like, **place, smooth=smooth, record=record)
+        output.settle()
+        output.commit()
+    finally:
+        output.discard()
+
+
+def write_with_labels(
+    path: str | os.PathLike,
+    data: Any,
+    labels: Mapping[str, tuple[Any, dict[str, Any]]],
+    **place: Any,
+) -> None:
+    """Write an OME-Zarr image with its labels in it, as the format has them.
+
+    Parameters
+    ----------
+    path : path or str
+        Ending in ``.zarr``.
+    data : array
+    labels : dict of {str: (array, dict)}
+        By name: labels, and their axes, scale, units and translation, as for `write`.
+    **place
+        The same of the image, and smooth.
+
+    Raises
+    ------
+    FileExistsError, PermissionError, OSError, ValueError
+        With one sentence. Nothing half written is left under the name.
+    """
+    from napari_metastructure.files.ome_zarr import add_labels, mark_as_labels
+
+    output = Output(image_path(path), overwrite=False)
+    try:
+        save(output.draft, data, **place)
+        for inner, (array, where) in zip(add_labels(output.draft, list(labels)), labels.values()):
+            _write_zarr(inner, array, **where).finish()
+            mark_as_labels(inner)
         output.settle()
         output.commit()
     finally:
@@ -244,7 +281,7 @@ def _write_npy(path, data):
             file.write(np.ascontiguousarray(np.asarray(data[index], data.dtype)).tobytes())
 
 
-def _write_zarr(path, data, axes, scale, units, translation, smooth):
+def _write_zarr(path, data, axes, scale, units, translation, smooth=False):
     from napari_metastructure.files.ome_zarr import create_image
 
     order = sorted(range(data.ndim), key=lambda i: "tczyx".index(axes[i]))

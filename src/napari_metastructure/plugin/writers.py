@@ -1,73 +1,162 @@
 """The writers behind napari's "Save Selected Layers": OME-Zarr and OME-TIFF, with their scale."""
 
+import functools
 import os
+import re
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_metastructure.files.outputs import with_ending
-from napari_metastructure.files.write import write
+from napari_metastructure.files.outputs import Output, with_ending
+from napari_metastructure.files.write import save, write, write_with_labels
 
 __all__ = ["write_ome_tiff", "write_ome_zarr"]
 
+_ENDINGS = re.compile(r"(\.ome)?\.(zarr|tiff?)$", re.IGNORECASE)
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 
 
-def write_ome_zarr(path: str | os.PathLike, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a layer as OME-Zarr, with coarser levels.
+def _told(write: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """A writer whose sentences are shown: napari takes ValueError for want of a writer."""
+
+    @functools.wraps(write)
+    def told(path: str | os.PathLike, layers: Sequence[tuple]) -> list[str]:
+        try:
+            return write(path, layers)
+        except FileExistsError as error:  # there is no such option in a window
+            raise FileExistsError(str(error).replace(", or --overwrite it", "")) from error
+        except ValueError as error:
+            raise RuntimeError(str(error)) from error
+
+    return told
+
+
+@_told
+def write_ome_zarr(path: str | os.PathLike, layers: Sequence[tuple]) -> list[str]:
+    """Write layers as OME-Zarr, with coarser levels.
 
     Parameters
     ----------
     path : path
-        ``.ome.zarr`` is added where there is no such ending.
-    data : array or sequence of arrays
-        Of an image or labels layer; of a multiscale layer all levels, the finest first.
-    meta : dict
-        Of the layer, as `Layer.as_layer_data_tuple` gives it.
+        ``.ome.zarr`` is added where there is no such ending, nor one of TIFF; that is written then.
+    layers : sequence of (data, meta, kind)
+        Image and labels layers, as `Layer.as_layer_data_tuple` gives them; the data of multiscale
+        layers are all levels, the finest first. One image, and labels of its shape, become one
+        OME-Zarr image with labels in it. Other layers become a folder, named as the path
+        without its ending, with an OME-Zarr image for each, named as the layers are.
 
     Returns
     -------
     list of str
-        The path that was written.
+        The paths that were written.
 
     Raises
     ------
-    FileExistsError, PermissionError, OSError, ValueError
+    FileExistsError, PermissionError, OSError, RuntimeError
         With one sentence; nothing is replaced.
     """
-    path = Path(path)
-    path = path if path.suffix == ".zarr" else with_ending(path, ".ome.zarr")
-    return _write(path, data, meta)
+    return _write_layers(Path(path), layers, ".ome.zarr")
 
 
-def write_ome_tiff(path: str | os.PathLike, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a layer as OME-TIFF.
+@_told
+def write_ome_tiff(path: str | os.PathLike, layers: Sequence[tuple]) -> list[str]:
+    """Write layers as OME-TIFF.
 
     Parameters
     ----------
     path : path
-        ``.ome.tif`` is added where there is no such ending.
-    data, meta
-        As for `write_ome_zarr`.
+        ``.ome.tif`` is added where there is no such ending, nor one of Zarr; that is written then.
+    layers : sequence of (data, meta, kind)
+        As for `write_ome_zarr`. Several become a folder, named as the path without its ending,
+        with a file for each, named as the layers are.
 
     Returns
     -------
     list of str
-        The path that was written.
+        The paths that were written.
 
     Raises
     ------
-    FileExistsError, PermissionError, OSError, ValueError
+    FileExistsError, PermissionError, OSError, RuntimeError
         With one sentence; nothing is replaced.
     """
-    path = Path(path)
-    is_named = path.name.lower().endswith(".ome.tiff")
-    return _write(path if is_named else with_ending(path, ".ome.tif"), data, meta)
+    return _write_layers(Path(path), layers, ".ome.tif")
 
 
-def _write(path: Path, data: Any, meta: dict[str, Any]) -> list[str]:
+def _write_layers(path: Path, layers: Sequence[tuple], ending: str) -> list[str]:
+    """Write in the format of the path's ending, where it has one that we write.
+
+    The dialog hands a path over to the writer that is chosen below it, whatever the path's ending.
+    """
+    own = _ENDINGS.search(path.name)
+    path = path if own else with_ending(path, ending)
+    ending = ".ome.zarr" if path.suffix == ".zarr" else ".ome.tif"
+    if len(layers) == 1:
+        return _write(path, *layers[0])
+    images = [layer for layer in layers if layer[2] == "image"]
+    if ending == ".ome.zarr" and len(images) == 1 and _all_fit(layers):
+        return _write_together(path, images[0], [layer for layer in layers if layer[2] != "image"])
+    return _write_folder(path, ending, layers)
+
+
+def _write(path: Path, data: Any, meta: dict[str, Any], kind: str) -> list[str]:
+    data, place = _placed(path, data, meta)
+    write(path, data, smooth=kind == "image", **place)
+    return [str(path)]
+
+
+def _write_together(path: Path, image: tuple, labels: Sequence[tuple]) -> list[str]:
+    """An image with its labels in it."""
+    names = _names(labels)
+    data, place = _placed(path, *image[:2])
+    parts = [_placed(path, *layer[:2]) for layer in labels]
+    write_with_labels(path, data, dict(zip(names, parts)), smooth=True, **place)
+    return [str(path)]
+
+
+def _write_folder(path: Path, ending: str, layers: Sequence[tuple]) -> list[str]:
+    """A file for each layer, named as it is, in a folder that takes its name when it is whole."""
+    files = [f"{name}{ending}" for name in _names(layers)]
+    placed = [_placed(path, *layer[:2]) for layer in layers]
+    output = Output(path.with_name(_ENDINGS.sub("", path.name)))
+    try:
+        output.draft.mkdir()
+        for file, (data, place), layer in zip(files, placed, layers):
+            save(output.draft / file, data, smooth=layer[2] == "image", **place)
+        output.settle()
+        output.commit()
+    finally:
+        output.discard()
+    return [str(output.path / file) for file in files]
+
+
+def _names(layers: Sequence[tuple]) -> list[str]:
+    """The names of layers, as files can have them."""
+    names = [re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", str(meta.get("name"))) for _, meta, _ in layers]
+    names = [name.strip(". ") or "layer" for name in names]
+    twice = [name for name in names if sum(name.lower() == other.lower() for other in names) > 1]
+    if twice:
+        raise ValueError(
+            f"Files of {len(twice)} layers would be named {twice[0]}; rename the layers."
+        )
+    return names
+
+
+def _all_fit(layers: Sequence[tuple]) -> bool:
+    """Whether labels have the axes of the image but for its channels, along which they may lie."""
+    shapes = {kind: set() for kind in ("image", "labels")}
+    for data, meta, kind in layers:
+        data, place = _placed(Path(), data, meta, tell=False)
+        sides = zip(place["axes"], data.shape, place["scale"], place["translation"])
+        shapes[kind].add(tuple(side for side in sides if side[0] != "c"))
+    return shapes["labels"] == shapes["image"]
+
+
+def _placed(path: Path, data: Any, meta: dict[str, Any], tell: bool = True) -> tuple[Any, dict]:
+    """The pixels of a layer, the finest of its levels, and where they lie."""
     data = data[0] if _is_multiscale(data, meta) else data
     data = data if hasattr(data, "dtype") else np.asarray(data)
     ndim = data.ndim - bool(meta.get("rgb"))
@@ -79,10 +168,9 @@ def _write(path: Path, data: Any, meta: dict[str, Any]) -> list[str]:
     if meta.get("rgb"):
         data, axes = np.moveaxis(data, -1, 0), "c" + axes
         scale, units, translation = [1.0, *scale], ["pixel", *units], [0.0, *translation]
-    _tell_what_is_lost(path, meta, translation)
-    place: dict[str, Any] = {"scale": scale, "units": units, "translation": translation}
-    write(path, data, axes=axes, smooth="contrast_limits" in meta, **place)  # labels have none
-    return [str(path)]
+    if tell:
+        _tell_what_is_lost(path, meta, translation)
+    return data, {"axes": axes, "scale": scale, "units": units, "translation": translation}
 
 
 def _is_multiscale(data: Any, meta: dict[str, Any]) -> bool:
