@@ -119,7 +119,9 @@ def _discs_and_one_left_out():
 
 def test_a_missed_object_comes_first():
     images, labels = _discs_and_one_left_out()
-    job = nms.find_suspects(images, labels, epochs=12, channels=4, seed=0, device="cpu")
+    job = nms.find_suspects(
+        images, labels, epochs=12, channels=4, batch_size=4, seed=0, device="cpu"
+    )
     table, regions = job.run(hidden=True)
     first = table.iloc[0]
     assert (first["image"], first["kind"], first["suggested"]) == (3, "missed object", 1)

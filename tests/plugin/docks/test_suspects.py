@@ -10,13 +10,13 @@ LONG = 120_000
 @pytest.fixture
 def dock(viewer, open_dock):
     rng = np.random.default_rng(0)
-    truth = np.zeros((8, 64, 64), np.uint8)
+    truth = np.zeros((8, 48, 48), np.uint8)
     for mask in truth:
-        for y, x in [(8, 8), (8, 40), (40, 8), (40, 40)]:
-            y, x = np.add((y, x), rng.integers(-4, 5, 2))
-            mask[y : y + 14, x : x + 14] = 1
+        for y, x in [(6, 6), (6, 30), (30, 6), (30, 30)]:
+            y, x = np.add((y, x), rng.integers(-3, 4, 2))
+            mask[y : y + 12, x : x + 12] = 1
     image = 100 * truth + rng.normal(0, 10, truth.shape).astype(np.float32)
-    truth[3, :32, :32] = 0
+    truth[3, :24, :24] = 0
     place = {"scale": (1, 0.5, 0.5), "translate": (0, 10, 20)}
     viewer.add_image(image, name="cells", **place)
     viewer.add_labels(truth, name="drawn", **place)
