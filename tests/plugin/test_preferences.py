@@ -55,4 +55,6 @@ def test_the_dialog_shows_them(qtbot, ours):
     dialog = PreferencesDialog()
     qtbot.addWidget(dialog)
     shown = [label.text() for label in dialog.findChildren(QLabel)]
-    assert {"Device", "Tile size", "Threads", "Models", "Large results"} <= set(shown)
+    assert {"Device", "Tile size", "Threads", "Models", "Large results"} | {
+        "Unfinished trainings"
+    } <= set(shown)

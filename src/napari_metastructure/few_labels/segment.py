@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from napari_metastructure.jobs.events import Done, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.learning.items import Items
-from napari_metastructure.learning.resume import Resume, digests
+from napari_metastructure.learning.resume import digests, resuming
 from napari_metastructure.parameters import with_fields_of
 
 __all__ = ["SegmentConfig", "segment"]
@@ -118,11 +119,8 @@ def segment(
         )
 
     def work(job):
-        resume = None
-        if checkpoint is not None:
-            yield Progress("looking for a checkpoint", 0, 1)
-            data = _digests(images, strokes, labels, model)
-            resume = Resume(checkpoint, "segment", config, data, fresh)
+        data = partial(_digests, images, strokes, labels, model)
+        resume = yield from resuming(job, checkpoint, "segment", config, data, fresh)
         yield from _segmenting(job, images, strokes, labels, model, out, config, resume)
 
     return Job(work)

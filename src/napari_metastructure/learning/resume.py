@@ -1,7 +1,7 @@
 """A training's state, kept in a checkpoint and taken up again: on a CPU bit for bit."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from napari_metastructure.jobs.checkpoint import (
     remove_remnants,
     write_checkpoint,
 )
-from napari_metastructure.jobs.events import Note
+from napari_metastructure.jobs.events import Note, Progress
+from napari_metastructure.jobs.generators import in_background
 
-__all__ = ["Resume", "digests"]
+__all__ = ["Resume", "digests", "resuming"]
 
 _SECONDS_BETWEEN = 20
 _FREE = {"device", "compile", "seed", "time_limit"}  # settings that may change on the way
@@ -30,6 +31,31 @@ def digests(data: Mapping[str, Any]) -> dict[str, str]:
         None is left out.
     """
     return {name: digest(value) for name, value in data.items() if value is not None}
+
+
+def resuming(
+    job: Any,
+    path: str | Path | None,
+    operation: str,
+    config: Any,
+    data: Callable[[], Mapping[str, Any]],
+    fresh: bool,
+) -> Generator[Any, Any, "Resume | None"]:
+    """The `Resume` of a training that is kept in a file; a generator of `Progress`.
+
+    Parameters
+    ----------
+    job : Job
+    path, operation, config, fresh
+        As of `Resume`. Without a path there is none, nor if the job is stopped meanwhile.
+    data : callable
+        Gives the data of `Resume`.
+    """
+    if path is None:
+        return None
+    event = Progress("looking for a checkpoint", 0, 1)
+    found = yield from in_background(job, event, data)
+    return None if found is None else Resume(path, operation, config, found, fresh)
 
 
 class Resume:

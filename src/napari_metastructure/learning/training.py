@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
-from napari_metastructure.learning.resume import Resume, digests
+from napari_metastructure.learning.resume import Resume, digests, resuming
 from napari_metastructure.learning.threshold import choose_threshold, known_matrix
 from napari_metastructure.learning.trainer import Trainer, one_cycle, open_ended
 from napari_metastructure.learning.validation import Validation
@@ -122,15 +123,17 @@ def train(
         config = _on_network_of(model, config)
     device = parallel.own_device(pick_device(config.device))
     validation = validation_images, validation_labels
+    data = images, labels, validation, noise
 
     def work(job):
         try:
             with parallel.joined(job, device) as job:
                 training = _Training(job, config, noise, device, model)
-                if checkpoint is not None:
-                    yield Progress("looking for a checkpoint", 0, 1)
-                    data = _digests(images, labels, validation, noise)
-                    training.keep_in(Resume(checkpoint, "train", config, data, fresh))
+                resume = yield from resuming(
+                    job, checkpoint, "train", config, partial(_digests, *data), fresh
+                )
+                if resume is not None:
+                    training.keep_in(resume)
                 yield from training.prepare(images, labels, *validation)
                 yield from training.steps()
                 yield from training.decide()

@@ -95,7 +95,7 @@ def test_a_painted_stroke_updates_the_live_result(qtbot, viewer, dock, placed_la
     np.testing.assert_allclose(
         overlay.data_to_world((0, 5, 6)), image.data_to_world((shown(dock), 5, 6))
     )
-    assert "Error on strokes" in dock.strokes.note.text()
+    assert "Estimated error" in dock.strokes.note.text()
     assert viewer.layers[-1] == dock.strokes.layer
     before, forest = live_plane(dock).copy(), dock.strokes.live.classifier.forest
     corner = np.zeros((4, 64, 64), np.uint8)

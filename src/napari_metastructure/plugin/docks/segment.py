@@ -24,6 +24,7 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.gallery import Gallery
 from napari_metastructure.plugin.parts.input_form import InputForm
+from napari_metastructure.plugin.parts.interrupted import Interrupted
 from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_image, is_labels
 from napari_metastructure.plugin.parts.pictures import Pictures
@@ -109,7 +110,11 @@ class SegmentFewLabels(Dock):
         self.form = self.add(Form().add_fields(SegmentConfig, _BASIC).add(self.given))
         self.advanced = Form().add_fields(SegmentConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        self.panel = self.add(RunPanel("Segment all"))
+        self.panel = RunPanel("Segment all")
+        self.interrupted = self.add(Interrupted("segment", self.panel))
+        self.interrupted.resumed.connect(self.resume)
+        self.interrupted.restarted.connect(self.run)
+        self.add(self.panel)
         command = "segment IMAGES -o masks.ome.tif"
         self.again = self.add(SayAgain(self, self.python, self.config, command))
         self.panel.run_button.setToolTip("Train a network, and segment every plane with it.")
@@ -207,6 +212,7 @@ class SegmentFewLabels(Dock):
         self.form.show_only({*(_ALWAYS if taught else _BASIC), *given})
         self.advanced.show_only(_ADVANCED_ALWAYS if taught else _ADVANCED)
         self.reading.show_layer(self.images[0].value)
+        self.interrupted.show_image(self._shown_source())
         self.strokes.refresh()
         self.panel.set_problem(self.problem())
         self.baseline_button.setEnabled(bool(self.chosen_images()) and not self.panel.running)
@@ -231,8 +237,14 @@ class SegmentFewLabels(Dock):
 
     # ------------------------------------------------------------------ run
 
-    def run(self) -> None:
-        """Segment all planes in the background."""
+    def resume(self) -> None:
+        """Go on with the unfinished training, whose settings the form then shows."""
+        self.form["mode"].value = "robust"  # fills in its defaults
+        self.interrupted.fill_in(self.form, self.advanced)
+        self.run(resume=True)
+
+    def run(self, *, resume: bool = False) -> None:
+        """Segment all planes in the background, with the unfinished training or a new one."""
         self.gallery.clear()
         config, sources = self.config(), self._read_sources()
         try:
@@ -245,6 +257,8 @@ class SegmentFewLabels(Dock):
             for source, region in zip(sources, regions)
         ]
         labels = self._labels(config, sources)
+        if resume and "model" in labels:
+            labels["model"] = None  # the training has its weights
         try:
             out = self._stream(sources)
         except (OSError, ImportError) as error:
@@ -254,6 +268,7 @@ class SegmentFewLabels(Dock):
             "napari_metastructure.few_labels.segment:segment",
             images=[source.array for source in sources],
             config=config,
+            checkpoint=self.interrupted.start(resume) if config.mode == "robust" else None,
             **labels,
             **out,
         )
@@ -384,6 +399,7 @@ class SegmentFewLabels(Dock):
             layer.remove()
         done, self._done = self._done, None
         self._watched = None
+        self.interrupted.finish(complete=done is not None and not done.stopped)
         self._check()
         streamed, self._streamed = self._streamed, []
         if streamed and (done is None or done.stopped):

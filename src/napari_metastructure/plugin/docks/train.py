@@ -138,10 +138,11 @@ class TrainSegmentation(Dock):
         self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
     def _build_run(self):
-        self.interrupted = self.add(Interrupted())
+        self.panel = RunPanel("Train")
+        self.interrupted = self.add(Interrupted("train", self.panel))
         self.interrupted.resumed.connect(self.resume)
         self.interrupted.restarted.connect(self.run)
-        self.panel = self.add(RunPanel("Train"))
+        self.add(self.panel)
         self.again = self.add(SayAgain(self, self.python, self.config, self.command))
         self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
         self.curves.hide()
@@ -273,9 +274,7 @@ class TrainSegmentation(Dock):
 
     def resume(self) -> None:
         """Go on with the unfinished training, whose settings the form then shows."""
-        settings = {**self.interrupted.state["settings"], "seed": None}  # the file has its seed
-        for form in (self.form, self.advanced):
-            form.set_values({name: settings[name] for name in form.values() if name in settings})
+        self.interrupted.fill_in(self.form, self.advanced)
         self.run(resume=True)
 
     def run(self, *, resume: bool = False) -> None:

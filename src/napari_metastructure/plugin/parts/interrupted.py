@@ -8,19 +8,31 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.preferences import preference
 
 __all__ = ["Interrupted", "folder_of_interrupted"]
 
 
 def folder_of_interrupted() -> Path:
-    """Where unfinished trainings are kept."""
+    """Where unfinished trainings are kept: as set in the Preferences, or in the user's data."""
     from platformdirs import user_data_path
 
+    chosen = preference("folders", "unfinished")
+    if chosen:
+        return Path(chosen).expanduser()
     return user_data_path("napari-metastructure") / "unfinished"
 
 
 class Interrupted(QWidget):
     """An unfinished training of the chosen image: resume it, or start anew.
+
+    Parameters
+    ----------
+    operation : str
+        "train" or "segment": what is offered; both are kept in the same folder.
+    panel : RunPanel
+        Where it runs; while it is busy, nothing can be chosen here.
 
     Attributes
     ----------
@@ -33,8 +45,10 @@ class Interrupted(QWidget):
     resumed = Signal()
     restarted = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, operation: str, panel: Any) -> None:
         super().__init__()
+        self.operation = operation
+        panel.busy.connect(self.setDisabled)
         self.state: dict | None = None
         self._image: Any = None
         self._path: Path | None = None
@@ -69,7 +83,7 @@ class Interrupted(QWidget):
         found = [] if self._image is None else folder_of_interrupted().glob(f"{self._image}*")
         for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
             state = None if path == self._running else read_state(path)
-            if state is not None and state.get("step", 0) < state.get("total", 0):
+            if state is not None and state.get("operation") == self.operation:
                 self.state, self._path = state, path
                 break
         if self.state is not None:
@@ -77,6 +91,12 @@ class Interrupted(QWidget):
             steps = f"step {self.state['step']} of {self.state['total']}"
             say(self.text, f"An unfinished training of this image from {when}, {steps}.")
         self.setVisible(self.state is not None)
+
+    def fill_in(self, *forms: Form) -> None:
+        """Set the fields that forms show to the settings of the unfinished training."""
+        settings = {**(self.state or {})["settings"], "seed": None}  # the file has its seed
+        for form in forms:
+            form.set_values({name: settings[name] for name in form.values() if name in settings})
 
     def start(self, resume: bool = False) -> Path | None:
         """The file in which the training that starts now is kept; None if there can be none."""

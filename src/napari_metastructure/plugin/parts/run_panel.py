@@ -47,11 +47,14 @@ class RunPanel(QWidget):
         What the job yields, in the main thread.
     finished : Signal
         The job has ended, was stopped or has failed.
+    busy : Signal(bool)
+        Whether a job is under way.
     """
 
     clicked = Signal()
     yielded = Signal(object)
     finished = Signal()
+    busy = Signal(bool)
 
     def __init__(self, action: str = "Run") -> None:
         super().__init__()
@@ -211,6 +214,7 @@ class RunPanel(QWidget):
         self.progress_bar.setVisible(running)
         say(self.reason, None if running else self._problem)
         self.status.setVisible(bool(self.status.text()) or running)
+        self.busy.emit(running)
 
 
 def _drive(job):
