@@ -10,6 +10,7 @@ any.
 import argparse
 import json
 import logging
+import shutil
 import sys
 import tempfile
 import traceback
@@ -34,6 +35,8 @@ from napari_metastructure.files.settings import read_settings
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.runs.batch import batch
+from napari_metastructure.runs.steps import SOURCE, Step
 
 MODELS = (
     nms.NoiseSpec,
@@ -104,6 +107,81 @@ def values_in_files(folder):
     yield "settings of any values", st.tuples(JSON, st.sampled_from(["s.json", "s.yaml"])), setting
 
 
+def sweep_folders(folder):
+    """Folders of finished sweeps, damaged, and resumed: nothing is trained for these."""
+    place, whole = folder / "sweep", folder / "swept"
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (4, 32, 32)).astype(np.uint8)
+    images = (labels + rng.normal(0, 0.1, labels.shape)).astype(np.float32)
+    few = {"sample": (0.5,), "flip": (), "dilate": (), "random": False, "seeds": 1, "epochs": 1}
+    few |= {"channels": 4, "depth": 3, "patch_size": 32, "min_steps": 1, "device": "cpu"}
+    nms.sweep(images, labels, few, folder=whole).run(hidden=True)
+
+    def resume():
+        job = nms.sweep(images, labels, few, folder=place)
+        for event in job:
+            if getattr(event, "activity", "reading").split()[0] != "reading":
+                job.stop()  # a run that counts no more would be trained again
+        return event.value.summary
+
+    yield from folders("sweep folder", whole, place, resume)
+
+
+def batch_folders(folder):
+    """Folders of finished batches, damaged, and resumed."""
+    place, whole, images = folder / "batch", folder / "batched", folder / "inputs"
+    images.mkdir()
+    for number in range(2):
+        np.save(images / f"{number}.npy", np.arange(64, dtype=np.uint8).reshape(8, 8) % 2)
+    step = Step("corrupt", {"labels": SOURCE}, {"output": "noisy"}, nms.NoiseSpec(kind="flip"))
+    batch(images, [step], whole).run(hidden=True)
+    yield from folders(
+        "batch folder", whole, place, lambda: batch(images, [step], place).run(hidden=True).summary
+    )
+
+
+def folders(name, whole, place, resume):
+    """Two kinds of damage: files cut short, with bits flipped, and other values in their JSON."""
+    files = sorted(
+        path.relative_to(whole)
+        for path in whole.rglob("*")
+        if path.is_file() and path.stat().st_size
+    )
+    texts = [file for file in files if file.suffix in (".json", ".jsonl")]
+
+    def restored():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(whole, place)
+
+    def cut_or_flip(file, cut, flips):
+        restored()
+        (place / file).write_bytes(damaged((whole / file).read_bytes(), cut, flips))
+        return resume()
+
+    def replace(file, number, key, value):
+        restored()
+        lines = (whole / file).read_text().splitlines()
+        if file.suffix == ".json":
+            lines = ["".join(lines)]
+        changed = json.loads(lines[number % len(lines)])
+        names = sorted(changed)
+        inner = changed
+        while names and isinstance(inner[names[key % len(names)]], dict) and key % 3:
+            inner = inner[names[key % len(names)]]
+            names = sorted(inner)
+        if names:
+            inner[names[key % len(names)]] = value
+        lines[number % len(lines)] = json.dumps(changed)
+        (place / file).write_text("\n".join(lines) + "\n")
+        return resume()
+
+    part = st.tuples(st.sampled_from(files), st.integers(1, 100), DAMAGE)
+    yield f"{name}, damaged", part, cut_or_flip
+    counts = st.integers(0, 50)
+    value = st.tuples(st.sampled_from(texts), counts, counts, JSON)
+    yield f"{name}, values", value, replace
+
+
 def outcome(act, arguments):
     """What became of a case: "result", "sentence", or what failed, in words."""
     try:
@@ -154,6 +232,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         kinds = [*functions(), *parameters(), *files(folder), *values_in_files(folder)]
+        kinds += [*sweep_folders(folder), *batch_folders(folder)]
         kinds = [kind for kind in kinds if asked.only in kind[0]]
         each = max(1, asked.cases // len(kinds))
         print(f"{'':28s}{'result':>8s}{'sentence':>10s}{'failure':>9s}")
