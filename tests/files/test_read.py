@@ -126,6 +126,7 @@ class _BioImage:
         if path.suffix == ".sld":
             raise type("UnsupportedFileFormatError", (Exception,), {})("no reader")
         self.dask_data = da.from_array(np.arange(24, dtype=np.uint16).reshape(1, 2, 1, 3, 4))
+        self.data = np.arange(36, dtype=np.uint16).reshape(1, 1, 1, 3, 4, 3)
 
 
 def test_formats_of_microscopes_are_read_through_bioio(tmp_path, monkeypatch):
@@ -137,5 +138,10 @@ def test_formats_of_microscopes_are_read_through_bioio(tmp_path, monkeypatch):
     assert (pixels.axes, pixels.scale) == ("cyx", (1.0, 0.25, 0.5))
     assert pixels.units == ("pixel", "micrometer", "micrometer")
     np.testing.assert_array_equal(pixels.data, np.arange(24).reshape(2, 3, 4))
+    monkeypatch.setattr(_BioImage, "dims", SimpleNamespace(order="TCZYXS"))
+    with pytest.warns(UserWarning, match="holds 2 images"):
+        pixels = read(tmp_path / "a.czi")
+    assert pixels.axes == "yxs"
+    np.testing.assert_array_equal(pixels.data, np.arange(36).reshape(3, 4, 3))
     with pytest.raises(ValueError, match=r"a\.sld .* no reader of \.sld yet: install bioio-sld"):
         read(tmp_path / "a.sld")

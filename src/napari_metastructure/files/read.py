@@ -351,7 +351,7 @@ def _read_one(path, count=1, missing="fill", labels=False):
         elif kind == ".npy":
             found = _read_npy(path, count)
         elif kind in _OF_MAKERS:
-            found = read_of_maker(path)
+            found = read_of_maker(path, count)
         else:
             found = _read_picture(path, labels)
         if found.data.dtype.kind not in "biufc":
