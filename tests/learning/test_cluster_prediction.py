@@ -5,6 +5,7 @@ from napari_metastructure import train
 from napari_metastructure.learning import cluster_prediction
 
 pytest.importorskip("zarr")
+da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 
 from napari_metastructure.files.ome_zarr import create_image, open_image  # noqa: E402
@@ -41,3 +42,22 @@ def test_prediction_on_a_cluster_is_that_of_one_machine(client, model, blobs, tm
         np.testing.assert_allclose(written[:], expected, atol=1e-6)
     used = client.run(lambda: [type(m).__name__ for m in cluster_prediction._MODELS.values()])
     assert sorted(used.values()) == [["SegmentationModel"]] * 2  # one per worker, for both runs
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rows_of_large_planes_are_tasks(client, model, blobs, tmp_path, monkeypatch, classes):
+    """Each chunk has one writer, and the rows fit together."""
+    monkeypatch.setattr(cluster_prediction, "_MOST_PIXELS", 40 * 96)
+    if classes == 3:
+        images, masks = blobs(4, seed=0, size=32)
+        masks = masks * (1 + (np.arange(4) % 2)[:, None, None])
+        config = {"channels": 4, "depth": 3, "patch_size": 32, "epochs": 1, "min_steps": 1}
+        model = train(images, masks, device="cpu", seed=0, **config).run(hidden=True).model
+    images, _ = blobs(2, seed=3, size=96)
+    lazy = da.from_array(images, (2, 31, 50))
+    shape = (*(3,) * (classes == 3), *images.shape)
+    chunks = (*(3,) * (classes == 3), 1, 32, 96)
+    out = create_image(tmp_path / "rows.ome.zarr", shape, "float32", chunks=chunks)
+    events = list(cluster_prediction.predict(model, lazy, out, client))
+    assert events[-2].total == 4  # two parts of 64 and 32 rows of each plane
+    np.testing.assert_allclose(open_image(out.path)[:], model.predict(images), atol=1e-5)

@@ -285,6 +285,37 @@ class SegmentationModel:
         rows.close()
         return result
 
+    def predicting_rows(
+        self, plane: Any, first: int, last: int, write: Any, **tiling: Any
+    ) -> Generator[Any, Any, Any]:
+        """Predict some rows of a plane (in volumes: along z), channels first.
+
+        What `predicting_plane` gives for these rows, whose result need not fit in memory.
+
+        Parameters
+        ----------
+        plane : array
+            One in chunks is read chunk by chunk.
+        first, last : int
+            Rows from the first to before the last.
+        write : callable
+            ``write(start, rows)`` gets them as they come, and the number of the first of them.
+        **tiling
+            As for `predict`.
+        """
+        step, spatial = self.multiple[0], plane.shape[-self.spatial_dims :]
+        begin = max(0, first // step - _MARGIN) * step
+        box = (slice(begin, min(last + _MARGIN * step, spatial[0])), *map(slice, spatial[1:]))
+
+        def inner(start, block):
+            at, count = begin + start, block.shape[-self.spatial_dims]
+            low, high = max(first, at), min(last, at + count)
+            if low < high:
+                rows = (..., slice(low - at, high - at), *[slice(None)] * (self.spatial_dims - 1))
+                write(low, block[rows])
+
+        yield from self.predicting_one(self.normalised(plane).cut(box), write=inner, **tiling)
+
     def _around(self, region):
         """Slices around a region and what the network sees beyond it; None if it is empty."""
         from scipy.ndimage import find_objects
