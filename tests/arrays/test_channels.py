@@ -213,3 +213,12 @@ def test_instances_are_trained_as_a_mask(blobs):
     many = np.arange(64 * 64 * 4).reshape(4, 64, 64) // 512
     with pytest.warns(UserWarning, match="32 different values.*instances"):
         last(nms.train(images, many, **{**params, "validation_fraction": 0}))
+
+
+def test_a_mask_with_smooth_edges_is_told_from_instances(blobs):
+    from scipy.ndimage import gaussian_filter
+
+    images, masks = blobs(4, seed=6)
+    smooth = np.stack([gaussian_filter(255.0 * mask, 0.7) for mask in masks])
+    with pytest.warns(UserWarning, match=r"different values.*smooth edges, divide it at half"):
+        last(nms.train(images, smooth.round().astype(np.uint8), **{**TINY, "epochs": 1}))

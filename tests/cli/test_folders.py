@@ -175,3 +175,12 @@ def test_results_know_the_colours_they_were_made_from(coloured):
     for label, value in dice.items():
         assert found["scores"]["per_class"][str(label)]["dice"] == pytest.approx(value)
     assert dice[2] > 0
+
+
+def test_parts_of_a_data_set_that_are_left_out_are_said(folder):  # noqa: F811
+    for part in ("train", "val"):
+        (folder / "set" / part).mkdir(parents=True)
+    for name in ("images", "masks"):
+        (folder / name).rename(folder / "set" / "train" / name)
+    text = run("train", "set", "-o", "m.safetensors", *LOUD)
+    assert "Of set, train is read, and val left out." in text

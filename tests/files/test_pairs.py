@@ -80,3 +80,17 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a" / "1_img.tif", np.zeros((4, 5), np.uint8))
     with pytest.raises(ValueError, match=r"1\.tif and .*1_img\.tif go by one name, 1; give one"):
         read_pair(tmp_path / "a", tmp_path / "b")
+
+
+def test_other_parts_of_a_data_set_are_said_to_be_left_out(tmp_path):
+    for part in ("Train", "val", "test"):
+        fill(tmp_path / "set", f"{part}/images/{{}}.tif", f"{part}/masks/{{}}.tif")
+    said = []
+    read_pair(tmp_path / "set", say=said.append)
+    assert said[0] == "Of set, train is read, and test and val left out."
+    with pytest.warns(UserWarning, match="test and val left out"):
+        read_pair(tmp_path / "set")
+    said.clear()
+    read_pair(tmp_path / "set" / "val", say=said.append)
+    read_pair(tmp_path / "set/val/images", tmp_path / "set/val/masks", say=said.append)
+    assert not any("left out" in text for text in said)

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def train(
     """
     from napari_metastructure.runs.operations import known_noise
 
-    images, labels = pair_of(images, labels)
+    images, labels = pair_of(images, labels, partial(click.echo, err=True))
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
     inputs |= {"start_from": start_from}
@@ -476,7 +477,7 @@ def sweep(
     """
     from napari_metastructure.runs.operations import sweep
 
-    images, labels = pair_of(images, labels)
+    images, labels = pair_of(images, labels, partial(click.echo, err=True))
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
     found = sweep(inputs, output, config, quiet)

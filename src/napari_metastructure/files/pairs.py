@@ -2,13 +2,21 @@
 
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari_metastructure.files.names import is_zarr, natural, paths_of, stem
 
-__all__ = ["Matched", "by_image", "folder_layout", "mask_key", "matched", "pair_of"]
+__all__ = [
+    "Matched",
+    "by_image",
+    "folder_layout",
+    "mask_key",
+    "matched",
+    "pair_of",
+]
 
 _IMAGES = "images image img imgs raw imagestr"
 _LABELS = "masks mask labels label gt annotations annotation targets target seg labelstr"
@@ -16,6 +24,7 @@ _WORDS = "cp_masks|masks?|labels?|seg|gt|strokes?|scribbles?"  # as part of a fi
 _MASK = re.compile(rf"(?:^(?:{_WORDS})[_-](?=.))|(?:(?<=.)[_-](?:{_WORDS})$)", re.IGNORECASE)
 _IMAGE = re.compile(r"(?:^(?:img|image|raw)[_-](?=.))|(?:(?<=.)[_-](?:img|image|raw|0000)$)", re.I)
 _PARTS = ("train", "training")
+_OTHER_PARTS = ("val", "valid", "validation", "test", "testing")
 
 
 def folder_layout(path: Any) -> tuple | None:
@@ -47,6 +56,18 @@ def folder_layout(path: Any) -> tuple | None:
     if inner is not None and not images and not labels:
         return folder_layout(inner)
     return None if images or labels else _side_by_side(path)
+
+
+def _parts_left_out(path):
+    """A sentence on the parts of a data set that `folder_layout` leaves out; empty if none."""
+    folders = [item for item in Path(path).expanduser().iterdir() if item.is_dir()]
+    others = [item.name for item in folders if item.name.lower() in _OTHER_PARTS]
+    names = {item.name.lower() for item in folders}
+    taken = next((name for name in _PARTS if name in names), None)
+    if taken is None or not others or names & {*_IMAGES.split(), *_LABELS.split()}:
+        return ""
+    listed = " and ".join(sorted(others, key=natural))
+    return f"Of {Path(path).name or path}, {taken} is read, and {listed} left out."
 
 
 def _side_by_side(path):
@@ -96,13 +117,16 @@ def by_image(names: Any, others: Any) -> list[int | None]:
     return found
 
 
-def pair_of(source: Any, labels: Any = None) -> tuple:
+def pair_of(source: Any, labels: Any = None, say: Callable[[str], Any] | None = None) -> tuple:
     """The sources of images and labels, where the first may be a folder that holds both.
 
     Parameters
     ----------
     source : path, str or sequence of these
     labels : path, str or sequence of these, optional
+    say : callable, optional
+        Takes a sentence on parts of the folder, such as val/, that are left out; by default it is a
+        warning.
 
     Returns
     -------
@@ -123,6 +147,11 @@ def pair_of(source: Any, labels: Any = None) -> tuple:
         )
     for one in layout:
         paths_of(one)
+    left_out = _parts_left_out(source)
+    if left_out and say is not None:
+        say(left_out)
+    elif left_out:
+        warnings.warn(left_out, stacklevel=3)
     return layout
 
 

@@ -256,7 +256,7 @@ def read_pair(
     FileNotFoundError, ValueError
         As for `read`, and if numbers, names or shapes do not match; the sentence says which.
     """
-    source, labels = pair_of(source, labels)
+    source, labels = pair_of(source, labels, say)
     images, labels = read_matched(source, labels, say=say)
     _check_match(images, labels, channel_axis)
     return images, labels

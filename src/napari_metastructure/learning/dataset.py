@@ -118,6 +118,13 @@ def counting(job: Any, items: Any, config: Any) -> Generator[Any, Any, Any]:
     return counts
 
 
+def _what_to_do(counts):
+    """What labels of many values may be, and what to do about that."""
+    if max(counts) == 255 and counts[0] + counts[255] > counts.total() / 2:
+        return "if they are a mask with smooth edges, divide it at half height first (labels > 127)"
+    return "if they are instances, train on the mask (as_mask)"
+
+
 def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
     """Sorted label values, background first, of the pixels to train on and to validate on."""
     present, judged = {0, *(+counts)}, {0, *(+judged)}
@@ -140,7 +147,7 @@ def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
     if len(present) > _MANY_CLASSES:
         warnings.warn(
             f"The labels hold {len(present)} different values, and each is trained as a class of "
-            "its own; if they are instances, train on the mask (as_mask).",
+            f"its own; {_what_to_do(counts)}.",
             stacklevel=2,
         )
     if len(present) > 2 and judged - present:
