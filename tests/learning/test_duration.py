@@ -47,5 +47,10 @@ def test_ends_with_the_time_limit():
     assert steps == 2
 
 
+def test_the_time_limit_is_of_the_clock_that_is_given():
+    still = run(lambda step: 0.5, time_limit=1e-9, clock=lambda: 0.0)[0]
+    assert still.reason == "the held-back score has stopped rising"
+
+
 def test_a_score_that_never_stops_rising():
     assert run(lambda step: step)[0].reason == "20000 steps done"

@@ -133,6 +133,15 @@ def test_a_full_disk_is_told_and_the_training_goes_on(task, file, monkeypatch):
     ]
 
 
+def test_pauses_do_not_count_in_the_time_limit(task, monkeypatch):
+    """The clock of the limit is the job's, which stands still in a pause."""
+    monkeypatch.setattr("napari_metastructure.learning.duration._LEAST_STEPS", 20)
+    monkeypatch.setattr("napari_metastructure.learning.duration._PATIENCE", 10)
+    monkeypatch.setattr("napari_metastructure.jobs.job.Job.clock", lambda _: 0.0)
+    done = train(*task, epochs=None, time_limit=1e-9, **SMALL).run(hidden=True)
+    assert done.record["ended"] == "the held-back score has stopped rising"
+
+
 def test_a_checkpoint_is_replaced_whole(file, monkeypatch):
     checkpoints.write_checkpoint(file, {"a": torch.ones(3)}, {"step": 1})
     monkeypatch.setattr(checkpoints.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28)))

@@ -125,6 +125,16 @@ def test_nothing_can_be_resumed_while_something_runs(qtbot, dock, viewer, placed
     assert button(dock, "Resume").isEnabled()
 
 
+@pytest.mark.parametrize("text", ["Resume", "Start anew"])
+def test_without_labels_nothing_starts(qtbot, dock, viewer, placed_layers, text):
+    stopped(qtbot, dock)
+    for layer in [layer for layer in viewer.layers if layer._type_string == "labels"]:
+        viewer.layers.remove(layer)
+    assert dock.interrupted.isVisible()
+    button(dock, text).click()
+    assert not dock.panel.running
+
+
 def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
     assert interrupted.folder_of_interrupted().name == "unfinished"
     monkeypatch.setattr(interrupted, "preference", lambda *names: str(tmp_path))

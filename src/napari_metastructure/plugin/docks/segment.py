@@ -113,7 +113,7 @@ class SegmentFewLabels(Dock):
         self.panel = RunPanel("Segment all")
         self.interrupted = self.add(Interrupted("segment", self.panel))
         self.interrupted.resumed.connect(self.resume)
-        self.interrupted.restarted.connect(self.run)
+        self.interrupted.restarted.connect(self.panel.run_button.click)
         self.add(self.panel)
         command = "segment IMAGES -o masks.ome.tif"
         self.again = self.add(SayAgain(self, self.python, self.config, command))
@@ -241,7 +241,11 @@ class SegmentFewLabels(Dock):
         """Go on with the unfinished training, whose settings the form then shows."""
         self.form["mode"].value = "robust"  # fills in its defaults
         self.interrupted.fill_in(self.form, self.advanced)
-        self.run(resume=True)
+        problem = self.problem()
+        if problem:
+            notify_error(problem)
+        else:
+            self.run(resume=True)
 
     def run(self, *, resume: bool = False) -> None:
         """Segment all planes in the background, with the unfinished training or a new one."""

@@ -141,7 +141,7 @@ class TrainSegmentation(Dock):
         self.panel = RunPanel("Train")
         self.interrupted = self.add(Interrupted("train", self.panel))
         self.interrupted.resumed.connect(self.resume)
-        self.interrupted.restarted.connect(self.run)
+        self.interrupted.restarted.connect(self.panel.run_button.click)
         self.add(self.panel)
         self.again = self.add(SayAgain(self, self.python, self.config, self.command))
         self.curves = self.add(Curves({"loss": ["training"], "validation": ["Dice", "AUC"]}))
@@ -275,7 +275,11 @@ class TrainSegmentation(Dock):
     def resume(self) -> None:
         """Go on with the unfinished training, whose settings the form then shows."""
         self.interrupted.fill_in(self.form, self.advanced)
-        self.run(resume=True)
+        problem = self.problem()
+        if problem:
+            notify_error(problem)
+        else:
+            self.run(resume=True)
 
     def run(self, *, resume: bool = False) -> None:
         """Train in the background, from the beginning or from the unfinished training."""
