@@ -2,12 +2,12 @@
 
     python benchmarks/kills.py --kills 200
 
-Three kinds in turn: `train`, `segment` with strokes, `segment` without labels. Each is a process of
-its own, killed by SIGKILL at a moment drawn evenly from the first half of the time that the
-unbroken training takes, reading and prediction included, and started again until it comes to its
-end. Prints how many were killed, went on from a checkpoint, were refused, ended otherwise than the
-unbroken one, and how many files were left behind; ends with 1 if there are refusals, differences
-or files.
+Four kinds in turn: `train`, and `segment` with strokes, without labels and as published. Each is a
+process of its own, killed by SIGKILL at a moment drawn evenly from the first half of the time that
+the unbroken training takes, reading and prediction included, and started again until it comes to
+its end. Prints how many were killed, went on from a checkpoint, were refused, ended otherwise than
+the unbroken one, and how many files were left behind; ends with 1 if there are refusals,
+differences or files.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-KINDS = ("train", "segment with strokes", "segment without labels")
+KINDS = ("train", "segment with strokes", "segment without labels", "segment as published")
 SMALL = {"channels": 4, "depth": 3, "patch_size": 32, "batch_size": 4, "device": "cpu", "seed": 0}
 SECONDS_BETWEEN = 0.1  # checkpoints
 
@@ -53,6 +53,9 @@ def job_of(kind, checkpoint):
     images, masks, strokes = task()
     if kind == "train":
         return nms.train(images, masks, checkpoint=checkpoint, epochs=80, **SMALL)
+    if kind == "segment as published":
+        paper = {**SMALL, "mode": "paper", "epochs": 100}
+        return nms.segment(images, checkpoint=checkpoint, **paper)
     params = {**SMALL, "epochs": 2, "min_steps": 300}
     if kind == "segment with strokes":
         return nms.segment(images, strokes=strokes, checkpoint=checkpoint, **params)

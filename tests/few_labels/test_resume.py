@@ -185,9 +185,25 @@ def test_labels_that_are_no_longer_drawn_alike_are_refused(images, file, monkeyp
         list(nms.segment(images, checkpoint=file, **ROUNDS))
 
 
-def test_the_published_mode_keeps_no_checkpoint(images, file):
-    with pytest.raises(ValueError, match="mode='robust'"):
-        nms.segment(images, mode="paper", checkpoint=file)
+@pytest.mark.parametrize("stop", [1, 4, 6, 9])
+@pytest.mark.parametrize("ems", [True, False])
+def test_the_published_mode_resumes_in_the_middle_of_an_epoch(images, file, stop, ems):
+    task = {**SMALL, "mode": "paper", "epochs": 3, "batch_size": 4, "ems": ems}
+    whole = nms.segment(images, **task).run(hidden=True)
+    assert len(whole.history["loss"]) == 9  # 3 batches an epoch
+    stop_when(nms.segment(images, checkpoint=file, **task), at_step(stop))
+    events = list(nms.segment(images, checkpoint=file, **task))
+    assert steps_of(events)[:1] == ([] if stop == 9 else [stop + 1])
+    assert_same(events[-1], whole)
+    assert_same(nms.segment(images, checkpoint=file, **task).run(hidden=True), whole)
+
+
+def test_settled_labels_of_the_published_mode_stay_settled(images, file):
+    task = {**SMALL, "mode": "paper", "epochs": 50, "learning_rate": 1e-9, "patch_size": 64}
+    task |= {"ems": False, "batch_size": 3}  # one batch an epoch, always of the same tiles
+    first = nms.segment(images, checkpoint=file, **task).run(hidden=True)
+    assert first.history["rounds"][-1]["label_change"] == 0
+    assert_same(nms.segment(images, checkpoint=file, **task).run(hidden=True), first)
 
 
 def test_a_full_disk_is_told_and_the_training_goes_on(images, file, monkeypatch):

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_metastructure.arrays.chunks import ChunkedArray
@@ -22,7 +23,7 @@ from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.resume import Resume
 from napari_metastructure.learning.trainer import Trainer
 
-__all__ = ["Mode", "varies"]
+__all__ = ["Mode", "packed", "unpacked", "varies"]
 
 _SECONDS_AFTER_STOP = 0.4  # for predictions
 _PARTS_AFTER_STOP = 4  # of planes, for the threshold
@@ -295,3 +296,13 @@ def varies(image: Any) -> bool:
     if isinstance(image, ChunkedArray):
         return image.statistics()[1] > 0
     return float(image.min()) < float(image.max())
+
+
+def packed(mask: NDArray) -> torch.Tensor:
+    """A mask of 0 and 1 as bits, for a checkpoint."""
+    return torch.from_numpy(np.packbits(mask > 0))
+
+
+def unpacked(bits: torch.Tensor, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The mask of this shape that was `packed`."""
+    return np.unpackbits(bits.numpy(), count=int(np.prod(shape))).reshape(shape)

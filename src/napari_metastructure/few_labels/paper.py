@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_metastructure.arrays.blocks import round_up
 from napari_metastructure.few_labels.dmi import best_threshold, candidate
-from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.mode import Mode, packed, unpacked
 from napari_metastructure.few_labels.polarity import background_is_larger
+from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.jobs.events import Round, Step
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE, UNSUPERVISED_LOSSES
@@ -22,52 +24,107 @@ __all__ = ["Paper"]
 class Paper(Mode):
     """Iterative ground truth training as published: whole tiles, labels from the last epoch."""
 
+    tiles: list  # (plane, place)
+    labels: list[NDArray]  # of the tiles
+    new: dict[int, NDArray]  # labels that this epoch has made so far
+    order: list[int]  # of the tiles in this epoch
+
     def train(self) -> Generator[Any, Any, Any]:
         """Train as published; generator of events."""
         config = self.config
-        tiles = self._tiles()
-        labels = [self._first(*tile) for tile in tiles]
-        batches = -(-len(tiles) // config.batch_size)
+        self.tiles = self._tiles()
+        self.labels = [self._first(*tile) for tile in self.tiles]
+        self.batches = -(-len(self.tiles) // config.batch_size)
         self._draw_weights()
-        trainer = Trainer(
+        self.trainer = Trainer(
             self.model.network,
             UNSUPERVISED_LOSSES[config.loss],
-            steps=config.epochs * batches,
+            steps=config.epochs * self.batches,
             learning_rate=config.learning_rate,
             device=self.device,
-            optimise=partial(_published_sgd, batches=batches),
+            optimise=partial(_published_sgd, batches=self.batches),
         )
-        for epoch in range(1, config.epochs + 1):
-            new: dict[int, Any] = {}
-            losses: list[float] = []
-            order = self.rng.permutation(len(tiles))
-            for start in range(0, len(tiles), config.batch_size):
-                if self.job.stopping:
-                    return
-                if self.spent() >= 1:
-                    yield self.cut_short(len(self.history["loss"]), config.epochs * batches)
-                    return
-                batch = order[start : start + config.batch_size]
-                inputs = np.stack([self._cut(*tiles[index]) for index in batch])
-                targets = np.stack(
-                    [_fill_label(labels[index], inputs.shape[2:]) for index in batch]
-                )
-                losses.append(trainer.step(inputs, targets))
-                self.history["loss"].append(losses[-1])
-                yield Step(len(self.history["loss"]), config.epochs * batches, epoch, losses[-1])
-                yield from self.pending_events(trainer)
-                probabilities = trainer.logits[:, 0].float().sigmoid()
-                for index, p in zip(batch, probabilities.cpu().numpy()):
-                    p = p[tuple(slice(side) for side in labels[index].shape)]
-                    chosen = candidate(p, config.num_thresholds)
-                    chosen = background_is_larger(chosen)
-                    new[index] = p, chosen, self.sketch(chosen)
-            yield from self._report(epoch, labels, new, losses, tiles)
-            for index, (_, _, label) in new.items():
-                labels[index] = label
-            yield from self.previews.if_due(epoch)
-            if self.history["rounds"][-1]["label_change"] == 0 and epoch > 1:
+        self.part, self.new, self.order = 1, {}, []
+        if self.resume is not None:
+            self.part_labels = digest(self.labels)
+            yield from self.resume.restore(self)
+        yield from self._epochs()
+        if self.resume is not None:
+            yield from self.resume.keep(self, len(self.history["loss"]), self._total)
+
+    @property
+    def _total(self):
+        """Steps in all."""
+        return self.config.epochs * self.batches
+
+    @property
+    def _settled(self):
+        """Whether the last epoch has changed no label."""
+        rounds = self.history["rounds"]
+        return len(rounds) > 1 and rounds[-1]["label_change"] == 0
+
+    def _epochs(self):
+        """Epochs until the labels settle; generator of events."""
+        while self.part <= self.config.epochs and not self._settled:
+            seen: dict[int, tuple] = {}
+            if not (yield from self._epoch(seen)):
                 return
+            epoch = self.part
+            yield from self._report(seen)
+            for index, label in self.new.items():
+                self.labels[index] = label
+            self.part, self.new, self.order = epoch + 1, {}, []
+            yield from self.previews.if_due(epoch)
+
+    def _epoch(self, seen):
+        """One epoch; generator of events that returns whether it came to its end.
+
+        It puts the probability and the candidate of each tile into `seen`.
+        """
+        config, losses = self.config, self.history["loss"]
+        if not self.order:
+            self.order = self.rng.permutation(len(self.tiles)).tolist()
+        before = (self.part - 1) * self.batches
+        while (done := len(losses) - before) < self.batches:
+            if self.job.stopping:
+                return False
+            if self.spent() >= 1:
+                yield self.cut_short(len(losses), self._total)
+                return False
+            batch = self.order[done * config.batch_size : (done + 1) * config.batch_size]
+            inputs = np.stack([self._cut(*self.tiles[index]) for index in batch])
+            targets = np.stack(
+                [_fill_label(self.labels[index], inputs.shape[2:]) for index in batch]
+            )
+            losses.append(self.trainer.step(inputs, targets))
+            yield Step(len(losses), self._total, self.part, losses[-1])
+            yield from self.pending_events(self.trainer)
+            probabilities = self.trainer.logits[:, 0].float().sigmoid()
+            for index, p in zip(batch, probabilities.cpu().numpy()):
+                p = p[tuple(slice(side) for side in self.labels[index].shape)]
+                chosen = background_is_larger(candidate(p, config.num_thresholds))
+                seen[index] = p, chosen
+                self.new[index] = self.sketch(chosen)
+            if self.resume is not None and self.resume.is_due():
+                yield from self.resume.keep(self, len(losses), self._total)
+        return True
+
+    def state(self) -> tuple[dict, dict]:
+        """The same with the labels and the order of the epoch."""
+        tensors, values = super().state()
+        for number, label in enumerate(self.labels):
+            tensors[f"label.{number}"] = packed(label)
+        for number, label in self.new.items():
+            tensors[f"new.{number}"] = packed(label)
+        return tensors, values | {"order": self.order, "new": list(self.new)}
+
+    def take_up(self, tensors: dict, values: dict) -> None:
+        """Go on from a `state`, in the middle of its epoch."""
+        super().take_up(tensors, values)
+        self.part, self.order = values["part"], values["order"]
+        shapes = [label.shape for label in self.labels]
+        self.labels = [unpacked(tensors[f"label.{k}"], shape) for k, shape in enumerate(shapes)]
+        self.new = {k: unpacked(tensors[f"new.{k}"], shapes[k]) for k in values["new"]}
 
     def _tiles(self):
         """(plane, place) of tiles of at most the patch size that cover every plane."""
@@ -107,19 +164,22 @@ class Paper(Mode):
                 if weight.ndim > 1:
                     weight.copy_(0.02 * torch.randn(weight.shape, generator=generator))
 
-    def _report(self, epoch, labels, new, losses, tiles):
+    def _report(self, seen):
+        """The epoch's event; without one if its picture was seen before an interruption."""
         changed = sum(
-            np.count_nonzero(label != labels[index]) for index, (_, _, label) in new.items()
+            np.count_nonzero(label != self.labels[index]) for index, label in self.new.items()
         )
-        change = changed / sum(label.size for label in labels)
-        self.history["rounds"].append({"round": epoch, "label_change": change})
+        change = changed / sum(label.size for label in self.labels)
+        self.history["rounds"].append({"round": self.part, "label_change": change})
         shown = self.shown()
-        index = next(i for i, (number, _) in enumerate(tiles) if number == shown)
-        number, place = tiles[index]
+        index = next(i for i, (number, _) in enumerate(self.tiles) if number == shown)
+        if index not in seen:
+            return
+        number, place = self.tiles[index]
         image = np.asarray(self.items.images[number][(..., *place)])
-        probability, chosen, label = new[index]
-        loss = float(np.mean(losses))
-        yield Round(epoch, self.config.epochs, change, loss, image, probability, chosen, label)
+        loss = float(np.mean(self.history["loss"][-self.batches :]))
+        label = self.new[index]
+        yield Round(self.part, self.config.epochs, change, loss, image, *seen[index], label)
 
     def masks(self, probabilities: Any) -> list:
         """The candidate of each plane, as in training."""

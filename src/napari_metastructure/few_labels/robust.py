@@ -5,12 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.filters import describe
-from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.mode import Mode, packed, unpacked
 from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.jobs.events import Progress, Round
 from napari_metastructure.jobs.generators import in_background, run_out, run_until_stopped
@@ -177,7 +176,7 @@ class Robust(Mode):
         tensors, values = super().state()
         if self.part > 1:
             for number, label in enumerate(self.labels):
-                tensors[f"label.{number}"] = torch.from_numpy(np.packbits(label > 0))
+                tensors[f"label.{number}"] = packed(label)
         return tensors, values
 
     def _take_up_round(self):
@@ -186,8 +185,7 @@ class Robust(Mode):
         if kept is None or kept[1]["part"] == 1:
             return 1
         for number, label in enumerate(self.labels):
-            bits = np.unpackbits(kept[0][f"label.{number}"].numpy(), count=label.size)
-            self.labels[number] = bits.reshape(label.shape)
+            self.labels[number] = unpacked(kept[0][f"label.{number}"], label.shape)
         return kept[1]["part"]
 
     # ------------------------------------------------------------------ result

@@ -71,7 +71,7 @@ def segment(
     checkpoint : path, optional
         A ``.safetensors`` file in which the training is kept every 20 s and when it stops. The same
         call goes on from there, on a CPU with the same result as without the interruption: what
-        comes before the training and after it is done again. Not with ``mode="paper"``.
+        comes before the training and after it is done again.
     fresh : bool
         Start anew whatever the checkpoint holds; it is replaced.
     **params
@@ -113,10 +113,6 @@ def segment(
         raise ValueError("start='labels' needs labels; give one array per image.")
     elif labels is not None and config.start != "labels":
         raise ValueError("labels are used with start='labels'; choose it, or give strokes.")
-    if checkpoint is not None and config.mode != "robust":
-        raise ValueError(
-            "A checkpoint is kept with mode='robust'; leave it out with the published mode."
-        )
 
     def work(job):
         data = partial(_digests, images, strokes, labels, model)

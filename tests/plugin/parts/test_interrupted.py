@@ -219,10 +219,13 @@ def test_each_dock_offers_its_own_trainings(qtbot, few, dock, folder):
     assert len(list(folder.iterdir())) == 2
 
 
-def test_the_published_mode_is_kept_nowhere(qtbot, few, folder):
+def test_the_published_mode_is_resumed_with_its_settings(qtbot, few, folder):
     few.form["mode"].value = "paper"
     few.advanced.set_values({"channels": 4, "depth": 3, "patch_size": 64, "batch_size": 2})
-    few.form["epochs"].value = 2
-    test_segment.segment(qtbot, few)
-    assert few.models.model is not None
-    assert not folder.exists()
+    few.form["epochs"].value = 100
+    stop_at_step(qtbot, few, 3)
+    few.form["mode"].value = "robust"
+    assert resume_to_the_end(qtbot, few)[0] > 3
+    assert few.form["mode"].value == "paper"
+    assert few.form["epochs"].value == 100
+    assert not list(folder.iterdir())

@@ -239,7 +239,7 @@ class SegmentFewLabels(Dock):
 
     def resume(self) -> None:
         """Go on with the unfinished training, whose settings the form then shows."""
-        self.form["mode"].value = "robust"  # fills in its defaults
+        self.form["mode"].value = self.interrupted.state["settings"]["mode"]  # with its defaults
         self.interrupted.fill_in(self.form, self.advanced)
         problem = self.problem()
         if problem:
@@ -272,7 +272,7 @@ class SegmentFewLabels(Dock):
             "napari_metastructure.few_labels.segment:segment",
             images=[source.array for source in sources],
             config=config,
-            checkpoint=self.interrupted.start(resume) if config.mode == "robust" else None,
+            checkpoint=self.interrupted.start(resume),
             **labels,
             **out,
         )
