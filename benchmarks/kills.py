@@ -74,11 +74,13 @@ def work(kind, checkpoint, end):
     """What the process does: says "begun", "resumed" or "refused", and writes its end as JSON."""
     import torch
 
-    import napari_metastructure.few_labels.segment  # noqa: F401, before the clock runs
-    from napari_metastructure.jobs.events import Note
+    from napari_metastructure.jobs.events import Note, Step
     from napari_metastructure.learning import resume
 
     torch.set_num_threads(1)
+    for event in job_of(kind, None):  # imports on the way take longer than the training
+        if isinstance(event, Step):
+            break
     resume._SECONDS_BETWEEN = SECONDS_BETWEEN
     print("begun", flush=True)
     try:
