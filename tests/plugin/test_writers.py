@@ -111,6 +111,7 @@ def test_an_image_and_its_labels_become_one_ome_zarr(save, tmp_path, channels):
     assert save(layers_of(channels), path) == [str(path)]
     found = read(path)
     assert (found.axes, found.data.shape[-3:]) == ("c" * channels + "zyx", IMAGE.shape)
+    assert found.units == ("pixel",) * channels + ("micrometer",) * 3
     for name, data in (("cells", LABELS), ("mask_1", LABELS > 0)):
         labels = read(path / "labels" / name)
         np.testing.assert_array_equal(labels.data, data)

@@ -164,6 +164,7 @@ def _placed(path: Path, data: Any, meta: dict[str, Any], tell: bool = True) -> t
     scale, units = meta.get("scale"), meta.get("units")
     scale = [1.0] * ndim if scale is None else [float(size) for size in scale]
     units = ["pixel"] * ndim if units is None else [str(unit) for unit in units]
+    units = ["pixel" if axis == "c" else unit for axis, unit in zip(axes, units)]
     translation = [float(shift) for shift in meta.get("translate", [0.0] * ndim)]
     if meta.get("rgb"):
         data, axes = np.moveaxis(data, -1, 0), "c" + axes
