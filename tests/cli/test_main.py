@@ -122,7 +122,7 @@ def test_corrupt_train_predict_compare_replay(folder):
 
     for result in ("noisy.ome.tif", "m.safetensors", "labels", "scores.json"):
         text = run("replay", f"{result}.record.json", "--quiet")
-        assert "the same, bit by bit" in text
+        assert "the same, bit for bit" in text
 
 
 def test_segment_without_labels(folder):
@@ -223,7 +223,11 @@ def test_failures_are_one_sentence_and_a_code(folder):
         (1, ["corrupt", "nowhere", "-o", "a.tif", *flip], "no file or folder"),
         (1, ["corrupt", "masks", "-o", "no/a.tif", *flip], "no folder"),
         (1, ["corrupt", "masks", "-o", "images", *flip], "exists already"),
-        (1, ["corrupt", "masks/0.tif", "-o", "masks/0.tif", "--overwrite", *flip], "what the run"),
+        (
+            1,
+            ["corrupt", "masks/0.tif", "-o", "masks/0.tif", "--overwrite", *flip],
+            "input of this run",
+        ),
         (1, ["train", "images", "-o", "n.safetensors"], "There are no labels"),
         (1, ["predict", "m.safetensors", "images", "-o", "a.tif"], "is damaged"),
         (1, ["replay", "s.yaml"], "cannot be read as a record"),
@@ -390,7 +394,7 @@ def test_coloured_images_are_trained_on_with_all_channels(folder):
     run("predict", "m.safetensors", "rgb/3.png", "-o", "one.tif", "--quiet")
     np.testing.assert_array_equal(read("one.tif").data, read("labels").data[3])
     text = run("predict", "m.safetensors", "images/3.tif", "-o", "grey.tif", code=1)
-    assert "The model sees 3 channels, but an image of shape (48, 48) has none." in text
+    assert "The model needs 3 channels, but an image of shape (48, 48) has no channels." in text
 
 
 def test_scheduler_gives_the_same_as_this_machine(folder):
@@ -445,7 +449,7 @@ def test_segment_images_larger_than_memory(folder, name):
     assert found.data.shape == (6, 48, 48)
     assert 0 < np.asarray(found.data).mean() < 1
     text = run("segment", "stack.ome.zarr", "-o", "a.tif", "--probabilities", "p.tif", code=1)
-    assert "masks only" in text
+    assert "only masks" in text
 
 
 def test_compare_counts_objects(folder):
@@ -490,7 +494,7 @@ def test_measure_counts_the_objects_of_all_images(folder):
     with open(folder / "s.csv", newline="") as file:
         counts = [int(row["count"]) for row in csv.DictReader(file)]
     assert sum(counts) == len(rows)
-    assert "the same, bit by bit" in run("replay", "t.csv.record.json", "--quiet")
+    assert "the same, bit for bit" in run("replay", "t.csv.record.json", "--quiet")
     run(
         "measure", "o.ome.tif", "-o", "again.csv", "--numbered", "--scale", 0.5, "--spatial-dims", 2
     )

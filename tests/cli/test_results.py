@@ -58,7 +58,7 @@ def test_what_is_read_is_never_written_to(folder, source, result):  # noqa: F811
     (folder / "link").symlink_to("masks")
     before = contents(folder)
     text = run("corrupt", source, "-o", result, *FLIP, *OVER, code=1)
-    assert "the run reads" in text
+    assert "input of this run" in text
     assert contents(folder) == before
 
 
@@ -79,7 +79,7 @@ def test_two_results_to_one_name_are_refused_before_the_work(folder, model):  # 
     assert read("out").names == ("a_x", "b_x")
     (folder / "d" / "a" / "x.png").touch()
     text = run("predict", model, "d/a/x.*", "-o", "other", "--quiet", code=1)
-    assert "2 results would be named" in text
+    assert "2 results would have the name" in text
     assert not (folder / "other").exists()
     (folder / "d" / "a" / "x.png").unlink()
     run("predict", model, "d/*/x.tif", "-o", "out.tif", "--quiet")
@@ -143,7 +143,10 @@ def test_files_of_the_user_are_not_replaced(folder):  # noqa: F811
 def test_a_sweep_leaves_the_folders_of_others_alone(folder):  # noqa: F811
     (folder / "found").mkdir()
     (folder / "found" / "sweep.csv").write_text("mine")
-    for out, words in (("found", "holds other files, such as sweep.csv"), ("images", "run reads")):
+    for out, words in (
+        ("found", "holds other files, such as sweep.csv"),
+        ("images", "input of this run"),
+    ):
         text = run("sweep", ".", "-o", out, "--sample", "0.5", *QUICK, code=1)
         assert words in text
     assert contents(folder / "found") == {"sweep.csv": b"mine"}
@@ -238,7 +241,7 @@ def test_a_second_run_to_one_name_is_refused(folder):  # noqa: F811
 
     first = Output(folder / "a.tif")
     text = run("corrupt", "masks", "-o", "a.tif", *FLIP, code=1)
-    assert "Another run is making a.tif" in text
+    assert "Another run is writing a.tif now" in text
     first.discard()
     run("corrupt", "masks", "-o", "a.tif", *FLIP)
 

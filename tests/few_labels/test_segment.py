@@ -206,9 +206,9 @@ def test_planes_without_contrast_stay_empty():
         (np.array([[0, np.inf]]), {}, "NaN or infinity"),
         (np.ones(5), {}, "fewer than 2 axes"),
         (np.ones((0, 5)), {}, "no pixels"),
-        ([], {}, "no image"),
+        ([], {}, "at least one image"),
         (np.ones((8, 8)), {"start": "labels"}, "needs labels"),
-        (np.ones((8, 8)), {"labels": np.ones((8, 8), int)}, "labels are used with"),
+        (np.ones((8, 8)), {"labels": np.ones((8, 8), int)}, "labels are used only with"),
         (np.ones((8, 8)), {"start": "otsuu"}, "start should be"),
         (np.ones((8, 8)), {"time_limit": 0}, "time_limit should be"),
     ],
@@ -236,7 +236,9 @@ def test_unclear_polarity_is_said():
     assert events[-1].record["confidence"]["level"] == "low"
     assert "bright or dark" in events[-1].record["confidence"]["reasons"][0]
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert any("These starts disagree; pick one below, or paint a few strokes" in n for n in notes)
+    assert any(
+        "These start masks disagree. Choose one below, or paint a few strokes" in n for n in notes
+    )
     given = _end(stack, seed=0, polarity="bright").record
     assert not any("bright or dark" in reason for reason in given["confidence"]["reasons"])
 

@@ -128,7 +128,7 @@ def test_saved_and_loaded(taught, tmp_path):
 
 def test_another_file_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", rows=np.zeros(3))
-    with pytest.raises(ValueError, match="no stroke classifier"):
+    with pytest.raises(ValueError, match="not a stroke classifier"):
         StrokeClassifier.load(tmp_path / "other.npz")
 
 
@@ -173,7 +173,7 @@ def test_strokes_are_integers(taught):
 
 
 def test_prediction_needs_strokes_first(taught):
-    with pytest.raises(RuntimeError, match="learnt nothing yet"):
+    with pytest.raises(RuntimeError, match="not trained yet"):
         StrokeClassifier().predict(taught[0])
 
 

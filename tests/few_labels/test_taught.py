@@ -138,7 +138,7 @@ def test_a_model_of_other_classes_starts_anew_and_says_so(taught):
     first = segment(images, strokes=strokes, **QUICK)
     strokes[1][:2] = 3
     done = segment(images, strokes=strokes, model=first.model, **QUICK)
-    assert any("starts anew" in note for note in done.record["notes"])
+    assert any("trained from the beginning" in note for note in done.record["notes"])
     assert done.model.classes == [0, 1, 2]
 
 

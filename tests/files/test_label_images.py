@@ -124,7 +124,9 @@ def test_colours_have_the_same_numbers_in_other_files(tmp_path):
         Image.fromarray(COLOURS[mask]).save(tmp_path / f"{name}.png")
     with pytest.warns(UserWarning, match="each colour"):
         first, second = (read_labels(tmp_path / f"{name}.png") for name in "ab")
-    with pytest.warns(UserWarning, match="Both are numbered alike: 0 = #000000, 1 = #0000ff, 2 = "):
+    with pytest.warns(
+        UserWarning, match="Both are numbered in the same way: 0 = #000000, 1 = #0000ff, 2 = "
+    ):
         found = with_colours_of(second, first)
     np.testing.assert_array_equal(first.data, masks[0])
     np.testing.assert_array_equal(found.data, masks[1])

@@ -118,9 +118,9 @@ def test_results_never_lie_on_or_in_what_is_read(images, monkeypatch, result, so
     monkeypatch.chdir(images.parent)
     Path("link").symlink_to("images")
     os.link("images/0000.tif", "hard.tif")
-    with pytest.raises(ValueError, match=r"(which|what) the run reads"):
+    with pytest.raises(ValueError, match="input of this run"):
         check_apart(result, source)
-    with pytest.raises(ValueError, match=r"(which|what) the run reads"):
+    with pytest.raises(ValueError, match="input of this run"):
         check_apart(result, [source])
 
 
@@ -147,7 +147,7 @@ def test_results_never_lie_in_a_zarr_that_is_read(tmp_path):
     pytest.importorskip("zarr")
     write(tmp_path / "x.ome.zarr", ONE)
     for result in ("x.ome.zarr", "x.ome.zarr/labels", "x.ome.zarr/0/out.tif"):
-        with pytest.raises(ValueError, match="what the run reads"):
+        with pytest.raises(ValueError, match="input of this run"):
             check_apart(tmp_path / result, tmp_path / "x.ome.zarr", is_image=False)
 
 
@@ -174,7 +174,7 @@ def test_records_of_others_are_not_replaced(tmp_path):
     record_path(path).write_text('{"notes": "mine"}')
     with pytest.raises(FileExistsError, match="exists already"):
         check_new(path, of_a_run=True)
-    with pytest.raises(FileExistsError, match=r"is no record of r\.tif"):
+    with pytest.raises(FileExistsError, match=r"is not the record of r\.tif"):
         check_new(path, overwrite=True, of_a_run=True)
     record_path(path).unlink()
     made(path, ONE)
@@ -198,7 +198,7 @@ def test_folders_with_other_things_are_not_replaced(tmp_path, name):
     path.mkdir()
     (path / "notes.txt").write_text("mine")
     for options in ({}, {"of_a_run": True}):
-        with pytest.raises(FileExistsError, match="this program did not make"):
+        with pytest.raises(FileExistsError, match=r"not ma[dk]e"):
             check_new(path, overwrite=True, **options)
     (path / "notes.txt").unlink()
     path.rmdir()
@@ -206,7 +206,7 @@ def test_folders_with_other_things_are_not_replaced(tmp_path, name):
     made(path, 1 - stack, overwrite=True)
     np.testing.assert_array_equal(read(path).data, 1 - stack)
     (path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="this program did not make"):
+    with pytest.raises(FileExistsError, match=r"not ma[dk]e"):
         write(path, stack, overwrite=True)
     assert (path / "notes.txt").is_file()
 
@@ -214,7 +214,7 @@ def test_folders_with_other_things_are_not_replaced(tmp_path, name):
 def test_files_that_were_put_into_a_folder_of_results_are_kept(tmp_path):
     path = made(tmp_path / "r", np.stack([ONE, TWO]))
     write(path / "0002.tif", ONE)
-    with pytest.raises(FileExistsError, match="did not make"):
+    with pytest.raises(FileExistsError, match=r"not ma[dk]e"):
         check_new(path, overwrite=True)
 
 
@@ -260,7 +260,7 @@ def test_a_partial_record_is_only_that_of_its_pixels(tmp_path):
 
 def test_the_second_of_two_runs_to_one_name_is_refused(tmp_path):
     first = Output(tmp_path / "r.tif")
-    with pytest.raises(FileExistsError, match=r"Another run is making .*r\.tif"):
+    with pytest.raises(FileExistsError, match=r"Another run is writing .*r\.tif"):
         Output(tmp_path / "r.tif")
     first.discard()
     Output(tmp_path / "r.tif").discard()
@@ -332,7 +332,7 @@ def test_names_that_differ_in_case_only_do_not_go_to_one_folder(tmp_path):
     from napari_metastructure.files.pixels import Pixels
 
     like = Pixels(np.stack([ONE, TWO]), "iyx", (1.0,) * 3, ("pixel",) * 3, ("x", "X"))
-    with pytest.raises(ValueError, match="2 results would be named x"):
+    with pytest.raises(ValueError, match="2 results would have the name x"):
         write(tmp_path / "out", like.data, like=like)
     assert not (tmp_path / "out").exists()
 

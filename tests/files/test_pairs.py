@@ -78,7 +78,9 @@ def test_names_that_do_not_fit_are_paired_in_order_with_a_note(tmp_path):
 def test_two_images_of_one_name_are_refused(tmp_path):
     fill(tmp_path, "a/{}.tif", "b/{}_seg.tif")
     tifffile.imwrite(tmp_path / "a" / "1_img.tif", np.zeros((4, 5), np.uint8))
-    with pytest.raises(ValueError, match=r"1\.tif and .*1_img\.tif go by one name, 1; give one"):
+    with pytest.raises(
+        ValueError, match=r"1\.tif and .*1_img\.tif have the same name, 1; give only one"
+    ):
         read_pair(tmp_path / "a", tmp_path / "b")
 
 

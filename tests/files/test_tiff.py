@@ -275,7 +275,7 @@ def test_a_chain_of_pages_that_forms_a_circle_is_refused(tmp_path):
     whole = bytearray(path.read_bytes())
     whole[end : end + 4] = first.to_bytes(4, "little")
     path.write_bytes(whole)
-    with pytest.raises(ValueError, match="its pages form a circle"):
+    with pytest.raises(ValueError, match="its pages form a loop"):
         read(path)
 
 

@@ -90,7 +90,7 @@ print(json.dumps([runs, report.panels(["flip", "stripes"]), label, report.summar
     assert runs == ["stripes 25 %"]
     assert panels == [["flip"], ["stripes"]]
     assert label == "lines missing [%]"
-    assert "Missing lines: 25% costs 0.10." in text
+    assert "Missing lines: 25 % costs 0.10." in text
 
 
 def test_new_kind_is_in_the_forms():

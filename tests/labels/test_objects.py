@@ -151,7 +151,7 @@ def test_nothing_or_all(empty, method, lazy):
         (lambda m: split(m, scale=0), "must be positive"),
         (lambda m: split(m, min_size=-1), "min_size"),
         (lambda m: split(m, method="magic"), "'components' or 'watershed'"),
-        (lambda m: split(m, seeds="probability", method="watershed"), "need probabilities"),
+        (lambda m: split(m, seeds="probability", method="watershed"), "need a probability map"),
         (lambda m: split(m.astype("U1")), "labels or probabilities"),
         (lambda m: measure(m + 0.5), "must be integers"),
         (lambda m: measure(m, np.zeros((2, 2))), "same pixels"),

@@ -128,7 +128,7 @@ def test_interval_holds_the_truth_as_often_as_it_says():
         (bars(), bars()[:-1], {}, ValueError, "must have one shape"),
         (bars(), bars() / 2, {}, TypeError, "must be integers"),
         (bars(), three(400), {"num_classes": 2}, ValueError, "between 0 and 1, not 2"),
-        (bars(), np.arange(160000).reshape(400, 400), {}, ValueError, "instances"),
+        (bars(), np.arange(160000).reshape(400, 400), {}, ValueError, "number objects"),
         (bars(), -3 * bars().astype(int), {}, ValueError, "negative"),
     ],
 )

@@ -18,7 +18,7 @@ def run(scores, **options):
 
 def test_ends_some_time_after_the_score_stopped_rising():
     duration, steps, rates = run(lambda step: min(step, 700) / 1000)
-    assert duration.reason == "the held-back score has stopped rising"
+    assert duration.reason == "the validation score has stopped rising"
     assert steps == round(1.3 * (700 + 400))
     assert rates[0] < 0.05
     assert set(rates[50:1101]) == {1}

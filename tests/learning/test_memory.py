@@ -65,7 +65,9 @@ def test_training_goes_on_with_half_the_batch_and_says_so():
     events = list(trainer.pending_events())
     notes = [event.text for event in events if isinstance(event, Note)]
     assert notes == trainer.notes
-    assert notes[-1] == ("cpu ran out of memory: each batch of 8 patches is now done in 4 parts.")
+    assert notes[-1] == (
+        "cpu ran out of memory: each batch of 8 patches is now split into 4 parts."
+    )
 
 
 def test_parts_of_a_batch_have_the_gradient_of_the_whole():
@@ -91,7 +93,7 @@ def test_a_patch_that_never_fits_is_one_sentence():
 
 @pytest.mark.parametrize(
     ("pixels", "said"),
-    [(2 * 64 * 64, "2 tiles are done at once"), (40 * 40, "tiles are 32 x 32 pixels now")],
+    [(2 * 64 * 64, "2 tiles are now predicted at once"), (40 * 40, "tiles are 32 x 32 pixels now")],
 )
 def test_prediction_goes_on_with_less_at_a_time_and_says_so(pixels, said):
     rng = np.random.default_rng(0)
@@ -112,7 +114,7 @@ def test_prediction_goes_on_with_less_at_a_time_and_says_so(pixels, said):
 def test_an_image_that_never_fits_is_one_sentence():
     model = SegmentationModel(ARCHITECTURE, [0, 1], seed=0)
     model.network = Crowded(model.network, 10)
-    with pytest.raises(RuntimeError, match=r"^Not even a tile of 32 x 32 .* memory of cpu.*\.$"):
+    with pytest.raises(RuntimeError, match=r"^Even a single tile of 32 x 32 .* memory of cpu.*\.$"):
         list(predict(model, np.zeros((64, 64), np.float32)))
 
 
@@ -136,7 +138,7 @@ def test_network_that_cannot_be_compiled_is_trained_as_it_is(blobs, monkeypatch)
     images, masks = blobs(4, seed=0, size=32)
     config = {"channels": 4, "depth": 3, "patch_size": 32, "epochs": 2, "min_steps": 1, "seed": 0}
     *events, done = train(images, masks, device="cpu", compile=True, **config)
-    text = "The network could not be compiled (no compiler); training continues without."
+    text = "The network could not be compiled (no compiler); the training continues without it."
     assert done.record["notes"].count(text) == 1
     *others, _plain = train(images, masks, device="cpu", **config)
     losses = [event.loss for event in events if isinstance(event, Step)]

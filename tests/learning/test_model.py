@@ -132,7 +132,7 @@ def test_cut_short(saved, share):
 )
 def test_foreign_safetensors(saved, metadata):
     save_file({"weight": torch.zeros(3)}, saved, metadata=metadata)
-    assert "is no model saved by napari-metastructure" in refused(saved)
+    assert "is not a model saved by napari-metastructure" in refused(saved)
 
 
 def test_header_that_is_no_json(saved):

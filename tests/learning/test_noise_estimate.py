@@ -38,7 +38,7 @@ def test_flips(ratio):
     assert found.noisy
     assert not found.contradicts(matrix)
     assert found.contradicts(np.eye(2)) is (ratio > 0.1)
-    assert f"{found.matrix[0, 1]:.0%}" in found.text
+    assert f"{100 * found.matrix[0, 1]:.0f} %" in found.text
 
 
 def test_a_record_holds_plain_values():
@@ -53,7 +53,7 @@ def test_sampling_though_no_object_is_predicted(fraction):
     found = estimate_from(list(_learnt(p, [[1, 0], [1 - fraction, fraction]])), list(noisy), 2)
     np.testing.assert_allclose(found.matrix[1], [1 - fraction, fraction], atol=0.05)
     assert found.noisy
-    assert "object pixels seem to carry their label" in found.text
+    assert "object pixels seem to be labelled as object" in found.text
     assert (found.error < 0.05).all()
 
 
@@ -99,12 +99,12 @@ def test_after_a_training(blobs):
     done = nms.train(images, noisy, device="cpu", **config).run(hidden=True)
     estimate = done.record["noise_estimate"]
     np.testing.assert_allclose(np.diag(estimate["matrix"]), 0.7, atol=0.06)
-    assert any("State it under Noise" in text for text in done.record["notes"])
-    assert "the noise that they show undone" in done.model.threshold_source
+    assert any("State this noise" in text for text in done.record["notes"])
+    assert "corrected for the estimated noise" in done.model.threshold_source
     again = nms.estimate_noise(done.model, images, noisy)
     np.testing.assert_allclose(np.diag(again.matrix), 0.7, atol=0.06)
     stated = nms.train(images, noisy, device="cpu", noise=np.eye(2), **config).run(hidden=True)
-    assert any("stated noise is not what" in text for text in stated.record["notes"])
+    assert any("stated noise differs from" in text for text in stated.record["notes"])
     with pytest.raises(ValueError, match="16 images but 2 label arrays"):
         nms.estimate_noise(done.model, list(images), list(masks[:2]))
 

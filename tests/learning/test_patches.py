@@ -114,7 +114,7 @@ def test_nothing_held_back():
 @pytest.mark.parametrize(
     ("images", "labels", "error", "message"),
     [
-        ([], [], ValueError, "There is no image"),
+        ([], [], ValueError, "Give at least one image"),
         ([numbered(4, 4)], [], ValueError, "1 images but 0 label arrays"),
         (numbered(4, 4), numbered(4, 5), ValueError, r"\(4, 4\) but its labels have \(4, 5\)"),
         (numbered(4, 4), np.full((4, 4), np.nan), TypeError, "array 0 must be integers.* nan is"),

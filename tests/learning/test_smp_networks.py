@@ -45,7 +45,9 @@ def test_a_torchvision_that_does_not_fit_is_explained(monkeypatch):
     module = "napari_metastructure.learning.smp_networks"
     monkeypatch.setattr(f"{module}.missing_library", lambda name: None)
     monkeypatch.setattr(builtins, "__import__", failing)
-    with pytest.raises(ImportError, match="torchvision does not fit torch") as error:
+    with pytest.raises(
+        ImportError, match="versions of torchvision and torch do not match"
+    ) as error:
         build("hrnet")
     assert "\n" not in str(error.value)
 

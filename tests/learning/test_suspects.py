@@ -27,7 +27,7 @@ def case():
 def test_kinds_and_places(case):
     probability, labels, _ = case
     table, regions = suspects_from([probability], [labels])
-    assert list(table["kind"]) == ["missed object", "extra object", "border off"]
+    assert list(table["kind"]) == ["missed object", "extra object", "wrong outline"]
     assert list(table["rank"]) == [1, 2, 3]
     assert list(table["suggested"]) == [1, 0, 0]
     np.testing.assert_allclose(table[["y", "x"]], [[16, 48], [48, 80], [48, 16]], atol=0.1)
@@ -63,7 +63,7 @@ def test_what_is_not_annotated_is_not_suspect(case):
     labels[:32, 32:64] = -1
     labels[32:, 64:] = 7
     table, _ = suspects_from([probability], [labels], ignore_label=7)
-    assert list(table["kind"]) == ["border off"]
+    assert list(table["kind"]) == ["wrong outline"]
 
 
 def test_several_classes_keep_their_values(case):

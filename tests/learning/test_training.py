@@ -97,7 +97,7 @@ def test_known_noise_is_corrected_in_the_loss(task, kind, amount, epochs, expect
     model = done.model
     assert test_dice(done, test_images, test_masks) > expected
     assert 0.35 < model.threshold < 0.65
-    assert f"the noise corrected in training ({spec.summary()})" in model.threshold_source
+    assert f"noise corrected in training ({spec.summary()})" in model.threshold_source
     assert not model.inverted
     assert model.transition is None
     assert done.record["threshold_source"] == model.threshold_source
@@ -131,7 +131,7 @@ def test_clean_validation_labels_set_threshold_and_polarity(task, ratio):
     done, _ = last(train(images, noisy, epochs=12, validation_labels=masks, **SMALL))
     model = done.model
     assert test_dice(done, test_images, test_masks) > 0.88
-    assert model.threshold_source == "best on the clean validation labels"
+    assert model.threshold_source == "best Dice on the clean validation labels"
     assert model.inverted == (ratio > 0.5)
     assert done.record["validated_on"] == "clean labels"
     best = evaluate(masks[13:], model.predict(images[13:]))  # the held-back fifth
@@ -144,7 +144,7 @@ def test_edges_set_the_threshold_where_nothing_else_is_known(task):
     done, _ = last(train(images, noisy, epochs=12, **SMALL))
     model = done.model
     assert model.threshold_source.startswith("edges of the images and the labels")
-    assert model.threshold_source.endswith("the noise that they show undone")
+    assert model.threshold_source.endswith("corrected for the estimated noise")
     assert model.threshold < 0.3
     assert test_dice(done, test_images, test_masks) > 0.88
     assert done.record["validated_on"] == "validation labels"
@@ -155,7 +155,7 @@ def test_outlines_off_the_edges_are_told_and_mended(task, kind, side):
     images, masks, test_images, test_masks = task
     done, events = last(train(images, corrupt(masks, kind, radius=2), epochs=12, **SMALL))
     text = next(e.text for e in events if isinstance(e, Note) and "outlines" in e.text)
-    assert f"{side} the edges of the images" in text
+    assert f"{side} the edges in the images" in text
     assert text in done.record["notes"]
     assert (done.record["outline_displacement"] > 0) == (side == "inside")
     half = evaluate(test_masks, done.model.predict(test_images) > 0.5)["dice"]
@@ -223,7 +223,7 @@ def test_several_classes(task, values, ratio):
     assert model.predict(test_images).shape == (3, *test_images.shape)
     scores = evaluate(values[test_masks], model.segment(test_images))
     assert min(score["dice"] for score in scores["per_class"].values()) > (0.75 if ratio else 0.85)
-    known = ", the noise corrected in training (flip 90 % (seed 1))" if ratio else ""
+    known = ", noise corrected in training (flip 90 % (seed 1))" if ratio else ""
     assert model.threshold_source == f"none: the most probable class{known}"
     assert [e for e in events if isinstance(e, Validated)][-1].auc > (0.52 if ratio else 0.95)
 
@@ -405,7 +405,7 @@ def test_threshold_of_a_stopped_training_is_taken_on_small_parts(where):
         if here and (where != "training" or isinstance(event, Step)):
             job.stop()
     assert event.stopped
-    assert "on a few small parts, as the training was stopped" in event.model.threshold_source
+    assert "on a few small parts only, as the training was stopped" in event.model.threshold_source
     looked = [e for e in seen if getattr(e, "activity", "") == "looking for the threshold"]
     assert len(looked) == (where != "training")
 
@@ -607,18 +607,22 @@ def change(array, value):
         (lambda i, m: (i, m[:, :50]), ValueError, r"labels have \(16, 50, 64\)"),
         (lambda i, m: (i, m[0]), ValueError, r"labels have \(64, 64\)"),
         (lambda i, m: (list(i), list(m[:3])), ValueError, "16 images but 3 label arrays"),
-        (lambda i, m: ([], []), ValueError, "There is no image"),
+        (lambda i, m: ([], []), ValueError, "Give at least one image"),
         (lambda i, m: (i * np.nan, m), ValueError, "only NaN or infinity"),
         (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
         (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
-        (lambda i, m: (i, 0 * m + 1), ValueError, "cover every pixel that counts"),
-        (lambda i, m: (0 * i + 7, m), ValueError, "images to train on are constant"),
-        (lambda i, m: (i, 0 * m.astype(int) - 1), ValueError, "No pixel of the labels counts"),
+        (lambda i, m: (i, 0 * m + 1), ValueError, "objects on every pixel that counts"),
+        (lambda i, m: (0 * i + 7, m), ValueError, "All pixels of the training images are equal"),
+        (
+            lambda i, m: (i, 0 * m.astype(int) - 1),
+            ValueError,
+            "All pixels of the labels are ignored",
+        ),
         (lambda i, m: (i, change(m, -5)), ValueError, "must not be negative"),
         (
             lambda i, m: (i, np.arange(m.size).reshape(m.shape) // 100),
             ValueError,
-            "different values; these look like instances",
+            "different values, which look like numbered objects",
         ),
     ],
 )
@@ -633,7 +637,7 @@ def test_bad_data_is_refused_with_one_sentence(task, make, error, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda i, m: {"validation_images": i}, "need labels; give validation_labels too"),
+        (lambda i, m: {"validation_images": i}, "need labels; give validation_labels, too"),
         (lambda i, m: {"validation_labels": m[:3]}, "they should be the same"),
         (
             lambda i, m: {"validation_images": i[:2], "validation_labels": m[:3]},
@@ -747,7 +751,7 @@ def test_a_packaged_model_of_others_is_refused(task):
     images, masks, *_ = task
     first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))
     del first.model.architecture["network"]
-    with pytest.raises(ValueError, match="trained here") as error:
+    with pytest.raises(ValueError, match="trained with this plugin") as error:
         train(images, masks, model=first.model, **TINY)
     one_sentence(error)
 
@@ -778,7 +782,7 @@ def test_lasts_until_the_score_stops_rising_by_default(task):
     done, events = last(train(images, masks, **options))
     steps = [event for event in events if isinstance(event, Step)]
     assert 400 < len(steps) == steps[-1].total < 3000
-    assert done.record["ended"] == "the held-back score has stopped rising"
+    assert done.record["ended"] == "the validation score has stopped rising"
     assert test_dice(done, test_images, test_masks) > 0.93
     again, _ = last(train(images, masks, epochs="auto", **options))
     assert same_weights(done.model, again.model)

@@ -128,8 +128,16 @@ def test_a_download_that_fails_is_one_sentence(error, monkeypatch):
         raise error
 
     monkeypatch.setattr("skimage.data.human_mitosis", fail, raising=False)
-    with pytest.raises(OSError, match=r"downloaded once.*Tissue or Retina, which need no download"):
+    with pytest.raises(OSError, match=r"could not be downloaded.*Tissue or Retina, which needs no"):
         samples.mitosis()
+
+
+def test_a_downloaded_stack_has_its_voxels(monkeypatch):
+    stack = np.ones((6, 2, 8, 8), np.uint16) * np.array([1, 2], np.uint16)[:, None, None]
+    monkeypatch.setattr("skimage.data.cells3d", lambda: stack, raising=False)
+    [(image, attributes, kind)] = samples.cells3d()
+    assert (image.shape, image.max(), image.min(), kind) == ((6, 8, 8), 2, 2, "image")  # nuclei
+    assert (attributes["scale"], attributes["axis_labels"]) == ((0.29, 0.26, 0.26), ("z", "y", "x"))
 
 
 def test_a_download_is_an_image(monkeypatch):

@@ -99,7 +99,7 @@ def test_what_is_no_image_is_told_and_the_rest_is_done(plates, model):
     (plates / "images/control/notes.txt").write_text("no image")
     (plates / "images/drug/.hidden.tif").write_text("no image")
     text = run("batch", "images", model, "-o", "results", code=1)
-    assert "1 file is left out, not being images: notes.txt." in text
+    assert "1 file is left out, as they are not images: notes.txt." in text
     assert "4 of 5 files done, 1 failed." in text
     assert "control/a3.tif: images/control/a3.tif cannot be read as TIFF" in text
     before = times(plates / "results")
@@ -265,9 +265,9 @@ def write(path, record):
 @pytest.mark.parametrize(
     ("operation", "roles", "message"),
     [
-        ("train", (), "tells of a training; give its model"),
-        ("compare", (), "is not for a batch"),
-        ("segment", ("images", "strokes"), "was taught by strokes or labels of its own images"),
+        ("train", (), "is the record of a training; give its model"),
+        ("compare", (), "cannot be used in a batch"),
+        ("segment", ("images", "strokes"), "was trained on strokes or labels of its own images"),
         ("density", ("labels", "clean"), "The clean of a recorded step"),
         ("measure", ("labels", "images"), "The images of a recorded step"),
     ],

@@ -252,7 +252,7 @@ def test_second_sweep_in_the_folder_of_a_running_one_is_refused(task, tmp_path):
     job = sweep(*task, FEW, folder=tmp_path)
     while not isinstance(next(job), Scored):
         pass
-    with pytest.raises(ValueError, match=r"Another sweep is at work in .*; wait for its end"):
+    with pytest.raises(ValueError, match=r"Another sweep is running in .*; wait until it ends"):
         list(sweep(*task, FEW, folder=tmp_path))
     code = (
         "import filelock, sys\n"

@@ -87,8 +87,8 @@ def _model(path):
         scores = made.get("validation") or {}
         if scores:
             told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-            against = made.get("validated_on") or "labels held back"
-            lines.append(f"against the {against}, noisy or not: {told}")
+            against = made.get("validated_on") or "validation labels"
+            lines.append(f"compared with the {against}, noisy or not: {told}")
     return lines
 
 

@@ -34,6 +34,7 @@ SAMPLES = (
     "nuclei",
     "nuclei_stack",
     "cell",
+    "cells3d",
     "retina",
     "tissue",
 )
@@ -74,21 +75,22 @@ def common_options(command: Callable) -> Callable:
 def scheduler_option(command: Callable) -> Callable:
     return click.option(
         "--scheduler",
-        help="Address of a dask.distributed scheduler, such as tcp://host:8786, whose workers do "
-        "the work. The files must be reachable from there; the result is OME-Zarr.",
+        help="Address of a dask.distributed scheduler, such as tcp://host:8786, whose workers "
+        "do the computing. They must be able to read and write the files; the result is "
+        "OME-Zarr.",
     )(command)
 
 
 def checkpoint_options(command: Callable) -> Callable:
     """The options of commands whose training can be resumed."""
     command = click.option(
-        "--fresh", is_flag=True, help="Start anew whatever the checkpoint holds."
+        "--fresh", is_flag=True, help="Start anew, even if there is a checkpoint."
     )(command)
     return click.option(
         "--checkpoint",
         type=click.Path(dir_okay=False),
-        help="A .safetensors file that keeps the training every 20 s; the same command goes on "
-        "from it.",
+        help="A .safetensors file in which the training is saved every 20 s; the same command "
+        "resumes it.",
     )(command)
 
 
@@ -129,19 +131,17 @@ def corrupt(labels: Any, output: Any, config: Any, scheduler: str | None, **comm
 @click.argument("images")
 @click.argument("labels", required=False)
 @output_option("The model: a .safetensors file.", "model")
-@click.option(
-    "--validation-images", help="Images to validate on, in place of a part of the images."
-)
-@click.option("--validation-labels", help="Clean labels of these, or of IMAGES.")
+@click.option("--validation-images", help="Images for validation, instead of a part of IMAGES.")
+@click.option("--validation-labels", help="Clean labels of the validation images, or of IMAGES.")
 @click.option(
     "--noise",
-    help="How the labels were corrupted: the record of corrupt, or a file of its parameters. By "
-    "default the record beside LABELS, if there is one; none: nothing is known.",
+    help="How the labels were corrupted: the record of corrupt, or a file of its parameters. "
+    "By default the record beside LABELS, if there is one; none: the noise is not known.",
 )
 @click.option(
     "--start-from",
     type=click.Path(exists=True, dir_okay=False),
-    help="A model to go on from, with its network; its classes may be others.",
+    help="A model to continue from, with its network; its classes may be different.",
 )
 @checkpoint_options
 @config_options(TrainingConfig)
@@ -185,12 +185,16 @@ def train(
 @click.argument("images")
 @output_option("The labels: .ome.tif, .ome.zarr, .npy, or a new folder of files.", required=False)
 @click.option("--probabilities", type=click.Path(), help="Where to write the probabilities too.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="In place of the model's own.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Threshold to use instead of that of the model.",
+)
 @click.option("--tile", type=click.IntRange(min=16), help="Side of a tile in pixels.")
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, max_open=True),
-    help="Share of a tile that neighbours have in common.",
+    help="Share of a tile that overlaps with its neighbours.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Tiles predicted at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0 or mps.")
@@ -221,11 +225,19 @@ def predict(
 @commands.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("images")
-@output_option("The package; .bioimageio.zip is added where it is missing.")
-@click.option("--name", required=True, help="What the model is called, 5 letters or more.")
-@click.option("--author", "authors", required=True, multiple=True, help="May be given again.")
+@output_option("The package; .bioimageio.zip is added if it is missing.")
+@click.option("--name", required=True, help="Name of the model, at least 5 letters.")
+@click.option(
+    "--author",
+    "authors",
+    required=True,
+    multiple=True,
+    help="An author; may be given several times.",
+)
 @click.option("--description", default="", help="What the model is for.")
-@click.option("--license", default="CC-BY-4.0", show_default=True, help="Identifier of SPDX.")
+@click.option(
+    "--license", default="CC-BY-4.0", show_default=True, help="SPDX identifier of the licence."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a package that exists.")
 def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) -> None:
     """Write a MODEL as a package for bioimage.io, which other programs can run.
@@ -256,7 +268,7 @@ def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) 
 @output_option("The masks: .ome.tif, .ome.zarr, .npy, or a new folder of files.")
 @click.option("--probabilities", type=click.Path(), help="Where to write the probabilities too.")
 @click.option("--model", type=click.Path(), help="Where to save the network, a .safetensors file.")
-@click.option("--labels", help="First labels, for --start labels.")
+@click.option("--labels", help="A first segmentation, for --start labels.")
 @click.option(
     "--strokes",
     help="A few strokes on the images: 0 not annotated, 1 background, 2 object, 3 ... further "
@@ -295,8 +307,8 @@ def segment(
 @output_option("The density maps, one per class along a first axis: .ome.tif or .npy.")
 @click.option(
     "--clean",
-    help="Clean labels: write how far LABELS are from what their noise makes of these, in "
-    "standard deviations.",
+    help="Clean labels: write the difference between LABELS and what these and the noise "
+    "predict, in standard deviations.",
 )
 @config_options(DensityConfig)
 @scheduler_option
@@ -313,18 +325,18 @@ def density(
     inputs, options = {"labels": labels, "clean": clean}, {"scheduler": scheduler}
     record = perform("density", inputs, {"output": output}, config, options, **common)
     for share in record.get("within_3_sigma", ()):
-        click.echo(f"{share:.2%} of the pixels lie within 3 standard deviations.")
+        click.echo(f"{100 * share:.2f} % of the pixels lie within 3 standard deviations.")
 
 
 @commands.command()
 @click.argument("reference")
 @click.argument("prediction")
-@output_option("Where to write the scores as well: a .json file.", required=False)
-@click.option("--ignore-label", type=int, help="A label that does not count, besides -1.")
+@output_option("Also write the scores to this .json file.", required=False)
+@click.option("--ignore-label", type=int, help="A label to ignore, besides -1.")
 @click.option(
     "--objects",
     type=click.Choice(["numbered", "components"]),
-    help="Also score objects: each label is one, or connected parts of the mask are.",
+    help="Also score objects: all pixels of a label, or connected parts of the mask.",
 )
 @click.option(
     "--spatial-dims",
@@ -373,7 +385,7 @@ def compare(
 @click.option("--images", help="Images of the same pixels, to take intensities from.")
 @click.option("--summary", help="Where to write count and coverage of each image: a .csv file.")
 @click.option("--objects", help="Where to write the objects, numbered one by one.")
-@click.option("--numbered", is_flag=True, help="MASKS number their objects already.")
+@click.option("--numbered", is_flag=True, help="MASKS already number their objects.")
 @click.option("--skeleton", is_flag=True, help="Measure length and branch points of skeletons.")
 @config_options(ObjectsConfig)
 @common_options
@@ -408,11 +420,13 @@ def measure(
 @commands.command()
 @click.argument("images")
 @click.argument("steps", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@output_option("Folder for the results; what is in it already is not done again.")
+@output_option("Folder for the results; files that are already done are not repeated.")
 @click.option("--probabilities", is_flag=True, help="Write probabilities too.")
 @click.option("--objects", is_flag=True, help="Write the objects, numbered one by one.")
 @click.option("--no-table", is_flag=True, help="Do not measure the objects.")
-@click.option("--device", help="In place of that of the records: auto, cpu, cuda:0 or mps.")
+@click.option(
+    "--device", help="Device to use instead of that of the records: auto, cpu, cuda:0 or mps."
+)
 @config_options(ObjectsConfig, leave_out=("threshold", "seeds", "split_contrast"))
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def batch(
@@ -452,9 +466,9 @@ def batch(
 @commands.command()
 @click.argument("images")
 @click.argument("labels", required=False)
-@output_option("Folder for the runs and the report; what is in it already is not done again.")
-@click.option("--validation-images", help="Images to score on, in place of the last ones.")
-@click.option("--validation-labels", help="Clean labels of these.")
+@output_option("Folder for the runs and the report; runs that are already done are not repeated.")
+@click.option("--validation-images", help="Images for scoring, instead of the last ones.")
+@click.option("--validation-labels", help="Clean labels of the validation images.")
 @config_options(SweepConfig)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def sweep(
@@ -503,7 +517,9 @@ def info(paths: Any) -> None:
 
 @commands.command()
 @click.argument("record", type=click.Path(exists=True, dir_okay=False))
-@click.option("--keep", type=click.Path(file_okay=False), help="Folder to leave the results in.")
+@click.option(
+    "--keep", type=click.Path(file_okay=False), help="Folder for the results of the repeated run."
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def replay(record: Any, keep: Any, quiet: bool) -> None:
     """Repeat the run of a RECORD and say whether its result is the same.
@@ -525,7 +541,7 @@ def replay(record: Any, keep: Any, quiet: bool) -> None:
 
 @commands.command()
 @click.argument("name", type=click.Choice(SAMPLES))
-@output_option("A new folder, for images/ and, where there are labels, masks/.")
+@output_option("A new folder for images/ and, if there are labels, masks/.")
 def sample(name: str, output: str) -> None:
     """Write a sample as files, to try the other commands on.
 

@@ -31,26 +31,26 @@ class SegmentConfig(NetworkConfig):
     mode: Literal["robust", "paper"] = Field(
         "robust",
         title="Mode",
-        description="robust: a start from the image, then a network that learns it. "
+        description="robust: a start mask from the image, then a network that learns from it. "
         "paper: iterative ground truth training as published (100 epochs, 64 channels).",
     )
     start: Literal[("auto", "black", "labels", *BANK)] = Field(  # type: ignore[valid-type]
         "auto",
         title="Start",
-        description="First labels. auto: the automatic mask that fits the images best; black: "
-        "none, as published; labels: yours; or a mask by its name. Not used with strokes.",
+        description="Start mask. auto: the filter that fits the images best; black: none, as "
+        "published; labels: your own; or a filter by its name. Not used with strokes.",
     )
     start_channel: int | None = Field(
         None,
         ge=0,
         title="Start channel",
-        description="The channel that start labels are taken from, where there are several. "
-        "Empty: the mean of all.",
+        description="The channel that start masks are made from, if there are several. Empty: the "
+        "mean of all.",
     )
     polarity: Literal["auto", "bright", "dark"] = Field(
         "auto",
         title="Structures are",
-        description="Brighter or darker than what surrounds them; auto: judged by the images.",
+        description="Brighter or darker than the background. auto: estimated from the images.",
     )
     loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
         "bce",
@@ -72,30 +72,29 @@ class SegmentConfig(NetworkConfig):
         ge=1,
         le=100,
         title="Rounds",
-        description="How many times the network is trained, each time on the labels it made "
-        "before.",
+        description="How many times the network is trained, each time on its previous result.",
     )
     augmentation: float = Field(
         0.5,
         ge=0,
         le=2,
         title="Augmentation",
-        description="Strength of random rotation, scaling, bending, blur, contrast, brightness "
-        "and noise of the patches; 0: none. Without strokes not used where intensity tells "
-        "objects clearly.",
+        description="Strength of random rotation, scaling, deformation, blur, contrast, brightness "
+        "and noise of the patches; 0: none. Without strokes, not used if the intensities "
+        "separate objects clearly.",
     )
     num_thresholds: int | None = Field(
         30,
         ge=3,
         title="Thresholds",
-        description="Candidates per image, from its smallest to its largest probability, both "
-        "counted but not chosen; empty: every value.",
+        description="Number of thresholds tried per image, evenly spaced from its smallest to its "
+        "largest probability, which are not used themselves. Empty: every value.",
     )
     ems: bool = Field(
         False,
         title="Extract meta-structure",
-        description="Train on jittered points of the skeleton instead of the whole mask; the "
-        "threshold is then the candidate of largest DMI.",
+        description="Train on jittered points of the skeleton instead of the whole mask. The "
+        "threshold is then the one of largest DMI.",
     )
     shift: int = Field(
         1, ge=0, le=100, title="Shift", description="Jitter of the skeleton's points, in pixels."
@@ -105,13 +104,13 @@ class SegmentConfig(NetworkConfig):
         gt=0,
         le=1,
         title="Fraction kept",
-        description="Share of the skeleton's points that stay.",
+        description="Share of the skeleton's points that are kept.",
     )
     time_limit: float | None = Field(
         900,
         gt=0,
         title="Time limit [s]",
-        description="Seconds of training, after which it ends early and says so. Empty: no limit.",
+        description="Seconds after which the training ends early; a note says so. Empty: no limit.",
     )
     channels: int = Field(
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
@@ -121,8 +120,8 @@ class SegmentConfig(NetworkConfig):
         ge=1,
         le=10_000,
         title="Epochs",
-        description="How often a round sees every pixel on average; half as often where intensity "
-        "tells objects clearly.",
+        description="How often each pixel is seen in a round on average; half as often if the "
+        "intensities separate objects clearly.",
     )
 
     min_steps: int = Field(
@@ -130,7 +129,7 @@ class SegmentConfig(NetworkConfig):
         ge=1,
         le=100_000,
         title="Minimum steps",
-        description="A round on a few small images is lengthened to this many steps.",
+        description="With a few small images, a round is lengthened to this many steps.",
     )
 
     @model_validator(mode="before")

@@ -214,8 +214,8 @@ class Mode:
     def cut_short(self, step: Any, total: int) -> Note:
         """The event that says that the time limit ended the training."""
         return self.note(
-            f"The time limit of {self.config.time_limit:g} s ended the training at step {step} of "
-            f"{total}; with more time the result would be another."
+            f"The time limit of {self.config.time_limit:g} s ended the training at step {step} "
+            f"of {total}; with more time the result would differ."
         )
 
     def pending_events(self, trainer: Any) -> Generator[Any, Any, Any]:

@@ -214,11 +214,11 @@ class Judge:
         reasons = []
         if not self.given and abs(self.skewness) < CLEAR:
             reasons.append(
-                "the images do not tell whether structures are bright or dark "
-                f"(local skewness {self.skewness:.2f})"
+                "the images do not show whether structures are bright or dark (local skewness "
+                f"{self.skewness:.2f})"
             )
         if agreement < _AGREE:
-            reasons.append(f"the best starts overlap little (mean Dice {agreement:.2f})")
+            reasons.append(f"the best start masks overlap little (mean Dice {agreement:.2f})")
         level = "low" if reasons else "high"
         return Confidence(level, round(agreement, 3), round(abs(self.skewness), 3), reasons)
 

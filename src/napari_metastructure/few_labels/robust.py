@@ -43,7 +43,7 @@ class Robust(Mode):
         yield from self._first_round(self.start_labels)
         if not any((label > 0).any() for label in self.start_labels):
             self.model.threshold = 1.0
-            self.model.threshold_source = "no structure in the start labels"
+            self.model.threshold_source = "no structure in the start mask"
             return
         self.clock = self.job.clock()  # the limit is for the training
         self.labels = [self.sketch(label) for label in self.start_labels]
@@ -92,8 +92,8 @@ class Robust(Mode):
         self.facts["confidence"] = asdict(confidence)
         if confidence.level == "low":
             yield self.note(
-                f"Low confidence: {'; '.join(confidence.reasons)}. "
-                "These starts disagree; pick one below, or paint a few strokes."
+                f"Low confidence: {'; '.join(confidence.reasons)}. These start masks disagree. "
+                "Choose one below, or paint a few strokes."
             )
 
     def _compare_starts(self):
@@ -221,7 +221,9 @@ class Robust(Mode):
         if not self.history["loss"]:
             if any(label.any() for label in start) and not self.job.stopping:
                 self.result_is_start = True
-                self.facts["note"] = "there was too little time to learn: the result is the start"
+                self.facts["note"] = (
+                    "there was too little time to learn, so the result is the start mask"
+                )
             return start
         self.model.threshold = self.cut(probabilities)
         self.model.threshold_source = (
@@ -252,10 +254,13 @@ class Robust(Mode):
             self.judge.score(self.parts(labels), self.polarity) for labels in (masks, start)
         )
         better = network >= before
-        self.facts["note"] = f"the network differs from its start (Dice {dice:.2f}) and fits " + (
-            "the images better: its masks are the result"
-            if better
-            else "the images less well: the result is the start"
+        self.facts["note"] = (
+            f"the network differs from its start mask (Dice {dice:.2f}) and fits "
+            + (
+                "the images better, so its masks are the result"
+                if better
+                else "the images less well, so the result is the start mask"
+            )
         )
         return better
 

@@ -108,11 +108,11 @@ def segment(
         if "min_steps" not in config.model_fields_set:
             config = SegmentConfig.of(config, min_steps=_STEPS_WITH_STROKES)
     elif model is not None:
-        raise ValueError("Training goes on from a model only with strokes; give strokes too.")
+        raise ValueError("Continuing from a model needs strokes; give strokes, too.")
     elif config.start == "labels" and labels is None:
         raise ValueError("start='labels' needs labels; give one array per image.")
     elif labels is not None and config.start != "labels":
-        raise ValueError("labels are used with start='labels'; choose it, or give strokes.")
+        raise ValueError("labels are used only with start='labels'; set it, or give strokes.")
 
     def work(job):
         data = partial(_digests, images, strokes, labels, model)
@@ -162,7 +162,9 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
         if run.varied:
             yield from run.train()
         else:
-            run.facts["note"] = "every plane is constant: there is nothing to find"
+            run.facts["note"] = (
+                "all pixels of every plane are equal, so there is nothing to segment"
+            )
         run.model.flips = config.mode == "robust"
         probabilities = yield from run.predict("predicting")
         masks = run.masks(probabilities)

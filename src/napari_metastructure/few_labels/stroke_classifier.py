@@ -307,7 +307,7 @@ class StrokeClassifier:
 
     def _check_fitted(self):
         if not self.fitted:
-            raise RuntimeError("The classifier has learnt nothing yet; call fit with strokes.")
+            raise RuntimeError("The classifier is not trained yet; call fit with strokes.")
 
     def _planes(self, images):
         """Planes or volumes of one image or of a sequence, channels first."""
@@ -354,7 +354,7 @@ class StrokeClassifier:
             If that is not what was given, or comes from a later version.
         """
         if settings.get("format") != _FORMAT:
-            raise ValueError("This is no stroke classifier of napari-metastructure.")
+            raise ValueError("This is not a stroke classifier of napari-metastructure.")
         if settings["format_version"] > _FORMAT_VERSION:
             raise ValueError("The stroke classifier was saved by a later version; please upgrade.")
         names = ("spatial_dims", "channel_axis", "anisotropy", "sigmas", "trees", "seed")
@@ -388,7 +388,7 @@ class StrokeClassifier:
                 arrays = {name: file[name] for name in ("rows", "values")}
                 settings = json.loads(str(file["settings"]))
         except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(f"{Path(path).name} is no stroke classifier ({error}).") from None
+            raise ValueError(f"{Path(path).name} is not a stroke classifier ({error}).") from None
         return cls.from_state(settings, arrays)
 
 

@@ -56,9 +56,9 @@ def check_values(found: set[int]) -> np.ndarray:
         raise ValueError("There are no strokes yet: paint 1 on background and 2 on objects.")
     if len(values) > MOST_CLASSES or values[-1] > 255:
         raise ValueError(
-            f"There are {len(values)} different values, up to {values[-1]}: these are numbered "
-            f"objects, not strokes. Strokes hold 1 for background, 2 for object and 3 to "
-            f"{MOST_CLASSES} for further classes."
+            f"There are {len(values)} different values, up to {values[-1]}: these look like "
+            "numbered objects, not strokes. Strokes hold 1 for background, 2 for object and 3 "
+            f"to {MOST_CLASSES} for further classes."
         )
     if values[0] != 1 or len(values) == 1:
         missing = "objects (2)" if values[0] == 1 else "background (1)"

@@ -85,8 +85,8 @@ class Taught(Mode):
         same = model.architecture == self.model.architecture and model.classes == self.model.classes
         if not same:
             self.notes.append(
-                "The classes or the settings are not those of the given model: "
-                "the network starts anew."
+                "The given model has other classes or settings, so the network is trained "
+                "from the beginning."
             )
         return same
 

@@ -88,8 +88,8 @@ def _check_alike(parts, paths, coloured):
         if not has and np.any(part.data):
             other = paths[coloured.index(True)]
             raise ValueError(
-                f"{path} holds numbers but {other} colours, so that their labels cannot be told "
-                "to be the same; save both alike."
+                f"{path} holds numbers but {other} colours, so it is not clear which labels "
+                "are the same; save both in the same way."
             )
 
 
@@ -145,8 +145,8 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
         if len(labels.colours or others.colours) < 3:
             return labels
         raise ValueError(
-            "Some masks hold numbers and others colours, so that their labels cannot be told to be "
-            "the same; save all alike."
+            "Some masks hold numbers and others colours, so it is not clear which labels are "
+            "the same; save all in the same way."
         )
     table = [*others.colours, *(k for k in labels.colours[1:] if k not in others.colours)]
     numbers = [table.index(k) if k in table else 0 for k in labels.colours]
@@ -156,7 +156,7 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
         raise ValueError(f"There are other labels than the {len(lookup)} that were colours.")
     arrays = [lookup[array] for array in arrays]
     data = arrays if isinstance(labels.data, list) else arrays[0]
-    warnings.warn(f"Both are numbered alike: {_listed(table)}.", stacklevel=2)
+    warnings.warn(f"Both are numbered in the same way: {_listed(table)}.", stacklevel=2)
     return replace(labels, data=data, colours=tuple(table))
 
 

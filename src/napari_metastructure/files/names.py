@@ -24,7 +24,7 @@ def paths_of(source: Any) -> list[Path]:
     if not isinstance(source, (str, os.PathLike)):
         found = [path for item in source for path in paths_of(item)]
         if not found:
-            raise ValueError("There is no file; give at least one.")
+            raise ValueError("Give at least one file.")
         return found
     path = Path(source).expanduser()
     if path.is_dir():
@@ -101,7 +101,7 @@ def images_below(
     if others:
         listed = ", ".join(path.name for path in sorted(others, key=natural)[:5])
         count = "1 file is" if len(others) == 1 else f"{len(others)} files are"
-        warnings.warn(f"{count} left out, not being images: {listed}.", stacklevel=2)
+        warnings.warn(f"{count} left out, as they are not images: {listed}.", stacklevel=2)
     return sorted(found, key=natural)
 
 

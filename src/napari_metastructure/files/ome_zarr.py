@@ -42,7 +42,7 @@ _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _MOST_CHUNKS = 2**24
 _LARGEST_SIDE = 1024  # of a chunk, in pixels
 _MOST_LEVELS = 32
-_KEPT = "what was written so far is kept, marked as partial"
+_KEPT = "what was written so far is kept and marked as partial"
 
 
 @dataclass
@@ -207,7 +207,7 @@ def create_image(
             raise FileExistsError(f"{path} already exists; choose another name.")
         if not is_own(path):
             raise FileExistsError(
-                f"{path} holds what this program did not make; it is not replaced: choose another "
+                f"{path} was not made by this program, so it is not replaced. Choose another "
                 "name, or remove it yourself."
             )
     if chunks is None:
@@ -355,7 +355,7 @@ def _check_size(image):
         raise Unreadable(f"it holds {image.array.dtype}, not numbers")
     counts = [-(-side // max(1, chunk)) for side, chunk in zip(image.shape, image.chunks)]
     if np.prod(counts, dtype=float) > _MOST_CHUNKS:
-        raise Unreadable(f"its description tells of {np.prod(counts, dtype=float):.3g} chunks")
+        raise Unreadable(f"its description lists {np.prod(counts, dtype=float):.3g} chunks")
 
 
 def missing_chunks(array: Any) -> list:
@@ -396,8 +396,8 @@ def _what_is_missing(image):
     name = Path(image.path).name
     if not image.complete:
         return (
-            f"{name} is a partial result: {len(missing)} of its {total} chunks were not written; "
-            "make it again, or open what is there with missing='fill'."
+            f"{name} is a partial result: {len(missing)} of its {total} chunks were not "
+            "written; make it again, or open the part that exists with missing='fill'."
         )
     first = image.array.metadata.encode_chunk_key(missing[0])
     return (

@@ -129,7 +129,9 @@ def check_new(path: str | os.PathLike, *, overwrite: bool = False, of_a_run: boo
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} to write {path.name} to.")
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder} may not be written to; choose another folder.")
+        raise PermissionError(
+            f"{folder} cannot be written to (permission denied); choose another folder."
+        )
     if path in taken:
         _check_replaceable(path, of_a_run)
     elif taken:
@@ -144,9 +146,7 @@ def _check_replaceable(path: Path, of_a_run: bool) -> None:
         raise FileExistsError(f"{path} is a link; {advice}")
     if path.is_dir():
         if not (is_own(path) if is_zarr(path) else _is_own_folder(path)):
-            raise FileExistsError(
-                f"{path} holds something that this program did not make; {advice}"
-            )
+            raise FileExistsError(f"{path} holds files that this program did not make; {advice}")
         if (
             os.path.lexists(record_path(path))
             and not _is_partial(path)
@@ -170,8 +170,8 @@ def _check_record(path: Path) -> None:
         outputs = ()
     if not any(Path(out["path"]).name == path.name for out in outputs):
         raise FileExistsError(
-            f"{beside} is no record of {path.name}; it is not replaced: give another name, or "
-            "remove it yourself."
+            f"{beside} is not the record of {path.name}, so it is not replaced. Give another "
+            "name, or remove it yourself."
         )
 
 
@@ -210,12 +210,12 @@ def check_apart(path: str | os.PathLike, source: Any, *, is_image: bool = True) 
         for item in source:
             check_apart(path, item, is_image=is_image)
         return
-    message = f"{path} is what the run reads; give the result another name."
+    message = f"{path} is an input of this run; give the result another name."
     read = Path(source).expanduser()
     if read.is_dir() and not is_zarr(read):
         if any(is_image and read.resolve() in place.parents for place in places):
             raise ValueError(
-                f"{path} lies in {read}, which the run reads; give the result another folder."
+                f"{path} lies in {read}, an input of this run; give the result another folder."
             )
         parts = [read, *paths_of(read)]
     else:
@@ -223,7 +223,7 @@ def check_apart(path: str | os.PathLike, source: Any, *, is_image: bool = True) 
         if not read.exists() and not glob.has_magic(str(read)):
             parts = [*parts, read]  # stands for the files of its channels
         elif is_image and not read.exists() and _matches(places, read):
-            raise ValueError(f"{path} matches {read}, which the run reads; give another name.")
+            raise ValueError(f"{path} matches {read}, an input of this run; give another name.")
     for part in parts:
         for known in {_place(part), part.resolve()}:
             if places & {known, *known.parents}:

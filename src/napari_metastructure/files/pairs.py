@@ -113,7 +113,7 @@ def by_image(names: Any, others: Any) -> list[int | None]:
     found = [numbers.pop(_common(name), None) for name in names]
     if numbers:
         lost = others[min(numbers.values())]
-        raise ValueError(f"{lost} belongs to no image: none has its name.")
+        raise ValueError(f"{lost} belongs to no image; no image has a matching name.")
     return found
 
 
@@ -142,8 +142,8 @@ def pair_of(source: Any, labels: Any = None, say: Callable[[str], Any] | None = 
     layout = folder_layout(source) if isinstance(source, (str, os.PathLike)) else None
     if layout is None:
         raise ValueError(
-            "There are no labels: give them too, or a folder that holds images/ and masks/ in "
-            f"place of {source}."
+            "There are no labels. Give them, too, or a folder that holds images/ and masks/ "
+            f"in place of {source}."
         )
     for one in layout:
         paths_of(one)
@@ -237,7 +237,9 @@ def _by(key, paths):
     for path in sorted(paths, key=natural):
         name = key(path)
         if name in found and key is _key:
-            raise ValueError(f"{found[name]} and {path} go by one name, {name}; give one of them.")
+            raise ValueError(
+                f"{found[name]} and {path} have the same name, {name}; give only one of them."
+            )
         found[name] = path
     return found
 

@@ -70,7 +70,7 @@ def load_json(path: str | os.PathLike, what: str = "JSON") -> Any:
     except RecursionError:
         raise ValueError(f"{path} cannot be read as {what}: it is nested too deeply.") from None
     except PermissionError:
-        raise PermissionError(f"{path} may not be read: no permission.") from None
+        raise PermissionError(f"{path} cannot be read: permission denied.") from None
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"{path} cannot be read as {what} ({reason}).") from None
@@ -108,7 +108,9 @@ def read_lines(
             path.write_bytes(b"".join(lines[:-1]))
             return rows
         if not isinstance(row, dict) or not fits(row):
-            raise ValueError(f"Line {number + 1} of {path} does not belong there; remove it.")
+            raise ValueError(
+                f"Line {number + 1} of {path} does not belong in this file; remove it."
+            )
         rows.append(row)
     if lines and not lines[-1].endswith(b"\n"):
         path.write_bytes(b"".join(lines) + b"\n")
@@ -131,7 +133,7 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     """
     record = load_json(path, "a record")
     if not _is_record(record):
-        raise ValueError(f"{path} is no record of a run of this program.")
+        raise ValueError(f"{path} is not a record of a run of this program.")
     return record
 
 

@@ -43,8 +43,8 @@ def reserve(path: Path) -> Path:
             except FileExistsError:
                 if not _recover(folder):
                     raise FileExistsError(
-                        f"Another run is making {path} at this moment{_who(folder)}; wait for it, "
-                        f"or give another name. If there is none, remove {folder}."
+                        f"Another run is writing {path} now{_who(folder)}; wait for it, or "
+                        f"give another name. If no run is active, remove {folder}."
                     ) from None
         (folder / _OWNER).write_text(json.dumps(_me()), encoding="utf-8")
     return folder

@@ -155,7 +155,7 @@ def _count_pages(path):
         seen = set()
         while at:
             if at in seen:
-                raise Unreadable("its pages form a circle")
+                raise Unreadable("its pages form a loop")
             seen.add(at)
             file.seek(at)
             entries = _number(file, order + count) if at < size else None

@@ -43,7 +43,7 @@ def full_name(unit: Any, path: str | Path | None = None, warn: bool = True) -> s
     if found is None and warn:
         where = f" of {path}" if path else ""
         warnings.warn(
-            f"The unit {text[:40]!r}{where} is not known; its sizes are taken as pixels.",
+            f"The unit {text[:40]!r}{where} is not known; sizes are given in pixels.",
             stacklevel=2,
         )
     return found or "pixel"

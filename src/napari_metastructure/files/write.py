@@ -333,6 +333,6 @@ def check_names(names: Sequence[str]) -> None:
     twice = [name for name in names if counts[name.lower()] > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} results would be named {twice[0]}; write one file (.ome.tif, .ome.zarr) "
-            "in place of a folder, or give the images different names."
+            f"{len(twice)} results would have the name {twice[0]}. Write one file (.ome.tif, "
+            ".ome.zarr) instead of a folder, or give the images different names."
         )

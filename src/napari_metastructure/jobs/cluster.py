@@ -246,7 +246,9 @@ def _there(blocks, client):
                 if future.status == "error":
                     raise future.exception()
                 if future.status != "finished":
-                    raise ConnectionError("The dask scheduler went away, or its work was cancelled")
+                    raise ConnectionError(
+                        "The connection to the dask scheduler was lost, or its work was cancelled"
+                    )
             pending -= finished
             if client.status not in ("running", "connecting"):
                 raise ConnectionError("The dask scheduler went away")

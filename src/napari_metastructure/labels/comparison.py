@@ -261,7 +261,7 @@ def _pair(job, request):
     if values is None:
         return None
     if not values:
-        raise ValueError("The reference has no pixels but ignored ones.")
+        raise ValueError("All pixels of the reference are ignored.")
     known = {"ignore_label": request.ignore_label}
     if others[0].dtype.kind != "f":
         found = yield from _values(job, others)
@@ -274,8 +274,8 @@ def _pair(job, request):
         size = len(others[0])
         if values[-1] >= size:
             raise ValueError(
-                f"The reference has class {values[-1]}, but there are probabilities of {size} "
-                "classes only."
+                f"The reference has class {values[-1]}, but there are probabilities of only "
+                f"{size} classes."
             )
         return _Pair(references, others, list(range(size)), size, False, **known)
     if request.of_class is not None and request.of_class not in values:
@@ -289,10 +289,10 @@ def _check_pair(reference, other):
     if other.dtype.kind == "f" and other.ndim == reference.ndim + 1:
         shape = shape[1:]
     if other.dtype.kind not in "biuf":
-        raise TypeError(f"What is compared must be labels or probabilities, not {other.dtype}.")
+        raise TypeError(f"Only labels or probabilities can be compared, not {other.dtype}.")
     if shape != reference.shape:
         raise ValueError(
-            f"The reference has shape {reference.shape} but what is compared has {other.shape}; "
+            f"The reference has shape {reference.shape} but the other array has {other.shape}; "
             "compare arrays of the same pixels."
         )
 
@@ -312,9 +312,9 @@ def _values(job, arrays, ignore_label=None):
 
 def _instance_pair(references, others, values, found, known):
     """Labels that are the numbers of objects: their masks are compared."""
-    many = f"There are more than {MOST_CLASSES} labels, taken for instances"
+    many = f"There are more than {MOST_CLASSES} labels, which look like numbered objects"
     reason = many if max(len(values), len(found)) > MOST_CLASSES else "Each label is one object"
-    note = f"{reason}: scores, matrix and verdict are those of object against background."
+    note = f"{reason}: scores, matrix and verdict compare object with background."
     pair = references, others, [0, 1], 2, True
     return _Pair(*pair, instances=True, notes=[note], **known)
 
@@ -330,7 +330,7 @@ def _label_pair(references, others, values, found, known):
             f"{_listed(theirs)}."
         )
     missing = mine ^ theirs
-    notes = [f"In one of the layers only: class {_listed(missing)}."] if missing else []
+    notes = [f"Classes in only one of the layers: {_listed(missing)}."] if missing else []
     return _Pair(references, others, classes, classes[-1] + 1, False, notes=notes, **known)
 
 
@@ -450,7 +450,7 @@ def _objects(job, pair, request):
         return None
     tally, dims = ObjectTally(), request.spatial_dims
     if dims not in (2, 3) or any(array.ndim < dims for array in pair.references):
-        raise ValueError(f"Objects of {dims} dimensions need arrays of so many axes, 2 or 3.")
+        raise ValueError(f"Objects of {dims} dimensions need arrays with at least as many axes.")
     units = [
         (number, index)
         for number, array in enumerate(pair.references)
@@ -516,13 +516,14 @@ def _comparison(pair, scores, counts, judged, errors, objects):
     sentences = [str(verdict)]
     if rank < total and getattr(verdict, "kind", None) == "bent":
         sentences.append(str(transition.verdict(transition.normalised(full), full)))
-    sentences.append(f"Rank {rank}: {rank} of {total} classes are left.")
+    sentences.append(f"Rank {rank}: {rank} of {total} classes can be told apart.")
     if kept == kept:
-        sentences.append(f"Meta-structure kept: {kept:.3f} (1: all of it, 0: nothing).")
+        sentences.append(f"Meta-structure kept: {kept:.3f} (1: everything, 0: nothing).")
     sentences += [str(objects)] if objects else []
     sentences += pair.notes
     if planes < len(pair.parts):
-        sentences.append(f"Verdict and figure of merit come from {planes} planes of the stack.")
+        part = "1 plane" if planes == 1 else f"{planes} planes"
+        sentences.append(f"Verdict and figure of merit were computed on {part} of the stack.")
     return Comparison(
         scores=scores,
         matrix=matrix,

@@ -41,16 +41,19 @@ class DensityConfig(Parameters):
     kernel: Literal["box", "gaussian"] = Field(
         "box",
         title="Kernel",
-        description="box: all pixels count alike; gaussian: a bell of the same standard deviation.",
+        description=(
+            "box: all pixels have the same weight. gaussian: weights of a Gaussian with "
+            "the same standard deviation."
+        ),
     )
     spatial_dims: Literal[2, 3] = Field(
         2,
         title="Dimensions",
-        description="2: each plane by itself; 3: whole volumes.",
+        description="2: each plane separately; 3: whole volumes.",
         json_schema_extra=words({2: "2-D", 3: "3-D"}),
     )
     scale: float | tuple[float, ...] = Field(
-        1, title="Pixel size", description="Size of a pixel, per axis where the axes differ."
+        1, title="Pixel size", description="Size of a pixel; one number, or one for each axis."
     )
     ignore_label: int | None = Field(
         None, title="Ignore label", description="Pixels of this label, and of -1, do not count."
@@ -237,7 +240,7 @@ def kept(
     size = len(counts)
     contexts = size * math.prod(steps + 1 for steps in SURROUNDINGS.values())
     if contexts * size > 2e7:
-        raise ValueError(f"{size} classes are too many for the figure of merit; take fewer.")
+        raise ValueError(f"{size} classes are too many for the figure of merit; merge some.")
     if transition.rank(transition.normalised(counts), counts) <= 1:
         return 0.0
     clean, noisy = check_labels(clean, spatial_dims), check_labels(noisy)

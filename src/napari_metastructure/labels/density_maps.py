@@ -114,7 +114,7 @@ def _values(job, request, parts, between):
     if request.classes == FOREGROUND:
         values = [value for value in values if value]
     if not values and not job.stopping:
-        raise ValueError("The labels hold nothing but background; choose class 0 or other labels.")
+        raise ValueError("The labels hold only background; choose class 0 or other labels.")
     return values
 
 

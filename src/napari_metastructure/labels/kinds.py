@@ -18,7 +18,7 @@ __all__ = ["KINDS", "Axis", "Kind", "effects", "fields", "sweep_fields"]
 KINDS: dict[str, type["Kind"]] = {}
 """All kinds by name, in the order of forms, sweeps and reports."""
 
-REDRAWN = "each pixel redrawn by itself"
+REDRAWN = "each pixel changes independently"
 MOVED = "borders move"
 BLIND = "independent of the labels"
 
@@ -74,13 +74,13 @@ CLASSES = Field(
     None, title="Only classes", description="Only pixels of these classes change; none: all."
 )
 SPATIAL_DIMS: Any = Field(
-    2, title="Dimensions", description="2: each plane by itself; 3: whole volumes."
+    2, title="Dimensions", description="2: each plane separately; 3: whole volumes."
 )
 IGNORE_LABEL = Field(
-    None, title="Ignore label", description="Pixels of this label, and of -1, stay untouched."
+    None, title="Ignore label", description="Pixels of this label, and of -1, do not change."
 )
 SEED = Field(
-    None, title="Seed", description="The same seed gives the same result; none: a new one."
+    None, title="Seed", description="The same seed gives the same result; none: a random seed."
 )
 
 
@@ -153,7 +153,7 @@ class Sample(Kind):
         unit="%",
         without=1,
         family="pixels kept",
-        limit="At least {amount} of the labelled pixels{tried} are enough to stay within "
+        limit="{amount} of the labelled pixels{tried} are enough to stay within "
         "{close} of full annotation.",
         beyond="{amount} of the labelled pixels cost {loss}.",
     )
@@ -182,17 +182,17 @@ class Flip(Kind):
     amount = "ratio"
     axis = Axis(
         "Pixels flipped",
-        "Shares of the pixels that get another class, such as 0.2, 0.4.",
+        "Shares of the pixels that change to another class, such as 0.2, 0.4.",
         (0.2, 0.4, 0.45),
         label="pixels flipped",
         subject="Flipped pixels",
         unit="%",
         family="pixels flipped",
-        limit="Up to {amount} of the pixels{tried} may carry a wrong label.",
+        limit="Up to {amount} of the pixels{tried} may have a wrong label.",
         beyond="{amount} of flipped pixels cost {loss}.",
     )
     ratio: float = Field(
-        0.45, ge=0, le=1, title="Flip ratio", description="Probability of each pixel to change."
+        0.45, ge=0, le=1, title="Flip ratio", description="Probability that a pixel changes."
     )
     num_classes: int | None = Field(
         None, ge=2, title="Classes", description="Number of classes; none: those present."
@@ -274,7 +274,7 @@ class Dilate(Kind):
         "How far objects grow, in pixels.",
         (1, 2, 4),
         label="borders moved out by",
-        subject="A border error outwards",
+        subject="Outlines too wide",
         unit="px",
         family="pixels or borders moved by",
     )
@@ -298,7 +298,7 @@ class Erode(Kind):
         "How far objects shrink, in pixels.",
         (1,),
         label="borders moved in by",
-        subject="A border error inwards",
+        subject="Outlines too narrow",
         unit="px",
         family="pixels or borders moved by",
     )
@@ -338,7 +338,7 @@ class Random(Kind):
     effect = BLIND
     axis = Axis(
         "Random labels",
-        "Labels drawn without regard to the image.",
+        "Labels drawn at random, independent of the image.",
         True,
         label="random labels",
         subject="Random labels",

@@ -24,59 +24,67 @@ class ObjectsConfig(Parameters):
     """How a mask is split into objects; sizes and the smoothing are in units of `scale`."""
 
     threshold: float = Field(
-        0.5, title="Threshold", description="Probabilities above it are object; not for labels."
+        0.5,
+        title="Threshold",
+        description="Pixels with a higher probability are object; not used for labels.",
     )
     smoothing: float = Field(
-        0, ge=0, le=1000, title="Smoothing", description="Outlines are smoothed over this length."
+        0, ge=0, le=1000, title="Smoothing", description="Length over which outlines are smoothed."
     )
     fill_holes: bool = Field(
-        False, title="Fill holes", description="Background that objects enclose becomes object."
+        False, title="Fill holes", description="Fill background that is enclosed by an object."
     )
     method: Literal["components", "watershed"] = Field(
         "components",
         title="Method",
-        description="components: what touches is one object; watershed: touching objects are split "
-        "at their necks.",
+        description="components: pixels that touch are one object. watershed: touching objects are "
+        "split at their narrowest place.",
     )
     seeds: Literal["distance", "probability"] = Field(
         "distance",
         title="Seeds",
-        description="Where objects of a watershed begin: far from the outline, or where the "
-        "probability is highest.",
+        description="Where the watershed starts: far from the outline, or where the probability is "
+        "highest.",
     )
     split_depth: float = Field(
         1,
         ge=0,
         le=1e6,
         title="Split depth",
-        description="An object is split where its half width falls by more than this, in pixels.",
+        description="An object is split where its half width decreases by more than this, in "
+        "pixels.",
     )
     split_contrast: float = Field(
         0.1,
         ge=0,
         le=1,
         title="Split contrast",
-        description="An object is split where the probability falls by more than this.",
+        description="An object is split where the probability decreases by more than this.",
     )
     min_size: float = Field(
-        0, ge=0, title="Smallest size", description="Area, or volume, of the smallest objects kept."
+        0, ge=0, title="Smallest size", description="Smaller objects are left out; area or volume."
     )
     max_size: float | None = Field(
-        None, gt=0, title="Largest size", description="Area, or volume, of the largest; none: any."
+        None,
+        gt=0,
+        title="Largest size",
+        description="Larger objects are left out; area or volume. Empty: no limit.",
     )
     drop_border: bool = Field(
         False,
         title="Leave out border objects",
-        description="Objects that touch the border of the image are left out.",
+        description="Leave out objects that touch the border of the image.",
     )
     spatial_dims: Literal[2, 3] | None = Field(
         None,
         title="Dimensions",
-        description="2: each plane by itself; 3: whole volumes; none: as many as scale has "
-        "numbers, else 2.",
+        description="2: each plane separately; 3: whole volumes; none: as many as scale has "
+        "numbers, otherwise 2.",
     )
     scale: float | tuple[float, ...] = Field(
-        1, title="Pixel size", description="Size of a pixel, per spatial axis where they differ."
+        1,
+        title="Pixel size",
+        description="Size of a pixel; one number, or one for each spatial axis.",
     )
 
 
@@ -118,7 +126,7 @@ def split(mask: Any, config: ObjectsConfig | dict | None = None, **params: Any) 
     landscape = None
     if config.method == "watershed" and config.seeds == "probability":
         if array.dtype.kind != "f":
-            raise ValueError("Seeds of probability need probabilities, not labels.")
+            raise ValueError("Seeds from probabilities need a probability map, not labels.")
         landscape = array
     mask = task.clean(array)
     if config.method == "watershed":

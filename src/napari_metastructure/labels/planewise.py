@@ -99,8 +99,8 @@ def counted(job: Any, data: Any, parts: Any) -> Generator[Any, Any, Any]:
         yield Progress("looking for classes", done, len(parts))
     if len(total) > MOST_CLASSES:
         raise ValueError(
-            f"{len(total)} classes are too many to show; if these are instances, make them a "
-            "mask first."
+            f"{len(total)} classes are too many to show; if the labels number objects, make a "
+            "mask of them first."
         )
     values = sorted(total)
     return np.array(values, int), np.array([total[value] for value in values], int)

@@ -119,7 +119,8 @@ def count(
         raise ValueError(f"Labels must lie between 0 and {num_classes - 1}, not {top}.")
     if num_classes > MOST_CLASSES:
         raise ValueError(
-            f"{num_classes} classes are too many; if these are instances, make them a mask first."
+            f"{num_classes} classes are too many; if the labels number objects, make a mask of "
+            "them first."
         )
 
     def on_block(clean, noisy):
@@ -371,9 +372,11 @@ def _equal_rows(rows, known, counts, size):
 
 def _merged_text(merged, left, size):
     if not merged:
-        return f"Classes merged: {left} of {size} are left, the others are mixtures of these."
+        return (
+            f"Classes merged: {left} of {size} can be told apart, the others are mixtures of these."
+        )
     names = "; ".join(" and ".join(map(str, group)) for group in merged)
-    return f"Classes merged: {names} cannot be told apart; {left} of {size} are left."
+    return f"Classes merged: {names} cannot be told apart; {left} of {size} classes are left."
 
 
 def _pixels(distance):

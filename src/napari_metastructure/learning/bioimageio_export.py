@@ -120,8 +120,9 @@ def export_bioimageio(
         difference = _difference(model, raw, result)
         if difference > _TOLERANCE:
             warnings.warn(
-                f"On the test image the package's probabilities differ by up to {difference:.3f} "
-                "from this plugin's, which leaves outliers out of the image's mean and deviation.",
+                "On the test image the package's probabilities differ by up to "
+                f"{difference:.3f} from this plugin's, which leaves outliers out of the "
+                "image's mean and standard deviation.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -199,7 +200,7 @@ def _test_image(model, image) -> NDArray:
     )
     pixels = np.asarray(part[(..., *middle)], dtype=np.float32)
     if not np.isfinite(pixels).all():
-        raise ValueError("The image holds NaN or infinity, which other programs do not take.")
+        raise ValueError("The image holds NaN or infinity, which other programs do not accept.")
     pixels = pixels if has_channels else pixels[np.newaxis]
     missing = [size - side for size, side in zip(wanted, pixels.shape[1:])]
     return np.pad(pixels, [(0, 0), *((0, m) for m in missing)], mode="symmetric")
@@ -321,7 +322,7 @@ def _described(model, folder, name, authors, description, license):
             config=zoo.Config(**{CONFIG: _header(model)}),
         )
     except ValueError as error:
-        raise ValueError(f"bioimage.io does not take this description: {_first(error)}") from None
+        raise ValueError(f"bioimage.io does not accept this description: {_first(error)}") from None
 
 
 def _first(error):
@@ -508,8 +509,10 @@ def _readme(model, name, description, difference):
     scores = record.get("validation") or {}
     if scores:
         told = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
-        on = record.get("validated_on") or "labels held back from the training"
-        lines.append(f"Scores on images held back from the training, against {on}: {told}.")
+        on = record.get("validated_on") or "the validation labels"
+        lines.append(
+            f"Scores on validation images, which were not trained on, compared with {on}: {told}."
+        )
     else:
         lines.append("No scores were recorded when the model was trained.")
     lines += [

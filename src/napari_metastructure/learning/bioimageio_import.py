@@ -149,7 +149,9 @@ def load_bioimageio(path: str | Path) -> SegmentationModel:
         with quietly():
             described = load_description(source, format_version="latest", perform_io_checks=False)
         if isinstance(described, InvalidDescr) or described.type != "model":
-            raise ValueError(f"{path.name} is damaged, or no model as bioimage.io describes it.")
+            raise ValueError(
+                f"{path.name} is damaged, or is not a model in the format of bioimage.io."
+            )
         own = dict(described.config.model_extra or {}).get(CONFIG)
         return _own(described, own, path) if own else _foreign(described)
 
@@ -257,7 +259,9 @@ def _step(axis):
     if not hasattr(size, "step"):
         raise ValueError("The size of the model's input depends on another; that is not supported.")
     if size.min % size.step:
-        raise ValueError("The sides of the model's input are no multiples; that is not supported.")
+        raise ValueError(
+            "The sides of the model's input have no common step; that is not supported."
+        )
     return size.step, size.min
 
 
@@ -273,8 +277,8 @@ def _before(tensor):
             continue
         if moments is not _identity or bounds != _UNBOUNDED or step.id not in _STEPS:
             raise ValueError(
-                f"The model's images are prepared by {step.id!r}, which this plugin cannot do "
-                "(or not in that order)."
+                f"The model needs its images prepared by {step.id!r}, which this plugin cannot "
+                "do (or not in that order)."
             )
         moments = _STEPS[step.id](kwargs, tensor)
     return moments, bounds
@@ -306,7 +310,7 @@ def _zero_mean(kwargs, tensor):
 def _range(kwargs, tensor):
     _per_plane(kwargs, tensor)
     if kwargs.reference_tensor not in (None, tensor.id):
-        raise ValueError("The model takes its range from another image; it cannot be used here.")
+        raise ValueError("The model takes its range from another image, so it cannot be used here.")
 
     def moments(channel):
         low, high = np.percentile(channel, (kwargs.min_percentile, kwargs.max_percentile))
@@ -317,7 +321,9 @@ def _range(kwargs, tensor):
 
 def _numbers(*values):
     if not all(isinstance(value, (int, float)) for value in values):
-        raise ValueError("The model has numbers for each channel, which this plugin cannot use.")
+        raise ValueError(
+            "The model normalises each channel by numbers of its own, which this plugin cannot do."
+        )
     return values
 
 
@@ -351,7 +357,9 @@ def _after(tensor):
             f"The model's result is made by {', '.join(names)}, which this plugin cannot do."
         )
     if names[:1] == ["sigmoid"] and _channels(tensor) > 1:
-        raise ValueError("The model's maps are not classes that exclude each other.")
+        raise ValueError(
+            "The model's maps are not mutually exclusive classes, so it cannot be used here."
+        )
     return logits, bool(len(inverts) % 2)
 
 
@@ -390,7 +398,7 @@ def _logits(network, is_logits, is_inverted):
             if not is_logits:
                 if output.min() < -_ROUNDING or output.max() > 1 + _ROUNDING:
                     raise ValueError(
-                        "The model's result is no probability; it cannot be used here."
+                        "The model's result is not a probability, so it cannot be used here."
                     )
                 output = output.clamp(_LOGIT_BOUND, 1 - _LOGIT_BOUND)
                 output = output.logit() if output.shape[1] == 1 else output.log()

@@ -43,13 +43,17 @@ class NetworkConfig(Parameters):
         16, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
     depth: int = Field(
-        4, ge=3, le=7, title="Depth", description="Levels of the network; each halves the image."
+        4,
+        ge=3,
+        le=7,
+        title="Depth",
+        description="Levels of the network; each halves the resolution.",
     )
     spatial_dims: Literal[2, 3] = Field(
         2,
         title="Dimensions",
         json_schema_extra=words({2: "2-D", 3: "3-D"}),
-        description="2: every plane of a stack by itself. 3: whole volumes.",
+        description="2: each plane of a stack separately. 3: whole volumes.",
     )
     channel_axis: int | None = Field(
         None,
@@ -70,11 +74,11 @@ class NetworkConfig(Parameters):
         ge=1,
         le=100_000,
         title="Minimum steps",
-        description="A few small images make short epochs; they are lengthened to reach this "
-        "many steps.",
+        description="With a few small images epochs are short; they are lengthened until the "
+        "training has this many steps.",
     )
     batch_size: int = Field(
-        8, ge=1, le=512, title="Batch size", description="Patches per optimisation step."
+        8, ge=1, le=512, title="Batch size", description="Patches per training step."
     )
     patch_size: int = Field(
         128,
@@ -184,35 +188,36 @@ class TrainingConfig(NetworkConfig):
         ge=1,
         le=10_000,
         title="Epochs",
-        description="How often every pixel is seen on average. Empty (or auto): until the score "
-        "of the held-back images has stopped rising.",
+        description="How often each pixel is seen on average. Empty (or auto): until the "
+        "validation score has stopped rising.",
         json_schema_extra={"empty": "auto"},
     )
     time_limit: float | None = Field(
         1800,
         gt=0,
         title="Time limit",
-        description="Seconds of training where the number of epochs is left empty; the learning "
-        "rate falls in time. Empty: no limit.",
+        description="Seconds of training, if the number of epochs is left empty; the learning rate "
+        "falls in time. Empty: no limit.",
     )
     validation_fraction: float = Field(
         0.2,
         ge=0,
         le=0.9,
         title="Validation fraction",
-        description="Share kept from training for validation: the last images, of fewer than 10 "
-        "the end of each, of strokes whole ones.",
+        description="Share of the labels used for validation only: the last images; with fewer "
+        "than 10, the end of each image; of strokes, whole strokes.",
     )
     as_mask: bool = Field(
         False,
         title="Train on the mask",
-        description="Every label except 0 is the same class; for labels that number each object.",
+        description="Treat every label except 0 as the same class; for labels that number each "
+        "object.",
     )
     unannotated: bool = Field(
         False,
         title="0 is not annotated",
-        description="For strokes: pixels with label 0 do not count, 1 is background, 2 and more "
-        "are objects. The result holds the strokes' values minus 1.",
+        description="For strokes: 0 is not annotated, 1 is background, 2 and more are objects. The "
+        "result holds these values minus 1.",
     )
     ignore_label: int | None = Field(
         None,
@@ -224,7 +229,7 @@ class TrainingConfig(NetworkConfig):
         ge=0,
         le=2,
         title="Augmentation",
-        description="Strength of random rotation, scaling, bending, blur, contrast, brightness "
+        description="Strength of random rotation, scaling, deformation, blur, contrast, brightness "
         "and noise of the patches; 0: off. Empty (or auto): 0.5 for fewer than a million "
         "annotated pixels, else 0.",
         json_schema_extra={"empty": "auto"},
@@ -232,26 +237,26 @@ class TrainingConfig(NetworkConfig):
     class_weights: bool = Field(
         False,
         title="Weigh rare classes",
-        description="Let rare classes count more in the cross-entropy, by the inverse square root "
-        "of their share; not with stated noise, whose correction it would bias.",
+        description="Give rare classes more weight in the cross-entropy, by the inverse square "
+        "root of their share. Not with stated noise, whose correction it would bias.",
     )
     pretrained: bool = Field(
         False,
         title="Pretrained encoder",
-        description="DeepLabv3+, HRNet and their kin: begin with weights learnt on photographs "
+        description="DeepLabv3+, HRNet and smp networks: start with weights learnt on photographs "
         "(ImageNet), which are downloaded.",
     )
     mirror_averaging: bool = Field(
         False,
         title="Mirror averaging",
-        description="Predict the mirror images of each tile too and average them: slightly better, "
-        "four times the time.",
+        description="Average predictions over mirror images of each tile: slightly better, but "
+        "takes four times as long.",
     )
     early_stopping: bool = Field(
         True,
         title="Stop early",
-        description="End when known label noise is fitted better than the true labels would fit "
-        "it: from there on the network memorises the noise.",
+        description="If the label noise is known, stop when the loss falls below what the true "
+        "labels would give: from then on the network memorises the noise.",
     )
 
     @model_validator(mode="after")
@@ -264,6 +269,7 @@ class TrainingConfig(NetworkConfig):
     def _weights_fit(self):
         if self.class_weights and self.loss != "bce":
             raise ValueError(
-                "class_weights go with loss='bce'; overlap counts every class alike by itself."
+                "class_weights need loss='bce'; overlap losses give every class the same "
+                "weight anyway."
             )
         return self

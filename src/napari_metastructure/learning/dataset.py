@@ -38,13 +38,13 @@ def hold_back(
     items = items.within(boxes)
     if validation_images is not None:
         if validation_labels is None:
-            raise ValueError("The validation images need labels; give validation_labels too.")
+            raise ValueError("The validation images need labels; give validation_labels, too.")
         held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
         return items, held_back.thinned(_MOST_VALIDATED), True
     training, held_back = _split(items, config, clean=validation_labels is not None)
     if not any(map(_varies, training.images)):
         raise ValueError(
-            "The images to train on are constant: there is nothing in them to learn from."
+            "All pixels of the training images are equal, so there is nothing to learn from."
         )
     if validation_labels is None:
         return training, held_back.thinned(_MOST_VALIDATED), False
@@ -103,7 +103,7 @@ def counting(job: Any, items: Any, config: Any) -> Generator[Any, Any, Any]:
     if step > 1:
         warnings.warn(
             f"The labels are so large that only 1 in {step} planes is searched for classes; "
-            "other values are left out.",
+            "values on other planes are ignored.",
             stacklevel=2,
         )
     for number, label in enumerate(labels[::step]):
@@ -122,7 +122,7 @@ def _what_to_do(counts):
     """What labels of many values may be, and what to do about that."""
     if max(counts) == 255 and counts[0] + counts[255] > counts.total() / 2:
         return "if they are a mask with smooth edges, divide it at half height first (labels > 127)"
-    return "if they are instances, train on the mask (as_mask)"
+    return "if they number objects, train on the mask (as_mask)"
 
 
 def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
@@ -130,29 +130,29 @@ def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
     present, judged = {0, *(+counts)}, {0, *(+judged)}
     if present == {0}:
         raise ValueError(
-            "The labels to train on hold no object, only background; paint some first."
+            "The training labels hold no object, only background; paint some objects first."
         )
     if len(present) == 2 and not counts[0]:
         raise ValueError(
-            "The labels to train on cover every pixel that counts: there is no background to tell "
-            "the objects from; annotate some of it."
+            "The training labels have objects on every pixel that counts, and no background; "
+            "annotate some background, too."
         )
     if not clean:
         present |= judged
     if len(present) > _MAX_CLASSES:
         raise ValueError(
-            f"The labels hold {len(present)} different values; these look like instances: "
-            "give one value per kind of structure, or train on the mask (as_mask)."
+            f"The labels hold {len(present)} different values, which look like numbered "
+            "objects. Give one value per class, or train on the mask (as_mask)."
         )
     if len(present) > _MANY_CLASSES:
         warnings.warn(
-            f"The labels hold {len(present)} different values, and each is trained as a class of "
-            f"its own; {_what_to_do(counts)}.",
+            f"The labels hold {len(present)} different values, and each is trained as a separate "
+            f"class; {_what_to_do(counts)}.",
             stacklevel=2,
         )
     if len(present) > 2 and judged - present:
         raise ValueError(
-            f"The validation labels hold {min(judged - present)}, which the labels to train on "
-            "do not; use the same values in both."
+            f"The validation labels hold {min(judged - present)}, which the training labels do "
+            "not hold; use the same values in both."
         )
     return sorted(present)

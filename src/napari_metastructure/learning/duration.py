@@ -109,7 +109,7 @@ class AutomaticDuration:
         enough = max(self._least, self._best_step + self._patience)
         self.total = max(self._end(enough), self._end(step))
         if step >= enough:
-            self._finish(step, "the held-back score has stopped rising")
+            self._finish(step, "the validation score has stopped rising")
         elif step >= _MOST_STEPS:
             self._finish(step, f"{_MOST_STEPS} steps done")
         elif self._limit and (self._clock() - self._begun) * (1 + _FALL) > self._limit:

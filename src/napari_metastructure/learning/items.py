@@ -61,7 +61,7 @@ class Items:
         images = as_list(images)
         labels = [None] * len(images) if labels is None else as_list(labels)
         if not images:
-            raise ValueError("There is no image; give at least one.")
+            raise ValueError("Give at least one image.")
         if len(images) != len(labels):
             raise ValueError(
                 f"There are {len(images)} images but {len(labels)} label arrays; "
@@ -79,7 +79,7 @@ class Items:
         counts = {image.shape[:-spatial_dims] for image in items.images}
         if len(counts) > 1:
             text = ", ".join(str(*count) for count in sorted(counts))
-            raise ValueError(f"The images should have equally many channels, not {text}.")
+            raise ValueError(f"The images should have the same number of channels, not {text}.")
         items.moments = known_moments or [
             _Later(channel_moments, image, spatial_dims)
             if isinstance(image, ChunkedArray)
@@ -138,7 +138,7 @@ class Items:
             return self
         kept = [index for index, box in enumerate(boxes) if box is not None]
         if not kept:
-            raise ValueError("No pixel of the labels counts: all of them are ignored.")
+            raise ValueError("All pixels of the labels are ignored; annotate some.")
         parts = (self.images, self.labels, self.moments, boxes)
         return Items(*([part[index] for index in kept] for part in parts))
 

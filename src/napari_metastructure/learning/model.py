@@ -249,8 +249,8 @@ class SegmentationModel:
         found = moved.shape[-self.spatial_dims - 1]
         if found != self.in_channels:
             raise ValueError(
-                f"The model sees {self.in_channels} channels along axis {self.channel_axis}, but "
-                f"an image of shape {image.shape} has {found} there."
+                f"The model needs {self.in_channels} channels along axis {self.channel_axis}, "
+                f"but an image of shape {image.shape} has {found} there."
             )
         return moved
 
@@ -481,7 +481,7 @@ def read_model(path: str | Path, device: str = "auto") -> SegmentationModel:
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path.name} is damaged or not a safetensors file ({error}).") from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError(f"{path.name} is no model saved by napari-metastructure.")
+        raise ValueError(f"{path.name} is not a model saved by napari-metastructure.")
     try:
         is_later = header["format_version"] > _FORMAT_VERSION
         model: Any = None if is_later else rebuilt(header, weights)
@@ -502,7 +502,7 @@ def rebuilt(header: Mapping[str, Any], weights: dict[str, Any]) -> SegmentationM
     attached = [name for name in weights if name.startswith(_ATTACHED)]
     model.attached = {name.removeprefix(_ATTACHED): weights.pop(name).numpy() for name in attached}
     if weights.keys() != named_tensors(model.network).keys():
-        raise KeyError("other weights than the architecture asks for")
+        raise KeyError("the weights do not fit the architecture")
     model.network.load_state_dict(weights, strict=False)
     for name in _SAVED:
         setattr(model, name, header[name])

@@ -71,21 +71,22 @@ class NoiseEstimate:
             return "Too few pixels are annotated to look for noise in the labels."
         if not self.pixelwise:
             return (
-                "No pixel-wise noise found: where the labels differ from what the network is sure "
-                "of, they do so in patches or along outlines."
+                "No pixel-wise noise found. The labels differ from the network's confident "
+                "predictions only in patches or along outlines."
             )
         if not self.noisy:
             return "No pixel-wise noise found in the labels (less than 5 % of any class)."
         kept, errors = np.diag(self.matrix), np.diag(self.error)
         if kept[0] > 1 - _LEAST_NOISE and len(kept) == 2:
             return (
-                f"About {kept[1]:.0%} of the object pixels seem to carry their label "
-                f"(± {2 * errors[1] + 0.05:.0%}); the others are background in the labels."
+                f"About {100 * kept[1]:.0f} % (± {200 * errors[1] + 5:.0f} %) of the object "
+                "pixels seem to be labelled as object; the others are labelled as background."
             )
         wrong = ", ".join(
-            f"{1 - share:.0%} (± {2 * error + 0.05:.0%})" for share, error in zip(kept, errors)
+            f"{100 - 100 * share:.0f} % (± {200 * error + 5:.0f} %)"
+            for share, error in zip(kept, errors)
         )
-        return f"Seemingly wrong labels, class by class, background first: {wrong}."
+        return f"Estimated share of wrong labels in each class, background first: {wrong}."
 
     def record(self) -> dict:
         """Plain values, for a record."""

@@ -206,7 +206,9 @@ class MemoryBudget:
             if most == 1:
                 raise _TileTooLarge
             self.batch_size = most // 2
-            self.say(f"{device} ran out of memory: {self.batch_size} tiles are done at once now.")
+            self.say(
+                f"{device} ran out of memory: {self.batch_size} tiles are now predicted at once."
+            )
 
     def shrink(self, tile: Any, shape: Sequence[int], multiple: Any, device: Any) -> None:
         """Halve the sides of the tiles.
@@ -220,8 +222,8 @@ class MemoryBudget:
         self.tile = [max(m, side // 2 // m * m) for side, m in zip(sides, multiple)]
         if self.tile == sides or max(self.tile) < _SMALLEST_TILE:
             raise RuntimeError(
-                f"Not even a tile of {' x '.join(map(str, sides))} pixels fits in the memory of "
-                f"{device}: close other programs or predict on another device."
+                f"Even a single tile of {' x '.join(map(str, sides))} pixels does not fit in "
+                f"the memory of {device}: close other programs or predict on another device."
             )
         size = " x ".join(map(str, self.tile))
         self.say(f"{device} ran out of memory: tiles are {size} pixels now.")

@@ -69,8 +69,8 @@ def build_smp(
     except (ImportError, RuntimeError, OSError) as error:  # torchvision's own errors differ
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ImportError(
-            f"segmentation-models-pytorch cannot be used ({reason}): as a rule torchvision does "
-            "not fit torch; install both from the same place, of versions that belong together."
+            f"segmentation-models-pytorch cannot be used ({reason}): usually because the "
+            "versions of torchvision and torch do not match. Install both from the same place."
         ) from None
     architecture, encoder = SMP.get(network) or network.removeprefix(_PREFIX).split("/")
     options: dict[str, Any] = {"decoder_merge_policy": "cat"} if network == "hrnet" else {}
@@ -88,5 +88,5 @@ def build_smp(
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"segmentation-models-pytorch does not build {network} ({reason})."
+            f"segmentation-models-pytorch cannot build {network} ({reason})."
         ) from None

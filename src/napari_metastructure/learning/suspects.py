@@ -30,9 +30,9 @@ class Suspects(NamedTuple):
     ----------
     table : pandas.DataFrame
         Most suspect first: ``rank`` from 1, ``image``, ``kind`` ("missed object", "extra object",
-        "border off"), ``label`` and ``suggested`` (label values), the centre (``y``, ``x``, before
-        them ``z`` or ``axis_0`` ...), ``area`` in pixels, ``confidence`` (mean probability that
-        the label is wrong) and ``score``.
+        "wrong outline"), ``label`` and ``suggested`` (label values), the centre (``y``, ``x``,
+        before them ``z`` or ``axis_0`` ...), ``area`` in pixels, ``confidence`` (mean probability
+        that the label is wrong) and ``score``.
     regions : list of arrays of int32
         Per image, the rank of the suspect at each pixel; 0 elsewhere.
     """
@@ -73,7 +73,9 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
     if len(images) != len(labels):
         raise ValueError(f"There are {len(images)} images but {len(labels)} label arrays.")
     if len(images) < 2:
-        raise ValueError("Suspects need at least two images: each half is judged by the other.")
+        raise ValueError(
+            "Suspects need at least two images: a network trained on one half checks the other."
+        )
 
     def work(job: Any) -> Generator[Any, Any, None]:
         found: dict[int, NDArray] = {}
@@ -88,7 +90,7 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
                 return
             models.append(done.model)
             for i in range(half, len(images), 2):
-                yield Progress("judging the images of the other half", i, len(images))
+                yield Progress("checking the images of the other half", i, len(images))
                 found[i] = done.model.predict(images[i])
         if models[0].classes != models[1].classes:
             raise ValueError(
@@ -240,7 +242,7 @@ def _of_one(probability, labels, neighbours):
         whole[_alone(of_network, labels > 0, neighbours)] = 1
         whole[_alone(of_labels, predicted > 0, neighbours)] = 2
     differs = (predicted != labels) & counted
-    kinds = enumerate(("border off", "missed object", "extra object"))
+    kinds = enumerate(("wrong outline", "missed object", "extra object"))
     regions, rows, classes = np.zeros(labels.shape, np.int32), [], range(len(probability))
     for (kind, name), true, given in product(kinds, classes, classes):
         here = differs & (whole == kind) & (predicted == true) & (labels == given)

@@ -110,10 +110,10 @@ def choose_threshold(
     """
     kinds = ", ".join(spec.summary() for spec in noise)
     corrected = validation.forward_matrix is not None
-    known = f", the noise corrected in training ({kinds})" if corrected else ""
+    known = f", noise corrected in training ({kinds})" if corrected else ""
     found = yield from _predicted(model, items, ignore_label, validation.job)
     if found is None:
-        known += ", on a few small parts, as the training was stopped"
+        known += ", on a few small parts only, as the training was stopped"
         found = run_out(_predicted(model, _small_parts(items), ignore_label))
     pictures, labels, probabilities = found
     estimate = estimate_from(probabilities, labels, len(model.classes))
@@ -126,10 +126,10 @@ def choose_threshold(
             model.inverted = not model.inverted
             scores = validation.tally.turned().scores()
         model.threshold = scores["threshold"]
-        model.threshold_source = "best on the clean validation labels"
+        model.threshold_source = "best Dice on the clean validation labels"
     else:
         if not noise and estimate.noisy and transition.rank(estimate.matrix) == 2:
-            matrix, known = estimate.matrix, ", the noise that they show undone"
+            matrix, known = estimate.matrix, ", corrected for the estimated noise"
         found = _decide(model, Evidence(probabilities, pictures, labels, matrix), known)
         decision["notes"] += found.pop("notes", [])
         decision |= found
@@ -187,9 +187,9 @@ def _midst(label, box):
 def _notes_on_noise(estimate, noise, matrix):
     """What the user should know of the labels' noise, as sentences."""
     if not noise and estimate.noisy:
-        return [f"{estimate.text} State it under Noise and train again for better probabilities."]
+        return [f"{estimate.text} State this noise and train again for better probabilities."]
     if matrix is not None and estimate.contradicts(matrix):
-        return [f"The stated noise is not what the labels show. {estimate.text}"]
+        return [f"The stated noise differs from the noise found in the labels. {estimate.text}"]
     return []
 
 
@@ -198,7 +198,9 @@ def _decide(model, evidence, known):
     if evidence.consistent:
         source = "edges of the images and the labels"
     elif evidence.agreement is not None:
-        source = "best agreement with the labels; the edges of the images do not tell"
+        source = (
+            "best agreement with the labels, as the edges of the images give no clear threshold"
+        )
     else:
         return {}
     index = evidence.best()
@@ -209,8 +211,8 @@ def _decide(model, evidence, known):
         side = "inside" if distance > 0 else "outside"
         count = round(abs(distance))
         notes.append(
-            f"Your outlines lie about {count} pixel{'s' * (count > 1)} {side} the edges of the "
-            "images; the threshold follows the edges."
+            f"Your outlines lie about {count} pixel{'s' * (count > 1)} {side} the edges in the "
+            "images. The threshold follows the edges."
         )
     return {"displacement": round(distance, 2), "notes": notes}
 

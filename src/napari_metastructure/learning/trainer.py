@@ -240,13 +240,13 @@ class Trainer:
         if parallel.size() > 1 or self.parts >= batch_size:
             what = "Even one patch" if parallel.size() == 1 else "The batch"
             raise RuntimeError(
-                f"{what} does not fit in the memory of {self.device}: take a smaller patch_size, "
-                "batch_size or fewer channels."
+                f"{what} does not fit in the memory of {self.device}: use a smaller patch_size "
+                "or batch_size, or fewer channels."
             )
         self.parts = min(2 * self.parts, batch_size)
         self._pending_notes.append(
-            f"{self.device} ran out of memory: each batch of {batch_size} patches is now done in "
-            f"{self.parts} parts."
+            f"{self.device} ran out of memory: each batch of {batch_size} patches is now split "
+            f"into {self.parts} parts."
         )
 
     def _forward(self, images):
@@ -271,5 +271,5 @@ class Trainer:
         self._compiled = None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         self._pending_notes.append(
-            f"The network could not be compiled ({reason}); training continues without."
+            f"The network could not be compiled ({reason}); the training continues without it."
         )

@@ -163,7 +163,9 @@ def _digests(images, labels, validation, noise):
 def _on_network_of(model, config):
     """The config with the network of a model."""
     if "network" not in model.architecture:
-        raise ValueError("Training goes on from models that were trained here, not from packages.")
+        raise ValueError(
+            "Training can continue only from models trained with this plugin, not from packages."
+        )
     names = ("network", "channels", "depth", "spatial_dims", "anisotropy")
     own = {name: model.architecture[name] for name in names if name in model.architecture}
     if "spatial_dims" in config.model_fields_set and config.spatial_dims != model.spatial_dims:
@@ -270,8 +272,8 @@ class _Training:
             return class_weighted(self.shares) if weighted else LOSSES[self.config.loss]
         if self.config.class_weights:
             raise ValueError(
-                "class_weights do not go with known noise, whose correction they would bias; "
-                "leave out one of them."
+                "class_weights cannot be combined with known noise, whose correction they "
+                "would bias; leave out one of them."
             )
         return forward_corrected(forward)
 

@@ -49,8 +49,8 @@ def _read(path):
         ]
     if 2 * len(images.data) > _MOST_LAYERS:
         raise ValueError(
-            f"The {len(images.data)} images in {path} differ in shape, too many to open each as a "
-            "layer: open some of them, or use the command line."
+            f"The {len(images.data)} images in {path} differ in shape and are too many to open "
+            "each as a layer. Open some of them, or use the command line."
         )
     pairs = zip(images.names, images.data, labels.data)
     return [

@@ -16,6 +16,7 @@ from napari_metastructure.labels.simulation import (
 
 __all__ = [
     "cell",
+    "cells3d",
     "er",
     "er_dilated",
     "er_flipped",
@@ -91,17 +92,39 @@ def mitosis() -> list[LayerData]:
         If the image cannot be downloaded.
     """
     source = "skimage.data.human_mitosis, CC0, Moffat et al., Cell 124 (2006) 1283"
-    try:
-        from skimage.data import human_mitosis
+    return _real("mitosis", _downloaded("human_mitosis"), source)
 
-        pixels = human_mitosis()
+
+def cells3d() -> list[LayerData]:
+    """Open a real z-stack of nuclei, no mask (scikit-image; a download of 10 MB).
+
+    Raises
+    ------
+    OSError
+        If the image cannot be downloaded.
+    """
+    source = "skimage.data.cells3d()[:, 1], Allen Institute for Cell Science"
+    nuclei = _downloaded("cells3d")[:, 1]
+    space = {
+        "scale": (0.29, 0.26, 0.26),
+        "units": ("micrometer",) * 3,
+        "axis_labels": ("z", "y", "x"),
+    }
+    return [(nuclei, {"name": "cells", "metadata": {"source": source}, **space}, "image")]
+
+
+def _downloaded(name):
+    """An image that scikit-image downloads once and checks by its hash."""
+    import skimage.data
+
+    try:
+        return getattr(skimage.data, name)()
     except Exception as error:  # no connection, no pooch, no space: whatever the libraries raise
         raise OSError(
-            "This sample is downloaded once, which failed: connect to the internet and try again, "
-            "or open the samples Tissue or Retina, which need no download "
+            "This sample could not be downloaded. Connect to the internet and try again, or "
+            "open the sample Tissue or Retina, which needs no download "
             f"({type(error).__name__})."
         ) from None
-    return _real("mitosis", pixels, source)
 
 
 def retina() -> list[LayerData]:

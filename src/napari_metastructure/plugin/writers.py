@@ -182,7 +182,7 @@ def _is_multiscale(data: Any, meta: dict[str, Any]) -> bool:
 def _letters(labels: Any, ndim: int) -> str:
     """An axis letter each, from the layer's names where these say what they are."""
     if ndim not in _AXES:
-        raise ValueError(f"A layer of 2 to 5 axes can be written, not of {ndim}.")
+        raise ValueError(f"Only layers with 2 to 5 axes can be written; this one has {ndim}.")
     letters = "".join(str(label)[:1].lower() for label in labels or ())
     is_known = letters.endswith("yx") and len(set(letters)) == ndim and set(letters) <= set("tczyx")
     return letters if is_known else _AXES[ndim]

@@ -68,7 +68,7 @@ class Batch:
         done = len(self.rows) - len(self.failed)
         lines = [f"{done} of {total} files done, {len(self.failed)} failed."]
         if self.waiting:
-            lines.append("Stopped; the same again goes on.")
+            lines.append("Stopped; run the same again to continue.")
         return "\n".join(lines + [f"{row['file']}: {row['error']}" for row in self.failed])
 
 

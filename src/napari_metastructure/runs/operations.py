@@ -52,7 +52,10 @@ def train(run: Run) -> None:
     _use_channels(run, images, labels)
     noise = run.options.get("noise")
     if noise:
-        run.say(f"The labels are known to be noisy: {noise['kind']}; the threshold follows that.")
+        run.say(
+            f"The labels are known to be noisy: {noise['kind']}; the threshold takes that into "
+            "account."
+        )
     options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run, labels)}
     done = run.watch(train(images.data, labels.data, run.config, **options, **_kept(run)))
     _keep_colours(done.record, labels)
@@ -84,7 +87,8 @@ def segment(run: Run) -> None:
     if any(map(is_lazy, images.arrays)):  # they may be larger than memory: masks come one by one
         if "probabilities" in run.outputs:
             raise ValueError(
-                "Images this large give masks only: leave --probabilities to predict, with --model."
+                "For images this large only masks can be written. Leave out --probabilities, "
+                "save the --model, and use predict."
             )
         shapes = [without_channels(array.shape, run.config.channel_axis) for array in images.arrays]
         out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
@@ -162,7 +166,8 @@ def _find_channels(model, images):
     shape = images.arrays[0].shape
     if not -len(shape) <= model.channel_axis < len(shape):
         raise ValueError(
-            f"The model sees {model.in_channels} channels, but an image of shape {shape} has none."
+            f"The model needs {model.in_channels} channels, but an image of shape {shape} has "
+            "no channels."
         )
 
 
@@ -454,7 +459,7 @@ def _take_model(run, done):
     if "model" in run.results:
         if not run.facts.get("steps", 1):
             raise ValueError(
-                "The training was stopped before its first step, so that there is no model."
+                "The training was stopped before its first step, so there is no model."
             )
         run.save("model", done.model.save)
 

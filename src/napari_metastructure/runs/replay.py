@@ -71,7 +71,7 @@ def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"[:200]
             raise ValueError(
-                f"{path} does not tell of a run that can be repeated ({reason})."
+                f"{path} does not describe a run that can be repeated ({reason})."
             ) from error
         lines += _other_circumstances(record, again)
         if record["stopped"]:
@@ -87,7 +87,7 @@ def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
 def _read(path):
     record = read_record(path)
     if not record["outputs"]:
-        raise ValueError(f"{path} tells of a run that wrote nothing to compare with.")
+        raise ValueError(f"{path} describes a run that wrote nothing to compare with.")
     return record
 
 
@@ -117,9 +117,10 @@ def _compare(output, path):
     """Whether a new output is that of the record, and a sentence on it."""
     before, name = Path(output["path"]), Path(output["path"]).name
     if result_digest(path) == output["digest"]:
-        return True, f"{name}: the same, bit by bit."
+        return True, f"{name}: the same, bit for bit."
     if not before.exists() or result_digest(before) != output["digest"]:
-        return False, f"{name}: not the same bit by bit, and the first result is gone or changed."
+        return False, f"{name}: not the same bit for bit, and the first result is missing or was "
+        "changed."
     if path.suffix in (".json", ".csv"):
         return False, f"{name}: differs."
     old, new = (_numbers(one) for one in (before, path))
@@ -128,7 +129,7 @@ def _compare(output, path):
     if any(value.dtype.kind in "biu" for value in old.values()) and path.suffix != MODEL:
         changed = sum(int(np.count_nonzero(old[key] != new[key])) for key in old)
         share = changed / sum(value.size for value in old.values())
-        return False, f"{name}: differs in {changed} pixels ({share:.3%})."
+        return False, f"{name}: differs in {changed} pixels ({100 * share:.3f} %)."
     gap = max(float(np.abs(old[key].astype(float) - new[key]).max(initial=0)) for key in old)
     if gap <= TOLERANCE:
         return True, f"{name}: the same within {TOLERANCE:g} (largest difference {gap:.2g})."

@@ -332,7 +332,7 @@ def _results(run):
         text = str(error)
         for result in run.results.values():
             if result.keep_started():
-                run.say(f"What was made so far is kept in {result.path}, marked as partial.")
+                run.say(f"The result so far is kept in {result.path}, marked as partial.")
                 text = text.replace(str(result.draft), str(result.path))
         if text == str(error):
             raise

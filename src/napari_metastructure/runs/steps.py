@@ -165,16 +165,19 @@ def _record(source):
     _check_model(record)
     model = record["outputs"].get("model", {}).get("path")
     if record["operation"] == "train":
-        raise ValueError(f"{path.name} tells of a training; give its model, {model}, to apply it.")
+        raise ValueError(
+            f"{path.name} is the record of a training; give its model, {model}, to apply it."
+        )
     if record["operation"] not in _MAIN:
         raise ValueError(
-            f"{path.name} tells of an operation, {record['operation']}, that is not for a batch."
+            f"{path.name} is the record of an operation, {record['operation']}, that cannot be "
+            "used in a batch."
         )
     if {"strokes", "labels"} & set(record["inputs"]) and record["operation"] == "segment":
         hint = f"give its model, {model}" if model else "repeat it with --model, and give the model"
         raise ValueError(
-            f"{path.name} was taught by strokes or labels of its own images, which do not fit "
-            f"others: {hint}."
+            f"{path.name} was trained on strokes or labels of its own images, which do not fit "
+            f"others; {hint}."
         )
     return record
 
@@ -254,7 +257,7 @@ def _measuring(steps, config):
 
     labels = _last_labels(steps)
     if labels is None:
-        raise ValueError("No step gives labels, so that there are no objects to measure.")
+        raise ValueError("No step gives labels, so there are no objects to measure.")
     inputs = {"labels": labels}
     if steps[labels[0]].operation != "corrupt":
         inputs["images"] = SOURCE

@@ -24,9 +24,15 @@ class SweepConfig(_Noises):
         def __getattr__(self, name: str) -> Any: ...
 
     seeds: int = Field(
-        3, ge=1, le=100, title="Seeds", description="How often each noise is drawn and trained on."
+        3,
+        ge=1,
+        le=100,
+        title="Seeds",
+        description="How many networks are trained with each noise, each with another seed.",
     )
-    seed: int = Field(0, ge=0, title="First seed", description="The seeds count up from here.")
+    seed: int = Field(
+        0, ge=0, title="First seed", description="The first seed; the others follow it."
+    )
     channels: int = Field(
         8, ge=2, le=256, title="Channels", description="Width of the first level of the network."
     )
@@ -35,21 +41,20 @@ class SweepConfig(_Noises):
         ge=1,
         le=10_000,
         title="Epochs",
-        description="How often a run sees every pixel on average.",
+        description="How often each pixel is seen in a training on average.",
     )
     validation_fraction: float = Field(
         0.25,
         ge=0,
         le=0.9,
         title="Test fraction",
-        description="Share of the images, the last ones, that no run is trained on and all are "
-        "scored on.",
+        description="Share of the images, the last ones, that are used for scoring only.",
     )
     time_limit: float | None = Field(
         None,
         gt=0,
         title="Time limit [s]",
-        description="Seconds; runs that have not begun by then are left out. Empty: no limit.",
+        description="Runs that have not begun after so many seconds are left out. Empty: no limit.",
     )
     scheduler: str | None = Field(
         None,

@@ -48,8 +48,8 @@ def on_cluster(
             if not done:
                 if client.status not in ("running", "connecting"):
                     raise RuntimeError(
-                        "The dask scheduler went away; the finished runs are kept: start the "
-                        "sweep again with the same folder to go on."
+                        "The connection to the dask scheduler was lost. The finished runs are "
+                        "kept; start the sweep again with the same folder to continue."
                     )
                 time.sleep(0.1)
                 yield None, Progress("runs on the cluster", total - len(pending), total), None

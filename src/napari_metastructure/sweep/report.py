@@ -147,7 +147,7 @@ def _finding(axis, points, level):
 def _amount(axis, amount):
     if amount is None:
         return ""
-    return f"{amount:.0%}" if axis.unit == "%" else f"{amount:g} {axis.unit}".rstrip()
+    return f"{100 * amount:.0f} %" if axis.unit == "%" else f"{amount:g} {axis.unit}".rstrip()
 
 
 def _loss(loss):

@@ -87,7 +87,9 @@ class Store:
                 draft.write_text(json.dumps(identity, indent=1), encoding="utf-8")
         known = load_json(path, "the settings of a sweep")
         if not isinstance(known, dict) or not isinstance(known.get("settings"), dict):
-            raise ValueError(f"{path} tells no settings of a sweep; choose another folder.")
+            raise ValueError(
+                f"{path} does not hold the settings of a sweep; choose another folder."
+            )
         if known.get("data") != identity["data"]:
             raise ValueError(
                 f"{self.folder} holds a sweep of other images or labels; choose another folder."
@@ -189,7 +191,7 @@ def _locked(folder):
         lock.acquire()
     except Timeout:
         raise ValueError(
-            f"Another sweep is at work in {folder}; wait for its end, or choose another folder."
+            f"Another sweep is running in {folder}; wait until it ends, or choose another folder."
         ) from None
     return lock
 

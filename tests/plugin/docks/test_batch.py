@@ -63,7 +63,7 @@ def test_stop_and_go_on(qtbot, dock):
     dock.panel.stop_button.click()
     finish(qtbot, dock)
     assert dock.batch.waiting
-    assert "Stopped; the same again goes on." in dock.summary.text()
+    assert "Stopped; run the same again to continue." in dock.summary.text()
     assert "waiting" in states(dock).values()
     dock.panel.run_button.click()
     finish(qtbot, dock)

@@ -143,7 +143,7 @@ def test_several_classes(qtbot, viewer, open_dock, three):
     merged = viewer.add_labels(np.where(three == 2, 1, three), name="merged")
     compare_now(qtbot, dock, labels, merged)
     assert "1 and 2 cannot be told apart" in dock.verdict.text()
-    assert "In one of the layers only: class 2." in dock.verdict.text()
+    assert "Classes in only one of the layers: 2." in dock.verdict.text()
 
 
 def test_probabilities_of_several_classes(qtbot, viewer, open_dock, three):
@@ -214,4 +214,4 @@ def test_many_labels_are_taken_for_instances(qtbot, viewer, open_dock, three):
     instances = viewer.add_labels(np.where(three, np.arange(7200).reshape(three.shape), 0))
     compare_now(qtbot, dock, labels, instances)
     assert shown(dock)["1"]["Dice"] == 1
-    assert "taken for instances" in dock.verdict.text()
+    assert "which look like numbered objects" in dock.verdict.text()

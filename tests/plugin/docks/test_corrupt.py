@@ -38,7 +38,7 @@ def test_result_is_a_new_layer_with_place_and_record(qtbot, viewer, dock, placed
     record = noisy.metadata[RECORD]
     assert NoiseSpec(**record["noise"][0]) == NoiseSpec(kind="flip", ratio=0.4, seed=7)
     assert record["changed"] == pytest.approx(np.mean(noisy.data != before))
-    assert f"{record['changed']:.1%}" in dock.changed.text()
+    assert f"{100 * record['changed']:.1f} %" in dock.changed.text()
 
 
 def test_preview_shows_the_plane_of_the_result_and_goes_away(qtbot, viewer, dock, placed_layers):

@@ -223,7 +223,7 @@ def test_strokes_are_asked_about_and_trained_on(qtbot, viewer, stack, open_dock,
     viewer.add_image(image, name="discs")
     labels = viewer.add_labels(strokes, name="strokes")
     dock = open_dock("Train segmentation")[1]
-    assert "of the pixels are 0: not annotated, or background?" in dock.question.text()
+    assert "of the pixels are 0. Are these not annotated, or background?" in dock.question.text()
     assert dock.form.is_shown("unannotated")
     assert not dock.form["unannotated"].value
     labels.metadata[RECORD] = {"operation": "strokes"}

@@ -54,7 +54,7 @@ def test_a_dock_with_a_job_asks(qtbot, viewer, placed_layers, open_dock, answers
     given += [NO, YES]
     press_close(frame)
     word = "paused" if paused else "running"
-    assert asked == [f"Training is {word}; its result would be lost.\nClose all the same?"]
+    assert asked == [f"Training is {word}; its result would be lost.\nClose anyway?"]
     assert dock.panel.running
     assert dock.parent() is not None
     press_close(frame)
@@ -77,7 +77,7 @@ def test_an_unsaved_model_asks_and_comes_back(
     model = dock.models.model
     given.append(YES)
     press_close(frame)
-    assert asked == ["The model other is not saved.\nClose all the same?"]
+    assert asked == ["The model other is not saved.\nClose anyway?"]
 
     frame, again = open_placed(qtbot, open_dock, "Train segmentation")
     assert again is not dock

@@ -73,7 +73,7 @@ def test_a_mask_that_opened_as_an_image_is_told_of(viewer, open_dock):
     _, dock = open_dock("Corrupt labels")
     assert "Convert to Labels" not in dock.problem()
     viewer.add_image(np.eye(16, dtype=bool))
-    assert dock.problem().endswith("right-click its layer, Convert to Labels.")
+    assert dock.problem().endswith("right-click its layer and choose Convert to Labels.")
 
 
 def chosen(*boxes):

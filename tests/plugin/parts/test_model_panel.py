@@ -57,7 +57,7 @@ def test_a_shared_model_comes_back(panel, tmp_path, monkeypatch, placed_layers):
     monkeypatch.setattr(model_panel, "QFileDialog", dialog)
 
     def fill_in(asked):
-        assert "middle of" in asked.findChild(QLabel).text()
+        assert "centre of" in asked.findChild(QLabel).text()
         ok = asked.buttons.button(asked.buttons.StandardButton.Ok)
         assert not ok.isEnabled()  # no author yet
         asked.form["authors"].value = "A. Biologist; B. Physicist"

@@ -34,8 +34,8 @@ _OBJECTS = (
     "drop_border",
 )
 _TOOLTIPS = {
-    "probabilities": "Write how sure the network is of each pixel, too.",
-    "objects": "Write labels with a number for each object, too.",
+    "probabilities": "Also write the probability of each pixel.",
+    "objects": "Also write labels with one number for each object.",
     "table": "Measure the objects of all files, with file and group in each row.",
 }
 _KINDS = {"probabilities": "image", "density": "image"}  # of layers; the others are labels
@@ -73,7 +73,7 @@ class RunBatch(Dock):
             mode="d",
             nullable=True,
             value=None,
-            tooltip="A folder. Names of the folders in it become groups, such as conditions.",
+            tooltip="A folder. Its subfolders become groups, such as conditions.",
         )
         self.steps = FileEdit(
             name="steps",
@@ -82,8 +82,8 @@ class RunBatch(Dock):
             filter="Models and records (*.safetensors *.zip *.record.json)",
             nullable=True,
             value=None,
-            tooltip="What to repeat on each file: a model, or one or more records that lie "
-            "beside results.",
+            tooltip="What to do with each file: apply a model, or repeat one or more records of "
+            "earlier results.",
         )
         self.results = FileEdit(
             name="results",
@@ -91,14 +91,14 @@ class RunBatch(Dock):
             mode="d",
             nullable=True,
             value=None,
-            tooltip="A new folder; or that of a batch that was stopped, to go on.",
+            tooltip="A new folder, or the folder of a stopped batch, to continue it.",
         )
         self.device = ComboBox(
             name="device",
             label="Device",
             choices=device_choices(),
             value=device_default(),
-            tooltip="Where to compute; auto: as the records say.",
+            tooltip="Where to compute; auto: as in the records.",
         )
         self.form = self.add(Form().add(self.images, self.steps, self.results, self.device))
         for name, text in OUTPUTS.items():
@@ -154,7 +154,7 @@ class RunBatch(Dock):
         if images is None:
             raise ValueError("Choose a folder of images.")
         if not self._sources():
-            raise ValueError("Choose a model, or records of runs, to repeat on the images.")
+            raise ValueError("Choose a model, or records of earlier runs, to apply to the images.")
         if results is None:
             raise ValueError("Choose a folder for the results.")
         steps = plan(self._sources(), self._outputs(), objects=self.config(), device=self._device())

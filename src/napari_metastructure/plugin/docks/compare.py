@@ -94,20 +94,20 @@ class CompareLabels(Dock):
         self.errors = CheckBox(
             name="errors",
             text="Add a layer of errors",
-            tooltip="1: missed, 2: extra, 3: wrong class.",
+            tooltip="Shows 1: missed, 2: extra, 3: wrong class.",
         )
         self.objects = ComboBox(
             name="objects",
             label="Objects",
             choices=list(_OBJECTS),
-            tooltip="Also count objects found, missed, merged and split: connected parts of a "
-            "mask, or each label as one object.",
+            tooltip="Also count objects that were found, missed, merged or split. Objects are "
+            "connected parts of a mask, or all pixels of one label.",
         )
         self.dims = ComboBox(
             name="dims",
             label="Dimensions",
             choices=[("2-D", 2), ("3-D", 3)],
-            tooltip="Objects in 2-D: in each plane by itself; in 3-D: in whole stacks along z.",
+            tooltip="2-D: objects in each plane separately. 3-D: objects in whole volumes.",
         )
         self.form = self.add(Form())
         self.form.add(self.reference, self.other, self.only_class, self.objects, self.dims)
@@ -182,7 +182,7 @@ class CompareLabels(Dock):
         if reference is None:
             return self.no_labels("Add a Labels layer with the reference.")
         if other is None or other is reference:
-            return "Choose another layer, of labels or probabilities, such as a prediction."
+            return "Choose another layer to compare, with labels or probabilities."
         shape = other.data.shape
         if _is_probability(other) and len(shape) == reference.ndim + 1:
             shape = shape[1:]
@@ -250,7 +250,7 @@ class CompareLabels(Dock):
             self.object_scores.show_scores(table, _OBJECT_TITLES)
         say(self.legend, _legend() if found.errors is not None else None)
         threshold = found.scores["threshold"]
-        at = f" Probabilities are cut at {threshold:.3f}." if threshold == threshold else ""
+        at = f" Threshold of the probabilities: {threshold:.3f}." if threshold == threshold else ""
         say(self.matrix_title, f"Transition matrix (row: {reference}, column: {other}).{at}")
         self.matrix.show_matrix(found.matrix, found.classes)
         say(self.verdict, "\n".join(found.sentences))

@@ -70,7 +70,7 @@ class CorruptLabels(Dock):
             name="scope",
             label="Planes",
             choices=["whole stack", "this plane"],
-            tooltip="Other planes stay as they are.",
+            tooltip="Which planes are corrupted; the others stay as they are.",
         )
         self.form = self.add(Form())
         self.form.add(self.labels).add_fields(NoiseSpec, _FIELDS).add(self.only_class, self.scope)
@@ -289,7 +289,7 @@ class CorruptLabels(Dock):
             **pending["place"],
         )
         pending["layer"].visible = False
-        say(self.changed, f"{share:.1%} of the pixels changed.")
+        say(self.changed, f"{100 * share:.1f} % of the pixels changed.")
 
 
 def _classes(data):
@@ -308,4 +308,4 @@ def _matrix_problem(matrix):
 
 
 def _share_changed(clean, noisy):
-    return f"{np.count_nonzero(clean != noisy) / max(clean.size, 1):.1%}"
+    return f"{100 * np.count_nonzero(clean != noisy) / max(clean.size, 1):.1f} %"

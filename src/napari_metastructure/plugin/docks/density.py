@@ -73,21 +73,22 @@ class DensityDistributions(Dock):
             "labels",
             "Labels",
             self._is_labels,
-            tooltip="The labels to look at, clean or noisy.",
+            tooltip="Clean or noisy labels.",
             follows=lambda layer: made_by(layer) not in ("compare", "measure"),
         )
         self.mode = ComboBox(
             name="mode",
             label="Show",
             choices=list(_LOOKS),
-            tooltip="observed: the share of the window that carries the class; expected: what the "
-            "noise would make of the clean labels; residual: their difference, in sampling errors.",
+            tooltip="observed: share of the window that belongs to the class. expected: the same, "
+            "predicted from the clean labels and the noise. residual: the difference, in "
+            "units of the sampling error.",
         )
         self.clean = self.choose_layer(
             "clean",
             "Clean labels",
             self._is_labels,
-            tooltip="The same labels before the noise.",
+            tooltip="The same labels without noise.",
             unlike=self.labels,
             suggest=lambda: reference_of(self.labels.value, self.viewer.layers),
         )
@@ -103,8 +104,8 @@ class DensityDistributions(Dock):
             min=1,
             max=100,
             value=DensityConfig.model_fields["radius"].default,
-            tooltip="Half the side of the window, in pixels along x. Along the other axes the "
-            "window is as long in the layer's units.",
+            tooltip="Half the side of the window, in pixels along x. Along the other axes it has "
+            "the same length in the layer's units.",
         )
         self.scope = ComboBox(name="scope", label="Planes", choices=["whole stack", "this plane"])
         self.form = self.add(Form())
@@ -136,7 +137,7 @@ class DensityDistributions(Dock):
         """Why nothing can be computed; None if it can."""
         labels, clean = self.labels.value, self.clean.value
         if labels is None:
-            return self.no_labels("Add a Labels layer to look at.")
+            return self.no_labels("Add a Labels layer.")
         if labels.ndim < 2:
             return f"{labels.name} has one axis only; choose labels with at least two."
         if self.mode.value == OBSERVED:

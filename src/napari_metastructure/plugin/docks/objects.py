@@ -84,7 +84,7 @@ class MeasureObjects(Dock):
             "mask",
             "Mask",
             _is_mask,
-            tooltip="Labels, or a probability map, to take objects from.",
+            tooltip="Labels or a probability map.",
             follows=lambda layer: isinstance(layer, Labels) and made_by(layer) not in NO_MASKS,
         )
         self.image = self.choose_layer(
@@ -98,7 +98,7 @@ class MeasureObjects(Dock):
             name="dims",
             label="Dimensions",
             choices=[("2-D", 2), ("3-D", 3)],
-            tooltip="Objects in 2-D: in each plane by itself; in 3-D: in whole stacks along z.",
+            tooltip="2-D: objects in each plane separately. 3-D: objects in whole volumes.",
         )
         self.skeleton = CheckBox(
             name="skeleton",
@@ -119,7 +119,7 @@ class MeasureObjects(Dock):
     def _build_results(self) -> None:
         self.found = self.add(note())
         self.column_box = ComboBox(
-            name="column", label="Histogram", choices=[], tooltip="The measurement that is shown."
+            name="column", label="Histogram", choices=[], tooltip="The measurement to show."
         )
         self.results = self.add(Form().add(self.column_box))
         self.plot = self.add(Histogram())

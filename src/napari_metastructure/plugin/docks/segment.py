@@ -88,7 +88,7 @@ class SegmentFewLabels(Dock):
         self.inputs = self.add(Form().add(*self.images))
         self.reading = self.add(InputForm(self, "segmented"))
         self.more = self.add(QPushButton("Add another image"))
-        self.more.setToolTip("Segment several image layers as one image set.")
+        self.more.setToolTip("Segment several image layers with one network.")
         self.more.clicked.connect(self.add_image)
         self.gallery = self.add(Gallery(self.viewer, self._shown_source, self._strokes_at))
         self.gallery.picked.connect(self._take_start)
@@ -105,7 +105,7 @@ class SegmentFewLabels(Dock):
             "Start labels",
             is_labels,
             optional=True,
-            tooltip="For start: labels, a first segmentation.",
+            tooltip="A first segmentation, if Start is set to labels.",
         )
         self.form = self.add(Form().add_fields(SegmentConfig, _BASIC).add(self.given))
         self.advanced = Form().add_fields(SegmentConfig, _ADVANCED)
@@ -117,7 +117,7 @@ class SegmentFewLabels(Dock):
         self.add(self.panel)
         command = "segment IMAGES -o masks.ome.tif"
         self.again = self.add(SayAgain(self, self.python, self.config, command))
-        self.panel.run_button.setToolTip("Train a network, and segment every plane with it.")
+        self.panel.run_button.setToolTip("Train a network and segment every plane with it.")
         self.summary = self.add(note())
         self.loss_curve = self.add(Curves({"loss": ["training"]}))
         self.curves = self.add(
@@ -199,7 +199,7 @@ class SegmentFewLabels(Dock):
         if self.form["start"].value in _GIVEN:
             given = self.given.value
             if given is None or len(images) > 1 or not self.reading.source().fits(given):
-                return "This start needs start labels of the shape of a single image."
+                return "Choose start labels with the shape of the image, and a single image."
         try:
             self.config()
         except ValueError as error:

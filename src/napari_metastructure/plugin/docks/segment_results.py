@@ -75,8 +75,8 @@ def summary(done: Any, step: Any) -> str:
         held_out = record.get("held_out")
         if isinstance(held_out, dict):
             parts.append(
-                f"held-out strokes told apart: network {held_out['network']:.2f}, "
-                f"classifier {held_out['classifier']:.2f} of 1"
+                "area under the ROC curve on held-out strokes: network "
+                f"{held_out['network']:.2f}, classifier {held_out['classifier']:.2f}"
             )
         elif held_out:
             parts.append("too few strokes to compare network and classifier")

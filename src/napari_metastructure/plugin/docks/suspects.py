@@ -55,13 +55,13 @@ class FindSuspects(Dock):
         self._regions: Any = None
         self._corrected: Any = None
         self.image = self.choose_layer(
-            "image", "Image", is_image, tooltip="Two planes or more.", follows=is_image
+            "image", "Image", is_image, tooltip="A stack of two planes or more.", follows=is_image
         )
         self.labels = self.choose_layer(
             "labels",
             "Labels",
             is_labels,
-            tooltip="What may be wrong; drawn as regions.",
+            tooltip="Labels that may hold errors, drawn as regions.",
             follows=is_trainable,
             suggest=lambda: annotation_of(self.image, self.labels),
         )
@@ -75,7 +75,9 @@ class FindSuspects(Dock):
         self.table.setHorizontalHeaderLabels([*_COLUMNS, "decision"])
         self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.table.setEditTriggers(QAbstractItemView.NoEditTriggers)
-        self.table.setToolTip(with_key("A click goes there, the key to the next.", "next_place"))
+        self.table.setToolTip(
+            with_key("Click on a row to go there; the key goes to the next.", "next_place")
+        )
         self.accept_button = self.add(QPushButton("Accept"))
         self.accept_button.setToolTip("The labels are wrong here: correct them in a new layer.")
         self.reject_button = self.add(QPushButton("Reject"))
@@ -103,7 +105,10 @@ class FindSuspects(Dock):
         if not source.fits(labels):
             return f"{labels.name} does not have the shape of {image.name}."
         if np.prod(source.shape[: -source.layout.spatial_dims], dtype=int) < 2:
-            return "Choose a stack of two images at least: each half is judged by the other."
+            return (
+                "Choose a stack of at least two images: a network trained on one half checks "
+                "the other."
+            )
         return None
 
     def _check(self) -> None:
@@ -189,7 +194,10 @@ class FindSuspects(Dock):
         rows = self.suspects.table.head(_SHOWN)
         counts = self.suspects.table["kind"].value_counts()
         found = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
-        say(self.about, f"Most suspect first: {found or 'none found'}. A click goes there.")
+        say(
+            self.about,
+            f"Most suspicious first: {found or 'none found'}. Click on a row to go there.",
+        )
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows.to_dict("records")):
             for column, name in enumerate(_COLUMNS):

@@ -89,8 +89,8 @@ class NoiseSweep(Dock):
             mode="d",
             nullable=True,
             value=None,
-            tooltip="Optional: where each run is kept as soon as it is done. The same folder "
-            "again resumes an interrupted sweep.",
+            tooltip="Optional: each run is saved here as soon as it is done. Choose the same "
+            "folder again to resume an interrupted sweep.",
         )
         self.inputs = self.add(Form().add(self.image, self.labels))
         self.reading = self.add(InputForm(self, "trained"))
@@ -144,7 +144,7 @@ class NoiseSweep(Dock):
         except ValueError as error:
             return str(error)
         if config.validation_fraction == 0:
-            return "Nothing is left to score on; raise the test fraction above 0."
+            return "No images are left to score on; raise the test fraction above 0."
         return None
 
     def _check(self):

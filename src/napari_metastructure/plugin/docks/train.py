@@ -109,8 +109,9 @@ class TrainSegmentation(Dock):
             "labels",
             "Labels",
             is_annotation,
-            tooltip="What it learns; noisy labels are welcome. Of a Shapes layer: its lines and "
-            "paths, taken as centre lines and widened to the edges of the image.",
+            tooltip="What the network learns; the labels may be noisy. The lines and paths of a "
+            "Shapes layer are used as centre lines, which the threshold widens to the "
+            "edges of the image.",
             follows=is_trainable,
             suggest=lambda: annotation_of(self.image, self.labels),
         )
@@ -119,8 +120,8 @@ class TrainSegmentation(Dock):
             "Clean labels",
             is_labels,
             optional=True,
-            tooltip="Optional: trusted labels of the same image, for validation only; "
-            "only the validation part is looked at.",
+            tooltip="Optional: clean labels of the same image. Only their validation part is "
+            "used, and only for validation.",
         )
         self.inputs = self.add(Form().add(self.image, self.labels, self.clean_labels))
         self.reading = self.add(InputForm(self, "trained"))
@@ -152,7 +153,7 @@ class TrainSegmentation(Dock):
         self.panel.finished.connect(self._on_finished)
         self.corrections_button = self.add(QPushButton("Use my corrections"))
         self.corrections_button.setToolTip(
-            "Train on the planes of the result that you painted on, as certain labels."
+            "Make labels from the planes of the result that you corrected, to train on."
         )
         self.corrections_button.clicked.connect(self.use_corrections)
 
@@ -239,7 +240,8 @@ class TrainSegmentation(Dock):
         share = None if layer is None else share_of_zeros(layer)
         say(
             self.question,
-            share and f"{share:.0%} of the pixels are 0: not annotated, or background?",
+            share
+            and f"{100 * share:.0f} % of the pixels are 0. Are these not annotated, or background?",
         )
         self._may_be_strokes = share is not None
         if layer is not self._asked_about or share is None:
@@ -405,7 +407,10 @@ class TrainSegmentation(Dock):
             return
         mask, painted = corrections.mask, corrections.painted()
         if not painted.any():
-            notify_error("Paint on the last result first; the planes you paint on are used.")
+            notify_error(
+                "Correct the last result with the brush first; the planes that you paint on "
+                "are used."
+            )
             return
         labels = self.labels.value
         kept = labels is not None and noise_of(labels) is None
@@ -422,7 +427,11 @@ class TrainSegmentation(Dock):
             certain, name=name, visible=False, metadata={RECORD: record}, **place(mask)
         )
         self.labels.value = layer
-        rest = "the other planes keep their labels" if (certain >= 0).all() else "no others count"
+        rest = (
+            "the other planes keep their labels"
+            if (certain >= 0).all()
+            else "no other planes are used"
+        )
         show_info(f"{len(planes)} corrected planes will be trained on; {rest}. Press Train.")
 
     def closed(self) -> None:

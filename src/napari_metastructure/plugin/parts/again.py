@@ -64,11 +64,15 @@ class SayAgain(QWidget):
         self.dock, self.python, self.config = dock, python, config
         self._command = command
         self.copy_button = QPushButton("Copy as Python")
-        self.copy_button.setToolTip("The same with these layers, for napari's console.")
+        self.copy_button.setToolTip(
+            "Copy the next run as code, with these layers, for napari's console."
+        )
         self.save_button = QPushButton("Save settings …")
-        self.save_button.setToolTip("A YAML file for the command line's --settings.")
+        self.save_button.setToolTip(
+            "Save a YAML file for the option --settings of the command line."
+        )
         self.record_button = QPushButton("Show record")
-        self.record_button.setToolTip("How the selected layer was made.")
+        self.record_button.setToolTip("Show how the selected layer was made.")
         self.copy_button.clicked.connect(self.copy)
         self.save_button.clicked.connect(self._ask_and_save)
         self.record_button.clicked.connect(self.show_record)
@@ -139,7 +143,7 @@ class SayAgain(QWidget):
         chosen = [layers.selection.active, *reversed(layers)]
         found = next((one for one in chosen if one is not None and RECORD in one.metadata), None)
         if found is None:
-            notify_error("No layer has a record yet; results of these docks have one.")
+            notify_error("No layer has a record yet. Results of these docks have one.")
             return None
         window = QDialog(self)
         window.setWindowTitle(f"How {found.name} was made")

@@ -21,7 +21,7 @@ def may_close(parent: QWidget, lost: Sequence[str]) -> bool:
     """
     if not lost:
         return True
-    answer = QMessageBox.question(parent, "Close?", "\n".join([*lost, "Close all the same?"]))
+    answer = QMessageBox.question(parent, "Close?", "\n".join([*lost, "Close anyway?"]))
     return answer == QMessageBox.StandardButton.Yes
 
 

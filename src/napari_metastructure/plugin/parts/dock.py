@@ -108,7 +108,8 @@ class Dock(QWidget):
         if not any(isinstance(layer, Image) for layer in self.viewer.layers):
             return sentence
         return (
-            f"{sentence} A mask that opened as an image: right-click its layer, Convert to Labels."
+            f"{sentence} If a mask was opened as an image, right-click its layer and choose "
+            "Convert to Labels."
         )
 
     def add(self, widget: Any) -> Any:

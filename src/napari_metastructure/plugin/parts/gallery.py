@@ -67,7 +67,7 @@ class Gallery(QWidget):
 
     def _build(self) -> None:
         self.button = QPushButton("Suggest start masks")
-        self.button.setToolTip("Masks of the current plane that need no training, best first.")
+        self.button.setToolTip("Masks of the current plane from simple filters, the best first.")
         self.button.clicked.connect(self.refresh)
         self.hint = note()
         self.tiles = [QToolButton() for _ in range(_COUNT)]
@@ -102,7 +102,7 @@ class Gallery(QWidget):
         if confidence.get("level") == "low":
             self.refresh()
             reasons = "; ".join(confidence["reasons"])
-            self._doubt = f"Low confidence: {reasons}. Pick a start below, or paint a few strokes."
+            self._doubt = f"Low confidence: {reasons}. Choose a mask below, or paint a few strokes."
             say(self.hint, self._doubt)
 
     def refresh(self) -> None:
@@ -158,8 +158,8 @@ class Gallery(QWidget):
     def _finished(self, worker: Any) -> None:
         if worker is self._worker:
             self._worker = None
-            text = self._doubt or "Click the picture that fits best to start from it."
-            say(self.hint, text if self.pictures else "This plane is constant.")
+            text = self._doubt or "Click the mask that fits best to start from it."
+            say(self.hint, text if self.pictures else "All pixels of this plane are equal.")
 
     def _pick(self, number: int) -> None:
         """Take a picture as the start, and show it on the image."""

@@ -18,13 +18,17 @@ __all__ = ["InputForm"]
 
 _NONE = -1
 _TIPS = {
-    "spatial_dims": "2-D: every plane by itself. 3-D: whole volumes.",
+    "spatial_dims": "2-D: each plane separately. 3-D: whole volumes.",
     "anisotropy": "Size of a voxel along z over its size along y and x, from the layer's scale.",
-    "level": "Resolution of the pyramid to work on; results lie where the image does.",
-    "channel_axis": "Axis that holds channels, which are seen together; labels do not have it.",
+    "level": (
+        "Resolution level of the pyramid to work on. Results cover the same area as the image."
+    ),
+    "channel_axis": (
+        "Axis that holds the channels. The network sees all of them; labels do not have this axis."
+    ),
     "channel": "What the network sees: all channels, one of them or their mean.",
-    "region": "Shapes layer: only inside its shapes do pixels count.",
-    "every_plane": "Shapes drawn on one plane of a stack hold on all planes.",
+    "region": "A Shapes layer: only pixels inside its shapes are used.",
+    "every_plane": "Apply shapes drawn on one plane of a stack to all planes.",
 }
 
 

@@ -55,8 +55,8 @@ class Interrupted(QWidget):
         self._running: Path | None = None
         self.text = note()
         resume, anew = QPushButton("Resume"), QPushButton("Start anew")
-        resume.setToolTip("Go on where it stopped, with its settings.")
-        anew.setToolTip("Give the unfinished training up and train from the beginning.")
+        resume.setToolTip("Continue the training where it stopped, with its settings.")
+        anew.setToolTip("Discard the unfinished training and train from the beginning.")
         resume.clicked.connect(self.resumed)
         anew.clicked.connect(self.give_up)
         buttons = QHBoxLayout()

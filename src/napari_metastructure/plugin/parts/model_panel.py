@@ -98,7 +98,9 @@ class ModelPanel(QWidget):
             max=1,
             step=0.005,
             value=0.5,
-            tooltip="Moves the last result's mask at once; what you painted on it stays.",
+            tooltip=(
+                "Moves the outlines of the last result at once. What you painted on it is kept."
+            ),
         )
         self.folder = FileEdit(
             name="folder",
@@ -106,8 +108,8 @@ class ModelPanel(QWidget):
             mode=FileDialogMode.EXISTING_DIRECTORY,
             nullable=True,
             value=preference("folders", "results"),
-            tooltip="Folder for a result that may not fit in memory, written as OME-Zarr; "
-            "empty: a temporary folder.",
+            tooltip="Folder for a result that may not fit in memory, written as OME-Zarr. Empty: "
+            "a temporary folder.",
         )
         self.which = Form().add(self.target)
         self.form = Form().add(self.scope, self.folder, self.threshold)
@@ -179,7 +181,7 @@ class ModelPanel(QWidget):
         binary = model is not None and len(model.classes) == 2
         self.threshold.enabled = binary and self.results is not None
         if model is None:
-            say(self.note, "No model yet: run, or load one.")
+            say(self.note, "No model yet. Train or load one.")
             return
         text = f"Model: {self.name}."
         if binary:
@@ -351,8 +353,8 @@ class ModelPanel(QWidget):
         found = layout.num_channels if layout.input_axis is not None else 1
         if (self.model.channel_axis is None) != (layout.input_axis is None) or found != wanted:
             raise ValueError(
-                f"The model sees {wanted} channel{'s' * (wanted > 1)} but {source.name} is read "
-                f"with {found}; choose its channel axis and channels to match."
+                f"The model needs {wanted} channel{'s' * (wanted > 1)} but {source.name} is "
+                f"read with {found}; choose its channel axis and channels to match."
             )
         if len(layout.label_shape) < self.model.spatial_dims:
             raise ValueError(f"The model needs volumes, but {source.name} is a single plane.")

@@ -30,10 +30,12 @@ class ShareDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Share the model")
         self.form = Form().add(
-            LineEdit(name="name", label="Name", value=name, tooltip="5 letters or more."),
-            LineEdit(name="authors", label="Authors", tooltip="Names with semicolons between."),
+            LineEdit(name="name", label="Name", value=name, tooltip="At least 5 letters."),
+            LineEdit(name="authors", label="Authors", tooltip="Names, separated by semicolons."),
             LineEdit(
-                name="description", label="Description", tooltip="What the model segments, in what."
+                name="description",
+                label="Description",
+                tooltip="What the model segments, and in which images.",
             ),
             ComboBox(name="license", label="Licence", choices=_LICENCES),
         )
@@ -41,8 +43,8 @@ class ShareDialog(QDialog):
         say(
             text,
             "A package for programs that run models of the BioImage Model Zoo (bioimage.io). "
-            f"The middle of {image} becomes the test image: it is part of the package and seen by "
-            "all who get it.",
+            f"The centre of {image} becomes the test image, which everyone who gets the "
+            "package can see.",
         )
         buttons = QDialogButtonBox.StandardButton
         self.buttons = QDialogButtonBox(buttons.Ok | buttons.Cancel)

@@ -31,8 +31,8 @@ class StartFrom(Form):
             name="start_from",
             label="Start from",
             choices=[_NEW, _THIS, _FILE],
-            tooltip="Train a new network, or go on from the model in this dock or in a file: with "
-            "its network and weights, on these labels. The classes may be others.",
+            tooltip="Train a new network, or continue from the model in this dock or in a file, "
+            "with its network and weights, on these labels. The classes may be different.",
         )
         self.file = FileEdit(
             name="start_file",
@@ -41,7 +41,7 @@ class StartFrom(Form):
             filter=f"*{MODEL}",
             nullable=True,
             value=None,
-            tooltip="A model that was saved before.",
+            tooltip="A saved model.",
         )
         self.add(self.which, self.file)
         self.changed.connect(self._show)

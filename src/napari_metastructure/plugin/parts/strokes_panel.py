@@ -114,13 +114,13 @@ class StrokesPanel(QWidget):
     def _build(self, dock):
         self.paint_button = _button(
             "Paint strokes",
-            "A new layer of the image's shape, with the brush in hand. Paint 1 on "
-            "background and 2 on objects: short strokes, on any planes.",
+            "Add a layer for strokes and take the brush. Paint short strokes of label 1 on "
+            "the background and of label 2 on objects, on any plane.",
             self.paint,
         )
         self.restore_button = _button(
             "Restore strokes of an earlier session",
-            "Strokes are kept while you paint.",
+            "Strokes are saved while you paint.",
             self.restore,
         )
         self.choice = dock.choose_layer(
@@ -128,19 +128,21 @@ class StrokesPanel(QWidget):
             "Strokes",
             may_hold_strokes,
             optional=True,
-            tooltip="Labels layer: 0 not annotated, 1 background, 2 object, 3 ... more classes.",
+            tooltip="A Labels layer: 0 not annotated, 1 background, 2 object, 3 ... more classes.",
         )
         self.form = Form().add(self.choice)
         self.choice.changed.connect(self._on_chosen)
         self.classes = QHBoxLayout()
-        self.add_class_button = _button("Add class", "One more kind of object.", self.add_class)
+        self.add_class_button = _button("Add class", "Add one more kind of object.", self.add_class)
         self.live_box = QCheckBox("Live")
         self.live_box.setChecked(True)
-        self.live_box.setToolTip("Show the result of what is in view after each stroke.")
+        self.live_box.setToolTip(
+            "After each stroke, show the result for the part of the image in view."
+        )
         self.live_box.toggled.connect(lambda on: on and self.request("learn"))
         self.update_button = _button(
             "Update",
-            with_key("Show the result of what is in view once.", "update"),
+            with_key("Show the result for the part of the image in view once.", "update"),
             self.update_now,
         )
         self.overlay_box = QCheckBox("Result")
@@ -149,13 +151,13 @@ class StrokesPanel(QWidget):
         self.overlay_box.toggled.connect(self._toggle_layers)
         self.doubt_box = QCheckBox("Uncertainty")
         self.doubt_box.setToolTip(
-            with_key("Where the two likeliest classes are close.", "toggle_uncertainty")
+            with_key("Show where the two most probable classes are close.", "toggle_uncertainty")
         )
         self.doubt_box.toggled.connect(self._toggle_layers)
         self.next_button = _button(
             "Next place",
             with_key(
-                "Go where the classifier is least certain: one stroke there helps most.",
+                "Go to where the classifier is least certain: a stroke there helps most.",
                 "next_place",
             ),
             self.find_next_place,
@@ -466,7 +468,7 @@ class StrokesPanel(QWidget):
         if kind == "Learned":
             say(
                 self.note,
-                f"Estimated error of the classifier: {event.oob_error:.1%} "
+                f"Estimated error of the classifier: {100 * event.oob_error:.1f} % "
                 f"({event.pixels} pixels on {event.planes} "
                 f"{'plane' if event.planes == 1 else 'planes'}).",
             )
