@@ -106,7 +106,7 @@ def test_corrupt_train_predict_compare_replay(folder):
     run("train", "images", "noisy.ome.tif", "-o", "m.safetensors", "--seed", 5, *QUICK)
     record = record_of(folder / "m.safetensors")
     assert record["options"]["noise"]["kind"] == "flip"  # from the record beside the labels
-    assert "the noise corrected in training (flip 20 %" in record["threshold_source"]
+    assert "noise corrected in training (flip 20 %" in record["threshold_source"]
     assert len(record["loss"]) == record["steps"]
 
     out = ["-o", "labels", "--probabilities", "p.ome.tif", "--quiet"]

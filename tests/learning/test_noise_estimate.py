@@ -99,7 +99,7 @@ def test_after_a_training(blobs):
     done = nms.train(images, noisy, device="cpu", **config).run(hidden=True)
     estimate = done.record["noise_estimate"]
     np.testing.assert_allclose(np.diag(estimate["matrix"]), 0.7, atol=0.06)
-    assert any("State this noise" in text for text in done.record["notes"])
+    assert any("State it as label noise" in text for text in done.record["notes"])
     assert "corrected for the estimated noise" in done.model.threshold_source
     again = nms.estimate_noise(done.model, images, noisy)
     np.testing.assert_allclose(np.diag(again.matrix), 0.7, atol=0.06)

@@ -187,7 +187,9 @@ def _midst(label, box):
 def _notes_on_noise(estimate, noise, matrix):
     """What the user should know of the labels' noise, as sentences."""
     if not noise and estimate.noisy:
-        return [f"{estimate.text} State this noise and train again for better probabilities."]
+        return [
+            f"{estimate.text} State it as label noise and train again for better probabilities."
+        ]
     if matrix is not None and estimate.contradicts(matrix):
         return [f"The stated noise differs from the noise found in the labels. {estimate.text}"]
     return []

@@ -61,7 +61,7 @@ def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_do
     probability, segmentation = viewer.layers[-2], viewer.layers[-1]
     assert_same_place(probability, image)
     assert_same_place(segmentation, image)
-    assert "the noise corrected in training (flip 20 %" in dock.models.note.text()
+    assert "noise corrected in training (flip 20 %" in dock.models.note.text()
     assert done_text_of_noise(dock) in dock.models.note.text()
     assert segmentation.metadata[RECORD]["noise"][0]["ratio"] == 0.2
     assert evaluate(labels.data, segmentation.data)["dice"] > 0.8
@@ -324,3 +324,29 @@ def test_a_network_whose_library_is_missing_is_told_beforehand(dock, monkeypatch
     dock.form["network"].value = "unet"
     assert dock.problem() is None
     assert not dock.advanced.is_shown("pretrained")
+
+
+def test_noise_of_own_labels_can_be_stated(qtbot, viewer, dock):
+    assert dock._noise() is None
+    assert not dock.noise.is_shown("ratio")
+    dock.noise["label_noise"].value = "random pixels wrong"
+    dock.noise["ratio"].value = 0.2
+    assert dock.noise.is_shown("ratio")
+    assert not dock.noise.is_shown("fraction")
+    assert "noise=[{'kind': 'flip', 'ratio': 0.2}]" in "\n".join(dock.python())
+    assert "--noise" in dock.command()
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    [noise] = dock.models.model.record["noise"]
+    assert (noise["kind"], noise["ratio"]) == ("flip", 0.2)
+
+
+def test_recorded_noise_can_be_left_out(viewer, dock, placed_layers, open_dock, qtbot):
+    _, corrupt = open_dock("Corrupt labels")
+    corrupt.labels.value = placed_layers[1]
+    corrupt.panel.run_button.click()
+    finish(qtbot, corrupt)
+    dock.labels.value = viewer.layers[-1]
+    assert dock._noise()[0]["kind"] == "sample"
+    dock.noise["label_noise"].value = "none"
+    assert dock._noise() is None

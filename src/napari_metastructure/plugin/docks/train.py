@@ -46,6 +46,7 @@ from napari_metastructure.plugin.parts.model_panel import (
 )
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
 from napari_metastructure.plugin.parts.start_from import StartFrom
+from napari_metastructure.plugin.parts.stated_noise import StatedNoise
 from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
 
 __all__ = ["TrainSegmentation"]
@@ -130,11 +131,13 @@ class TrainSegmentation(Dock):
         self.more.setToolTip("Train on several image layers at once.")
         self.more.clicked.connect(self.add_pair)
         self.question = self.add(note())
+        self.noise = self.add(StatedNoise())
         self.start = self.add(StartFrom(lambda: self.models))
         self.form = self.add(Form().add_fields(TrainingConfig, _BASIC))
         self.advanced = Form().add_fields(TrainingConfig, _ADVANCED)
         self.add(section("More settings", self.advanced))
-        for form in (self.inputs, self.reading, self.start, self.form, self.advanced):
+        forms = (self.inputs, self.reading, self.noise, self.start, self.form, self.advanced)
+        for form in forms:
             form.changed.connect(self._check)
         self.reading.form["spatial_dims"].changed.connect(self._on_dimensions)
 
@@ -316,15 +319,17 @@ class TrainSegmentation(Dock):
         self.panel.start(job, "Training")
 
     def _noise(self):
-        """What is known of the noise of the labels, if it is the same for all."""
+        """What is known of the noise of the labels: stated, or recorded alike for all."""
         noises = [noise_of(labels) for _, labels in self.chosen_pairs()]
-        return noises[0] if all(noise == noises[0] for noise in noises) else None
+        same = all(noise == noises[0] for noise in noises)
+        return self.noise.value(noises[0] if same else None)
 
     def command(self) -> str:
         """The command that the settings are for."""
         path = self.start.path()
         start = "" if path is None else f" --start-from {shlex.quote(path)}"
-        return f"train IMAGES LABELS{start} -o model.safetensors"
+        noise = " --noise NOISE" if self.noise.is_stated else ""
+        return f"train IMAGES LABELS{noise}{start} -o model.safetensors"
 
     def python(self) -> list[str]:
         """The next run as Python code."""
