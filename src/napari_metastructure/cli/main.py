@@ -117,7 +117,7 @@ def perform(*arguments: Any, **options: Any) -> Any:
 @scheduler_option
 @common_options
 def corrupt(labels: Any, output: Any, config: Any, scheduler: str | None, **common: Any) -> None:
-    """Make noisy copies of LABELS, as cheap or hurried annotation would.
+    """Make noisy copies of LABELS, such as cheap or quick annotation gives.
 
     \b
     napari-metastructure corrupt masks -o noisy.ome.tif --kind sample --fraction 0.1 --seed 1
@@ -162,7 +162,7 @@ def train(
     """Train a network on IMAGES and LABELS, clean or noisy.
 
     LABELS may be left out if IMAGES is a folder that holds images/ and masks/. Ctrl-C ends the
-    training early with the best weights so far. Several processes or machines train together
+    training early and keeps the best weights so far. Several processes or machines train together
     under torchrun (see docs/cluster.md).
 
     \b
@@ -242,7 +242,7 @@ def predict(
 def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) -> None:
     """Write a MODEL as a package for bioimage.io, which other programs can run.
 
-    The middle of the first of IMAGES becomes the test image; it is part of the package.
+    The centre of the first of IMAGES becomes the test image, which is part of the package.
 
     \b
     napari-metastructure export cells.safetensors cells/images -o cells \\
@@ -289,7 +289,7 @@ def segment(
     config: Any,
     **common: Any,
 ) -> None:
-    """Segment IMAGES with a few strokes, or without annotation.
+    """Segment IMAGES with a few strokes, or without labels.
 
     \b
     napari-metastructure segment cells/images -o masks.ome.tif
@@ -440,11 +440,11 @@ def batch(
     config: Any,
     quiet: bool,
 ) -> None:
-    """Repeat STEPS, models or records of runs, on each file of the folder IMAGES.
+    """Apply STEPS, models or records of runs, to each file of the folder IMAGES.
 
-    Names of folders in it become groups. Each file has its results under its own name, and all
-    together a table, objects.csv. A file that cannot be read or done is named at the end, and the
-    rest is done. The same command resumes a batch that was stopped, and tries failed files again.
+    Subfolders become groups. Results are named like the files; objects.csv is one table of all
+    objects. Files that cannot be read or processed are listed at the end, and the others are
+    processed. The same command resumes a stopped batch and tries failed files again.
 
     \b
     napari-metastructure batch plates cells.safetensors -o results --min-size 20
@@ -480,7 +480,7 @@ def sweep(
     config: Any,
     quiet: bool,
 ) -> None:
-    """Train on LABELS under growing noise, to see how good they must be.
+    """Train on LABELS with more and more noise, to see how good they must be.
 
     The folder gets a line per run as it is done (runs.jsonl), a table (sweep.csv), curves and a
     page that opens offline (sweep.html). The same command resumes an interrupted sweep.
@@ -502,7 +502,7 @@ def sweep(
 @commands.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 def info(paths: Any) -> None:
-    """Say what is in images, folders, models or records.
+    """Show what is in images, folders, models or records.
 
     \b
     napari-metastructure info cells.ome.zarr cells.safetensors noisy.ome.tif.record.json
@@ -524,7 +524,7 @@ def info(paths: Any) -> None:
 def replay(record: Any, keep: Any, quiet: bool) -> None:
     """Repeat the run of a RECORD and say whether its result is the same.
 
-    The exit code is 0 if it is the same, bit by bit or within rounding, else 1.
+    The exit code is 0 if it is the same, bit for bit or within rounding, otherwise 1.
 
     \b
     napari-metastructure replay noisy.ome.tif.record.json
