@@ -121,7 +121,7 @@ def test_many_pixels_are_scored_plane_by_plane(qtbot, viewer, dock, placed_layer
     scores = evaluate(labels.data, data)
     assert shown(dock)["1"]["AUC"] == pytest.approx(scores["auc"], abs=1e-3)
     assert shown(dock)["1"]["Dice"] == pytest.approx(scores["dice"], abs=1e-3)
-    assert "from 2 planes" in dock.verdict.text()
+    assert "on 2 planes" in dock.verdict.text()
 
 
 def test_several_classes(qtbot, viewer, open_dock, three):
