@@ -73,7 +73,6 @@ _TITLES = {
     "iou": "IoU",
     "accuracy": "Accuracy",
     "auc": "AUC",
-    "threshold": "Best threshold",
 }
 
 
@@ -162,7 +161,10 @@ class TrainSegmentation(Dock):
 
     def _build_score(self):
         self.result = self.choose_layer(
-            "result", "Result", _is_result, tooltip="Probabilities or labels to be scored."
+            "result",
+            "Result",
+            _is_result,
+            tooltip="Labels, or probabilities, which are scored at their best threshold.",
         )
         self.reference = self.choose_layer(
             "reference",
@@ -467,7 +469,10 @@ class TrainSegmentation(Dock):
         known = {
             title: scores[name] for name, title in _TITLES.items() if np.isfinite(scores[name])
         }
-        lines = [f"{title} {value:.3f}" for title, value in known.items()]
+        threshold, lines = scores["threshold"], []
+        if np.isfinite(threshold):
+            lines = [f"At the best threshold for this reference, {threshold:.3f}:"]
+        lines += [f"{title} {value:.3f}" for title, value in known.items()]
         for label, values in scores.get("per_class", {}).items():
             lines.append(f"class {label}: Dice {values['dice']:.3f}, IoU {values['iou']:.3f}")
         say(self.score_note, "\n".join(lines))
