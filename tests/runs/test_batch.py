@@ -344,7 +344,7 @@ def test_files_that_are_channels_of_an_image_are_one(channelled):
     }
     assert set(table["file"]) <= files
     record = "results/labels/imagesTs/cell_4.ome.tif.record.json"
-    assert "the same, bit by bit" in run("replay", record)
+    assert "the same, bit for bit" in run("replay", record)
     before = times(Path("results"))
     run("batch", "set", "m.safetensors", "-o", "results", "--objects", "--quiet")
     assert times(Path("results")) == before
