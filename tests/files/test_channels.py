@@ -173,7 +173,8 @@ def test_channels_that_disagree_with_dataset_json_are_refused(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(ValueError, match=r"dataset\.json cannot be read as the dataset\.json of"):
         read(tmp_path / "imagesTs")
-    for other in ([], {}, {"channel_names": 3}, {"channel_names": {"a": "b"}}):
+    numbers = {"channel_names": {"9" * 5000: "x"}}, {"modality": {"\u00b2": "x"}}
+    for other in ([], {}, {"channel_names": 3}, {"channel_names": {"a": "b"}}, *numbers):
         (tmp_path / "dataset.json").write_text(json.dumps(other))
         assert read(tmp_path / "imagesTs").data.shape == (3, 4, 6, 7)
 

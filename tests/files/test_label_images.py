@@ -199,3 +199,33 @@ def test_three_planes_of_labels_are_no_colours(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", stack, **guess)
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, stack)
     assert read(tmp_path / "a.tif").axes == "yxs"
+
+
+def with_palette(path, mask, colours):
+    picture = Image.fromarray(mask, mode="P")
+    picture.putpalette(list(np.ravel(colours)) + [9] * 30)
+    picture.save(path)
+
+
+def test_numbers_of_a_palette_are_the_colours_that_it_shows(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2], mask[4:6], mask[6:] = 1, 2, 5  # 3 and 4 are not there
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [0, 0, 255], [9, 9, 9], [0, 255, 0]])
+    with_palette(tmp_path / "a.png", mask, colours)
+    Image.fromarray(colours.astype(np.uint8)[mask]).save(tmp_path / "b.png")
+    numbers = read_labels(tmp_path / "a.png")
+    np.testing.assert_array_equal(numbers.data, mask)
+    assert numbers.colours == ()
+    with pytest.warns(UserWarning, match="each colour"):
+        coloured = read_labels(tmp_path / "b.png")  # blue, green, red
+    with pytest.warns(
+        UserWarning, match="numbered alike: 0 = #000000, 1 = #ff0000, 2 = #0000ff, 5"
+    ):
+        np.testing.assert_array_equal(with_colours_of(coloured, numbers).data, mask)
+    with pytest.warns(UserWarning, match="numbered alike"):
+        found = with_colours_of(numbers, coloured)
+    np.testing.assert_array_equal(found.data, coloured.data)
+    for others in ([[0, 0, 0], *[[200 + k, 0, 0] for k in range(5)]], [[0, 0, 0]] * 6):
+        with_palette(tmp_path / "a.png", mask, others)  # shown in other colours, or in one
+        with pytest.raises(ValueError, match="Some masks hold numbers and others colours"):
+            with_colours_of(read_labels(tmp_path / "a.png"), coloured)

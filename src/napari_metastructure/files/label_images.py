@@ -21,7 +21,7 @@ _LOSSY = (".jpg", ".jpeg")
 _BETWEEN = 0.1  # of the pixels of objects: how many borders may blur to neither 0 nor 255
 
 
-def read_indexed(path: str | Path) -> Any:
+def read_indexed(path: str | Path) -> tuple[Any, tuple[int, ...]]:
     """A PNG, GIF, BMP or JPEG picture, a palette's numbers in place of its colours.
 
     Parameters
@@ -30,13 +30,17 @@ def read_indexed(path: str | Path) -> Any:
 
     Returns
     -------
-    numpy.ndarray
+    array : numpy.ndarray
         (y, x), or (y, x, samples).
+    palette : tuple of int
+        Its colours, as 0xRRGGBB; empty if there is none.
     """
     from PIL import Image
 
     with Image.open(path) as picture:
-        return np.array(picture)
+        samples = picture.getpalette("RGB") if picture.mode == "P" else None
+        colours = np.reshape(samples or [], (-1, 3)).astype(int) @ (2**16, 2**8, 1)
+        return np.array(picture), tuple(colours.tolist())
 
 
 def label_images(parts: Any, paths: Any) -> list[Any]:
@@ -130,7 +134,8 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     Returns
     -------
     Pixels
-        Colours that the others lack get the next numbers; masks of one colour each stay.
+        Colours that the others lack get the next numbers; masks of one colour each stay. Numbers
+        of a palette count as its colours, if the other labels are of these.
 
     Raises
     ------
@@ -139,6 +144,7 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     """
     if others is None or labels.colours == others.colours:
         return labels
+    labels, others = _as_shown(labels, others), _as_shown(others, labels)
     if len(labels.colours) == len(others.colours) == 2:  # masks, each of a colour of its own
         return labels
     if not labels.colours or not others.colours:
@@ -148,7 +154,8 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
             "Some masks hold numbers and others colours, so it is not clear which labels are "
             "the same; save all in the same way."
         )
-    table = [*others.colours, *(k for k in labels.colours[1:] if k not in others.colours)]
+    more = (k for k in labels.colours[1:] if k not in others.colours and k >= 0)
+    table = [*others.colours, *more]
     numbers = [table.index(k) if k in table else 0 for k in labels.colours]
     lookup = np.array(numbers, np.min_scalar_type(len(table) - 1))
     arrays = [np.asarray(array) for array in labels.arrays]
@@ -158,6 +165,20 @@ def with_colours_of(labels: Pixels, others: Pixels | None) -> Pixels:
     data = arrays if isinstance(labels.data, list) else arrays[0]
     warnings.warn(f"Both are numbered in the same way: {_listed(table)}.", stacklevel=2)
     return replace(labels, data=data, colours=tuple(table))
+
+
+def _as_shown(labels, others):
+    """Numbers with the colours of their palette, where the other labels are of these colours."""
+    if labels.colours or not labels.palette or len(others.colours) < 3:
+        return labels
+    used = sorted({int(value) for array in labels.arrays for value in np.unique(array)})
+    if used[0] < 0 or used[-1] >= len(labels.palette):
+        return labels
+    shown = [labels.palette[number] for number in used]
+    if len(set(shown)) < len(shown) or not {*shown} & {*others.colours[1:]}:
+        return labels
+    table = dict(zip(used, shown))  # numbers that are not used get what is no colour
+    return replace(labels, colours=tuple(table.get(k, -1 - k) for k in range(used[-1] + 1)))
 
 
 def _without_opacity(part, path):
@@ -206,7 +227,7 @@ def _table(parts):
 
 
 def _listed(table):
-    colours = [f"{label} = #{value:06x}" for label, value in enumerate(table)]
+    colours = [f"{label} = #{value:06x}" for label, value in enumerate(table) if value >= 0]
     return ", ".join(colours[:8]) + (", ..." if len(colours) > 8 else "")
 
 

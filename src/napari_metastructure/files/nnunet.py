@@ -1,5 +1,6 @@
 """What the dataset.json of nnU-Net says of channels and labels."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,9 @@ import numpy as np
 from napari_metastructure.files.records import load_json
 
 __all__ = ["Dataset", "dataset_of"]
+
+
+_NUMBER = re.compile(r"[0-9]{1,4}")
 
 
 class Dataset(NamedTuple):
@@ -75,9 +79,9 @@ def dataset_of(folder: Path) -> Dataset | None:
     found = load_json(path, "the dataset.json of nnU-Net")
     channels = _part(found, "channel_names") or _part(found, "modality")
     labels = _part(found, "labels")
-    if not channels or not all(key.isdigit() for key in channels):
+    if not channels or not all(map(_NUMBER.fullmatch, channels)):
         return None
-    if all(key.isdigit() for key in labels):  # of the first version: names by values
+    if all(map(_NUMBER.fullmatch, labels)):  # of the first version: names by values
         labels = {str(name): int(value) for value, name in labels.items()}
     names = tuple(str(channels[key]) for key in sorted(channels, key=int))
     return Dataset(path, names, {name: _values(value) for name, value in labels.items()})

@@ -35,6 +35,8 @@ class Pixels:
         Ours, of how the pixels came about, where the file holds it.
     colours : tuple of int
         What labels were read from, label by label, as 0xRRGGBB; empty if the file holds numbers.
+    palette : tuple of int
+        The colours that a file shows its numbers in, as 0xRRGGBB; empty if it has none.
     """
 
     data: object
@@ -45,6 +47,7 @@ class Pixels:
     complete: bool = True
     record: dict = field(default_factory=dict)
     colours: tuple = ()
+    palette: tuple = ()
 
     @property
     def arrays(self) -> Any:

@@ -376,14 +376,16 @@ def _read_npy(path, count):
 
 
 def _read_picture(path, labels):
+    palette = ()
     if labels:
-        data = read_indexed(path)
+        data, palette = read_indexed(path)
     else:
         from skimage.io import imread
 
         data = imread(path)
     axes = "yx" + "s" * (data.ndim - 2)
-    return plain(data, axes if data.ndim < 4 else "i" * (data.ndim - 3) + "yxs")
+    found = plain(data, axes if data.ndim < 4 else "i" * (data.ndim - 3) + "yxs")
+    return replace(found, palette=palette)
 
 
 def _read_zarr(path, missing):
@@ -422,10 +424,12 @@ def _stack(paths, parts):
     first = parts[0]
     shapes = {part.data.shape for part in parts}
     complete = all(part.complete for part in parts)
-    colours = next((part.colours for part in parts if part.colours), ())
+    palettes = {part.palette for part in parts}
+    kept = {"complete": complete, "palette": palettes.pop() if len(palettes) == 1 else ()}
+    kept["colours"] = next((part.colours for part in parts if part.colours), ())
     if len(shapes) > 1 or len({part.axes for part in parts}) > 1:
         data = [part.data for part in parts]
-        return replace(first, data=data, names=names, complete=complete, record={}, colours=colours)
+        return replace(first, data=data, names=names, record={}, **kept)
     dtypes = {part.data.dtype for part in parts}
     whole = all(dtype.kind in "biu" for dtype in dtypes)
     name = f"The labels in {paths[0]} and others"
@@ -438,4 +442,4 @@ def _stack(paths, parts):
     else:
         data = np.stack(arrays)
     scale, units = (1.0, *first.scale), ("pixel", *first.units)
-    return Pixels(data, "i" + first.axes, scale, units, names, complete, colours=colours)
+    return Pixels(data, "i" + first.axes, scale, units, names, **kept)

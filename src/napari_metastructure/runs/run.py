@@ -35,7 +35,7 @@ _OF_ONE_RUN = ("scheduler", "checkpoint", "fresh")
 _SCORES = ".json"
 _TABLE = ".csv"
 _LABELS = ("labels", "clean", "reference", "strokes", "validation_labels")
-_MAYBE_LABELS = (*_LABELS, "prediction")
+_MAYBE_COLOURED = ("labels", "clean", "reference", "validation_labels", "prediction")
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Run:
 
     def _coloured(self, role, pixels):
         """Labels with the colours that they had before a run of ours made numbers of them."""
-        if role not in _MAYBE_LABELS or pixels.colours or pixels.arrays[0].dtype.kind == "f":
+        if role not in _MAYBE_COLOURED or pixels.colours or pixels.arrays[0].dtype.kind == "f":
             return pixels
         return replace(pixels, colours=recorded_colours(self.inputs[role]))
 
