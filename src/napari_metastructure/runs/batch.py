@@ -139,7 +139,7 @@ class Files:
     ----------
     images : path, str or sequence of these
         As in `batch`.
-    leave_out : path
+    leave_out : path, optional
         Of the results.
     role : {"images", "labels"}
         What the steps take. Where a folder holds both, as `files.pairs` knows them, the others are
@@ -159,12 +159,15 @@ class Files:
         If there is no image.
     """
 
-    def __init__(self, images: Any, leave_out: str | os.PathLike, role: str = "images") -> None:
+    def __init__(
+        self, images: Any, leave_out: str | os.PathLike | None = None, role: str = "images"
+    ) -> None:
         self.notes: list[str] = []
         with _noting(self.notes):
             if isinstance(images, (str, os.PathLike)) and _is_plain_folder(images):
                 self.top = Path(images).expanduser()
-                if self.top.resolve() == Path(leave_out).expanduser().resolve():
+                results = None if leave_out is None else Path(leave_out).expanduser().resolve()
+                if self.top.resolve() == results:
                     raise ValueError("Images and results need a folder each.")
                 found = self._wanted(images_below(self.top, leave_out), role)
             else:

@@ -101,8 +101,10 @@ def test_copied_python_does_the_same(qtbot, dock, plates):  # noqa: F811
 
 def test_what_was_understood_of_the_folder_is_said(qtbot, viewer, open_dock, channelled, tmp_path):  # noqa: F811
     dock = open_dock("Batch")[1]
-    dock.images.value, dock.steps.value = tmp_path / "set", (tmp_path / "m.safetensors",)
-    dock.results.value = tmp_path / "results"
+    dock.images.value = tmp_path / "set"
+    assert "6 images of 2 channels" in dock.about.text()  # before the rest is chosen
+    assert "Choose a model" in dock.problem()
+    dock.steps.value, dock.results.value = (tmp_path / "m.safetensors",), tmp_path / "results"
     assert dock.about.text() == (
         "6 images in 2 groups: imagesTr (4), imagesTs (2). 4 masks are left out, as the steps take "
         "images: labelsTr/cell_0.tif. 6 images of 2 channels (imagesTr/cell_0_0000.tif to "

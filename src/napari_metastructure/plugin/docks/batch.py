@@ -176,10 +176,17 @@ class RunBatch(Dock):
             files, *_ = self._prepared()
         except (ValueError, OSError) as error:
             self.panel.set_problem(str(error))
-            say(self.about, None)
-            return
-        self.panel.set_problem(None)
-        say(self.about, " ".join([_described(files), *files.notes]))
+            files = self._images_alone()
+        else:
+            self.panel.set_problem(None)
+        say(self.about, files and " ".join([_described(files), *files.notes]))
+
+    def _images_alone(self):
+        """The files, while the rest is not chosen yet; None if there are none."""
+        try:
+            return Files(_chosen(self.images), _chosen(self.results))
+        except (ValueError, OSError, TypeError):
+            return None
 
     def python(self) -> list[str]:
         """The next run as Python code."""
