@@ -169,3 +169,15 @@ def test_the_forms_of_a_dock_line_up(qtbot, viewer, placed_layers, open_dock):
         return max(lefts) - min(lefts)
 
     qtbot.waitUntil(lambda: not dock.visibleRegion().isEmpty() and spread() < 4)
+
+
+def test_a_tab_at_the_back_draws_no_preview(qtbot, viewer, placed_layers, open_dock):
+    _, dock = open_dock("Objects and measurements")
+    qtbot.waitUntil(lambda: dock.in_front)
+    dock.form["min_size"].value = 1
+    qtbot.waitUntil(lambda: "objects preview" in viewer.layers)
+    open_dock("Compare labels")
+    qtbot.waitUntil(lambda: "objects preview" not in viewer.layers)
+    dock.form["min_size"].value = 2
+    qtbot.wait(500)
+    assert "objects preview" not in viewer.layers

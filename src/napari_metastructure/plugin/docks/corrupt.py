@@ -192,7 +192,7 @@ class CorruptLabels(Dock):
     # ------------------------------------------------------------------ preview
 
     def _preview_later(self):
-        if self.isVisible() and not self.panel.running:
+        if self.in_front and not self.panel.running:
             self._timer.start()
 
     def _follow_plane(self, event=None):
@@ -242,6 +242,10 @@ class CorruptLabels(Dock):
     def hideEvent(self, event: Any) -> None:
         """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
+        self._remove_preview()
+
+    def covered(self) -> None:
+        """Take the preview away with its tab."""
         self._remove_preview()
 
     def closed(self) -> None:

@@ -234,7 +234,7 @@ class DensityDistributions(Dock):
     # ------------------------------------------------------------------ preview
 
     def _preview_later(self):
-        if self.isVisible() and not self.panel.running:
+        if self.in_front and not self.panel.running:
             self._timer.start()
 
     def _follow_plane(self, event=None):
@@ -272,7 +272,7 @@ class DensityDistributions(Dock):
 
     def _wanted(self):
         """Whether a preview that comes now should be shown; not once the dock was closed."""
-        return self._computing is not None and self.isVisible() and not self.panel.running
+        return self._computing is not None and self.in_front and not self.panel.running
 
     def _describe(self, request, found):
         """The window in pixels and in units, and how well Lemma 1 holds."""
@@ -296,6 +296,10 @@ class DensityDistributions(Dock):
     def hideEvent(self, event: Any) -> None:
         """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
+        self._remove_preview()
+
+    def covered(self) -> None:
+        """Take the preview away with its tab."""
         self._remove_preview()
 
     def closed(self) -> None:

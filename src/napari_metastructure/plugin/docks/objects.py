@@ -216,7 +216,7 @@ class MeasureObjects(Dock):
     # ------------------------------------------------------------------ preview
 
     def _preview_later(self) -> None:
-        if self.isVisible() and not self.panel.running:
+        if self.in_front and not self.panel.running:
             self._timer.start()
 
     def _follow_plane(self, event: Any = None) -> None:
@@ -247,6 +247,10 @@ class MeasureObjects(Dock):
     def hideEvent(self, event: Any) -> None:
         """Take the preview away with the dock."""
         super().hideEvent(event)
+        self._remove_preview()
+
+    def covered(self) -> None:
+        """Take the preview away with its tab."""
         self._remove_preview()
 
     def closed(self) -> None:

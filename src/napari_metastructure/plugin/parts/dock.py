@@ -177,6 +177,18 @@ class Dock(QWidget):
     def closed(self) -> None:
         """Called when the dock was closed; nothing to clean up by default."""
 
+    def covered(self) -> None:
+        """Called when another tab comes in front of the dock; nothing to do by default."""
+
+    @property
+    def in_front(self) -> bool:
+        """Whether the dock can be seen; `isVisible` is true of tabs at the back, too."""
+        return self.isVisible() and not self.visibleRegion().isEmpty()
+
+    def _on_visible(self, visible):
+        if not visible:
+            self.covered()
+
     # ------------------------------------------------------------------ keys
 
     def actions(self) -> dict[str, Callable[[], Any]]:
@@ -258,6 +270,7 @@ class Dock(QWidget):
         if own is None:
             return
         own.destroyOnClose = self._ask_to_close  # napari's title bar calls it
+        own.visibilityChanged.connect(self._on_visible)
         guard(own.parent(), Dock)
         bind_keys(self.viewer, self._act)
         if own.isFloating():

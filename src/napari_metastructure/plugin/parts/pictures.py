@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 
+from napari_metastructure.plugin.parts.plots import FollowsTheme
+
 __all__ = ["Pictures"]
 
 
-class Pictures(pg.GraphicsLayoutWidget):
+class Pictures(FollowsTheme, pg.GraphicsLayoutWidget):
     """A strip of small pictures with titles.
 
     Parameters
