@@ -20,6 +20,7 @@ def folder(tmp_path):
 def test_folder_opens_as_an_image_and_a_labels_layer(folder):
     made = [Layer.create(*layer) for layer in get_reader(str(folder))(str(folder))]
     assert [layer._type_string for layer in made] == ["image", "labels"]
+    assert [layer.name for layer in made] == [folder.name, f"{folder.name} labels"]
     for layer in made:
         assert layer.data.shape == (3, 12, 10)
         assert layer.metadata["names"] == ["1", "2", "10"]

@@ -1,6 +1,7 @@
 """Folders that napari opens through this plugin: images/ with masks/ or labels/ beside it."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from napari_metastructure.files.names import paths_of
@@ -43,9 +44,10 @@ def _read(path):
     lacking = images.channel_axis if len(labels.axes) < len(images.axes) else None
     labels = replace(images.without(lacking), data=labels.data, names=labels.names)
     if not isinstance(images.data, list):
+        name = Path(path).resolve().name
         return [
-            layer_of(images.data, images, "images", "image"),
-            layer_of(labels.data, labels, "labels", "labels"),
+            layer_of(images.data, images, name, "image"),
+            layer_of(labels.data, labels, f"{name} labels", "labels"),
         ]
     if 2 * len(images.data) > _MOST_LAYERS:
         raise ValueError(

@@ -80,10 +80,6 @@ def summary(done: Any, step: Any) -> str:
             )
         elif held_out:
             parts.append("too few strokes to compare network and classifier")
-    if record["threshold_source"] != "default":
-        is_number = "none" not in record["threshold_source"]
-        threshold = f"threshold {record['threshold']:.2f}: " if is_number else "threshold: "
-        parts.append(threshold + record["threshold_source"])
     parts += [record["note"]] if "note" in record else []
-    text = "; ".join(parts) + "."
-    return text[:1].upper() + text[1:]
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
