@@ -219,10 +219,10 @@ def test_numbers_of_a_palette_are_the_colours_that_it_shows(tmp_path):
     with pytest.warns(UserWarning, match="each colour"):
         coloured = read_labels(tmp_path / "b.png")  # blue, green, red
     with pytest.warns(
-        UserWarning, match="numbered alike: 0 = #000000, 1 = #ff0000, 2 = #0000ff, 5"
+        UserWarning, match="in the same way: 0 = #000000, 1 = #ff0000, 2 = #0000ff, 5"
     ):
         np.testing.assert_array_equal(with_colours_of(coloured, numbers).data, mask)
-    with pytest.warns(UserWarning, match="numbered alike"):
+    with pytest.warns(UserWarning, match="in the same way"):
         found = with_colours_of(numbers, coloured)
     np.testing.assert_array_equal(found.data, coloured.data)
     for others in ([[0, 0, 0], *[[200 + k, 0, 0] for k in range(5)]], [[0, 0, 0]] * 6):
