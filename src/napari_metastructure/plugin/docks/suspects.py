@@ -75,6 +75,7 @@ class FindSuspects(Dock):
         self.table.setHorizontalHeaderLabels([*_COLUMNS, "decision"])
         self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.table.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        self.table.verticalHeader().hide()  # would say the rank again
         self.table.setToolTip(
             with_key("Click on a row to go there; the key goes to the next.", "next_place")
         )
@@ -144,7 +145,7 @@ class FindSuspects(Dock):
             labels=self._planes,
             config=self.config(),
         )
-        self.panel.start(job, "Looking for suspects")
+        self.panel.start(job, "Search for suspects")
 
     def config(self) -> TrainingConfig:
         """The `TrainingConfig` that the forms show."""
