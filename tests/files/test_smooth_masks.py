@@ -116,6 +116,9 @@ def test_grey_pictures_are_no_labels(tmp_path):
     save(tmp_path / "a.png", photograph)
     with pytest.raises(ValueError, match=r"a\.png is a grey picture, not labels"):
         read_labels(tmp_path / "a.png")
+    save(tmp_path / "c.tif", photograph.astype(np.uint16) * 11 + 90)  # of a camera of 12 bits
+    with pytest.raises(ValueError, match=r"c\.tif is a grey picture, not labels"):
+        read_labels(tmp_path / "c.tif")
     thin = picture(lambda image: image.filter(ImageFilter.GaussianBlur(5)))
     save(
         tmp_path / "b.png", np.clip(thin.astype(float) / thin.max() * 255, 0, 255).astype(np.uint8)
@@ -169,6 +172,9 @@ def test_labels_stay_as_they_are(labels, tmp_path, recwarn):
     np.testing.assert_array_equal(read_labels(tmp_path / "a.png").data, labels)
     found = read_labels(tmp_path / "b.tif").data
     np.testing.assert_array_equal(np.where(found == 65535, 255, found), labels)
+    tripled = labels.astype(np.uint16) * 3
+    save(tmp_path / "c.tif", tripled)
+    np.testing.assert_array_equal(read_labels(tmp_path / "c.tif").data, tripled)
     assert not recwarn.list
 
 

@@ -18,12 +18,21 @@ __all__ = ["without_smooth_edges"]
 _FULL = {255: range(240, 256), 65535: range(61440, 65536)}  # the highest values of such pictures
 _SOME = 16  # blocks of a lazy array, or strips of a file, are looked at
 _STRIP = 2**19  # pixels of a strip
+_PART = 2**17  # pixels of a file that are looked at to tell a photograph
+_SMALL = 2**10  # pixels of a picture: fewer tell nothing
+_MANY = 64  # values of a photograph, at least
 _PIECE = 2**22  # pixels counted at once, as counting takes eight bytes for each
 _VALUES = 3  # between the two, at least: fewer may be classes
 _RISING = 0.5  # of the pixels between, at least: of masks 0.64 and more, of labels at most 0.25
 _FLAT = 0.2  # of these, at most: of masks below 0.06, of labels above 0.75, but for dust
 _FEWEST = 32  # pixels between, in all files: too few tell nothing
 _ALIKE, _ALIKE_FEW = 0.4, 0.1  # correlation with their neighbours: of labels at random, near 0
+
+
+_PICTURE = (
+    "{} is a grey picture, not labels: it should hold one whole number for each class or object, "
+    "and no values between them."
+)
 
 
 class _Edges(NamedTuple):
@@ -69,7 +78,11 @@ def without_smooth_edges(parts: Sequence[Any], paths: Sequence[Any]) -> list[Any
     """
     blocks = [_blocks(part.data) for part in parts]
     full, counts = _histogram([block for some in blocks for block in some])
-    if full is None or np.count_nonzero(counts) < 2 + _VALUES:
+    if full is None:
+        if parts and _is_picture(blocks[0][0]):
+            raise ValueError(_PICTURE.format(paths[0]))
+        return list(parts)
+    if np.count_nonzero(counts) < 2 + _VALUES:
         return list(parts)
     low, high = _two_values(counts)
     edges = [
@@ -81,11 +94,10 @@ def without_smooth_edges(parts: Sequence[Any], paths: Sequence[Any]) -> list[Any
     if whole.between < _FEWEST or not whole.are_smooth or whole.correlation < least:
         return list(parts)
     if not _is_mask(counts, low, high):
+        if counts.sum() < _SMALL:
+            return list(parts)
         worst = max(zip(edges, paths), key=lambda pair: pair[0].between)[1]
-        raise ValueError(
-            f"{worst} is a grey picture, not labels: it should hold one whole number for each "
-            "class or object, and no values between them."
-        )
+        raise ValueError(_PICTURE.format(worst))
     for part, path in zip(edges, paths):
         if part.between >= 16 and not part.are_smooth:
             raise ValueError(
@@ -93,6 +105,22 @@ def without_smooth_edges(parts: Sequence[Any], paths: Sequence[Any]) -> list[Any
                 f"to {full}; give them one by one."
             )
     return _divided(parts, paths, full)
+
+
+def _is_picture(block):
+    """Whether it is a photograph, of whatever values, by a part of a plane."""
+    plane = block.reshape(-1, *block.shape[-2:])[len(block) // 2 if block.ndim == 3 else 0]
+    height = max(3, _PART // plane.shape[-1])
+    start = max(0, (len(plane) - height) // 2)
+    plane = plane[start : start + height]
+    if plane.size < _SMALL or plane.min() < 0 or plane.max() >= 2**16:
+        return False
+    counts = np.bincount(plane.ravel())
+    if np.count_nonzero(counts) < _MANY:
+        return False
+    edges = _edges(plane, *_two_values(counts))
+    is_smooth = edges.are_smooth and edges.correlation >= _ALIKE
+    return is_smooth and edges.between > plane.size / 2
 
 
 def _divided(parts, paths, full):
