@@ -88,7 +88,7 @@ def report_starts(name, images, truths, channel_axis):
         return dice([judge.mask(start, number) for number in range(len(truths))], truths)
 
     ranking = judge.ranking()
-    six = judge.different(judge.in_turn(ranking), 6)
+    six = judge.suggested(ranking, 6)
     confidence = judge.confidence(ranking)
     print(
         f"{name:18s}{of(ranking[0]):7.3f}{max(map(of, six)):7.3f}{max(map(of, ranking)):7.3f}  "

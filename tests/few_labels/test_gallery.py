@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.few_labels.gallery import gallery
@@ -44,6 +45,16 @@ def test_both_polarities_are_offered_where_the_plane_does_not_tell():
     checks = checks + np.random.default_rng(0).normal(0, 0.2, checks.shape)
     first = shown(checks)[-1][:2]
     assert {start.polarity for start, _ in first} == {"bright", "dark"}
+
+
+def test_the_less_likely_polarity_comes_last_but_comes():
+    rng = np.random.default_rng(0)
+    field = gaussian_filter(rng.normal(size=(128, 128)), 5)
+    truth = field > -0.2 * field.std()  # bright, and more than half of the plane
+    image = gaussian_filter(truth * 1.0, 1) + rng.normal(0, 0.15, truth.shape)
+    starts, masks = zip(*shown(image)[-1])
+    assert [start.polarity for start in starts] == ["dark"] * 4 + ["bright"] * 2
+    assert dice(masks[4], truth) > 0.9
 
 
 def test_constant_plane_has_no_gallery():

@@ -28,7 +28,8 @@ def gallery(
     strokes : array of int, (y, x), optional
         0 not annotated, 1 background, 2 and above object: then those come first that agree best.
     polarity : {"auto", "bright", "dark"}
-        "auto": where the plane does not tell, bright and dark take turns.
+        "auto": the likely one first, and some masks of the other one; where the plane does not
+        tell, bright and dark take turns.
     count : int
         How many, at most.
 
@@ -59,8 +60,6 @@ def gallery(
         if done not in (1, len(GROUPS), total):
             yield []
             continue
-        ranking = judge.ranking(marks)
-        if marks is None or not marks[0].any():
-            ranking = judge.in_turn(ranking)
-        starts = judge.different(ranking, count)
+        ranking, painted = judge.ranking(marks), marks is not None and marks[0].any()
+        starts = (judge.different if painted else judge.suggested)(ranking, count)
         yield [(start, views[start.polarity].mask(start.name)) for start in starts]

@@ -193,13 +193,21 @@ class Judge:
                 chosen.append(start)
         return chosen
 
-    def in_turn(self, ranking: Sequence[Start]) -> list[Start]:
-        """Bright and dark starts in turn where the polarity is not clear, else as they are."""
-        if self.given or abs(self.skewness) >= CLEAR:
-            return list(ranking)
+    def suggested(self, ranking: Sequence[Start], count: int) -> list[Start]:
+        """The first starts that differ, for a user to choose from.
+
+        Bright and dark ones in turn where the polarity is not clear; else the likely ones, and
+        after them a third of the less likely polarity, if that is ranked at all.
+        """
         groups = [[s for s in ranking if s.polarity == each] for each in self.polarities]
-        longest = max(map(len, groups))
-        return [group[k] for k in range(longest) for group in groups if k < len(group)]
+        if len(groups) == 1:
+            return self.different(ranking, count)
+        if abs(self.skewness) < CLEAR:
+            longest = max(map(len, groups))
+            in_turn = [group[k] for k in range(longest) for group in groups if k < len(group)]
+            return self.different(in_turn, count)
+        less_likely = self.different(groups[1], count // 3)
+        return self.different(groups[0], count - len(less_likely)) + less_likely
 
     def dice(self, one: Start, other: Start) -> float:
         """Overlap of two masks of the bank on the parts."""
