@@ -49,7 +49,7 @@ def test_ends_with_the_time_limit():
 
 def test_the_time_limit_is_of_the_clock_that_is_given():
     still = run(lambda step: 0.5, time_limit=1e-9, clock=lambda: 0.0)[0]
-    assert still.reason == "the held-back score has stopped rising"
+    assert "stopped rising" in still.reason
 
 
 def test_a_score_that_never_stops_rising():

@@ -139,7 +139,7 @@ def test_pauses_do_not_count_in_the_time_limit(task, monkeypatch):
     monkeypatch.setattr("napari_metastructure.learning.duration._PATIENCE", 10)
     monkeypatch.setattr("napari_metastructure.jobs.job.Job.clock", lambda _: 0.0)
     done = train(*task, epochs=None, time_limit=1e-9, **SMALL).run(hidden=True)
-    assert done.record["ended"] == "the held-back score has stopped rising"
+    assert "stopped rising" in done.record["ended"]
 
 
 def test_a_checkpoint_is_replaced_whole(file, monkeypatch):
