@@ -100,6 +100,13 @@ def test_judgement_prefers_objects_to_nonsense(judge):
     assert judge.score([t & False for t in truth], "bright") == 0
 
 
+def test_masks_of_the_bank_are_judged_as_in_the_ranking(judge):
+    for start in [s for s in judge.ranking() if not s.name.startswith("vote")][::15]:
+        masks = [judge.mask(start, number) for number in range(len(judge.parts))]
+        weight = 1 if start.polarity == judge.polarity else judge.weight
+        assert weight * judge.score(masks, start.polarity) == pytest.approx(start.score, rel=0.05)
+
+
 def test_confidence_names_what_is_unclear(judge):
     assert judge.confidence(judge.ranking()).level == "high"
     checks = np.indices((64, 64)).sum(0) // 8 % 2 + np.random.default_rng(0).normal(

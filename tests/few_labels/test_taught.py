@@ -9,6 +9,7 @@ from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.few_labels.taught import compare_on_strokes
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
+from napari_metastructure.learning.patches import PatchSampler
 
 SMALL = {"channels": 4, "depth": 3, "patch_size": 32, "batch_size": 4, "seed": 0, "device": "cpu"}
 QUICK = {**SMALL, "epochs": 1, "min_steps": 4}
@@ -39,6 +40,25 @@ def test_masks_hold_the_strokes_value_minus_1(taught):
     assert set(np.unique(done.masks[0])) == {0, 1}
     assert done.probabilities[0].shape == images.shape
     assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def test_the_network_learns_strokes_as_they_are_where_the_classifier_errs(taught, monkeypatch):
+    learnt = []
+
+    class Kept(PatchSampler):
+        def __init__(self, items, *arguments, **options):
+            learnt.append(items.labels)
+            super().__init__(items, *arguments, **options)
+
+    def all_background(self, image, key=None):
+        return np.stack([np.ones(image.shape, np.float32), np.zeros(image.shape, np.float32)])
+
+    monkeypatch.setattr("napari_metastructure.few_labels.taught.PatchSampler", Kept)
+    monkeypatch.setattr(StrokeClassifier, "predict_plane", all_background)
+    images, _, strokes = taught
+    segment(images, strokes=strokes, **QUICK)
+    for stroke, label in zip(strokes, learnt[-1]):  # of the second course, on all strokes
+        np.testing.assert_array_equal(label, stroke == 2)
 
 
 @pytest.mark.parametrize("slow", ["fit", "predict_plane"])
