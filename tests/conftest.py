@@ -15,6 +15,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread_again(request):
+    """Other numbers of threads round in other ways, and a test before may have set one."""
+    if "one_thread" in request.fixturenames:
+        import torch
+
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def blobs():
     """A simulated task, ``blobs(count, seed)``: blurred, noisy images and their exact masks."""

@@ -138,7 +138,7 @@ def test_scheduler_that_goes_away_leaves_a_partial_image(tmp_path):
         while next(job).done < 2:
             pass
         local.close()
-        with pytest.raises(RuntimeError, match=r"scheduler went away.* blocks are .*partial\."):
+        with pytest.raises(RuntimeError, match=r"scheduler was lost.* blocks are .*partial\."):
             list(job)
         written = open_image(out.path, missing="fill")
         assert not written.complete

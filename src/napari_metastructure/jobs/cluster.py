@@ -251,7 +251,7 @@ def _there(blocks, client):
                     )
             pending -= finished
             if client.status not in ("running", "connecting"):
-                raise ConnectionError("The dask scheduler went away")
+                raise ConnectionError("The connection to the dask scheduler was lost")
             yield total - len(pending)
             time.sleep(0 if finished else _SECONDS_BETWEEN_LOOKS)
     finally:
