@@ -84,6 +84,15 @@ def test_a_stop_in_the_middle_of_a_validation(task, file):
     assert_same(train(*task, checkpoint=file, **config).run(hidden=True), whole)
 
 
+def test_another_number_of_threads_is_told(task, file):
+    config = {**SMALL, "epochs": 4}
+    stopped_at(train(*task, checkpoint=file, **config), 3)
+    torch.set_num_threads(2)
+    done = train(*task, checkpoint=file, **config).run(hidden=True)
+    (note,) = [text for text in done.record["notes"] if "threads" in text]
+    assert "threads has changed from 1 to 2" in note
+
+
 def test_without_a_seed_the_checkpoint_has_it(task, file):
     config = {**SMALL, "epochs": 4, "seed": None}
     first = stopped_at(train(*task, checkpoint=file, **config), 3)

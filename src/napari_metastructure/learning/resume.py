@@ -157,6 +157,7 @@ class Resume:
             "written": datetime.now().isoformat(timespec="seconds"),
             "step": step,
             "total": int(total),
+            "threads": _threads(),
             "trainer": of_trainer,
             "training": values,
         }
@@ -177,7 +178,7 @@ class Resume:
     def restore(self, training: Any) -> Generator[Note, None, int]:
         """Bring a training that was just prepared to where it was; returns the steps done.
 
-        A generator of a `Note`; it does nothing where there is nothing to take up.
+        A generator of `Note`; it does nothing where there is nothing to take up.
         """
         if self.state is None:
             return 0
@@ -186,7 +187,22 @@ class Resume:
         training.trainer.take_up(_under("trainer", tensors), state["trainer"])
         training.take_up(_under("training", tensors), state["training"])
         self.state, self.tensors = None, {}
+        before, now = state.get("threads"), _threads()
+        if before not in (None, now) and training.device.type == "cpu":
+            text = (
+                f"The number of threads has changed from {before} to {now}, so the training may "
+                "differ from an uninterrupted one in the last digits."
+            )
+            training.notes.append(text)
+            yield Note(text)
         return int(state["step"])
+
+
+def _threads():
+    """Of this process, on which the rounding depends."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _named(prefix, tensors):
