@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -425,6 +426,8 @@ def test_stop_while_validating(task):
 def test_previews_of_the_plane_that_is_asked_for(task, monkeypatch):
     images, masks, *_ = task
     monkeypatch.setattr("napari_metastructure.learning.previews._SECONDS_BETWEEN_PREVIEWS", 0)
+    no_time = SimpleNamespace(perf_counter=lambda: 0.0)  # else slow previews are rare
+    monkeypatch.setattr("napari_metastructure.learning.previews.time", no_time)
     job = train(images, masks, **TINY)
     seen = []
     for event in job:
