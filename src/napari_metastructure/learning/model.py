@@ -303,12 +303,12 @@ class SegmentationModel:
         **tiling
             As for `predict`.
         """
-        step, spatial = self.multiple[0], plane.shape[-self.spatial_dims :]
-        begin = max(0, first // step - _MARGIN) * step
-        box = (slice(begin, min(last + _MARGIN * step, spatial[0])), *map(slice, spatial[1:]))
+        sides = plane.shape[-self.spatial_dims :]
+        rows = (slice(first, last), *(slice(0, side) for side in sides[1:]))
+        box = self._with_margin(rows, sides)
 
         def inner(start, block):
-            at, count = begin + start, block.shape[-self.spatial_dims]
+            at, count = box[0].start + start, block.shape[-self.spatial_dims]
             low, high = max(first, at), min(last, at + count)
             if low < high:
                 rows = (..., slice(low - at, high - at), *[slice(None)] * (self.spatial_dims - 1))
@@ -323,12 +323,16 @@ class SegmentationModel:
         found = (find_objects(np.asarray(region).astype(np.uint8)) or [None])[0]
         if found is None:
             return None
+        return self._with_margin(found, region.shape)
+
+    def _with_margin(self, box, sides):
+        """A box with what the network sees beyond it, from multiples of its steps."""
         return tuple(
             slice(
                 max(0, part.start // step - _MARGIN) * step,
                 min(part.stop + _MARGIN * step, side),
             )
-            for part, step, side in zip(found, self.multiple, region.shape)
+            for part, step, side in zip(box, self.multiple, sides)
         )
 
     def predicting_one(
