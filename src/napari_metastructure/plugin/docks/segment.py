@@ -240,12 +240,7 @@ class SegmentFewLabels(Dock):
     def resume(self) -> None:
         """Go on with the unfinished training, whose settings the form then shows."""
         self.form["mode"].value = self.interrupted.state["settings"]["mode"]  # with its defaults
-        self.interrupted.fill_in(self.form, self.advanced)
-        problem = self.problem()
-        if problem:
-            notify_error(problem)
-        else:
-            self.run(resume=True)
+        self.interrupted.run_in(self, self.form, self.advanced)
 
     def run(self, *, resume: bool = False) -> None:
         """Segment all planes in the background, with the unfinished training or a new one."""

@@ -281,12 +281,7 @@ class TrainSegmentation(Dock):
 
     def resume(self) -> None:
         """Go on with the unfinished training, whose settings the form then shows."""
-        self.interrupted.fill_in(self.form, self.advanced)
-        problem = self.problem()
-        if problem:
-            notify_error(problem)
-        else:
-            self.run(resume=True)
+        self.interrupted.run_in(self, self.form, self.advanced)
 
     def run(self, *, resume: bool = False) -> None:
         """Train in the background, from the beginning or from the unfinished training."""

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.run_panel import notify_error
 from napari_metastructure.plugin.preferences import preference
 
 __all__ = ["Interrupted", "folder_of_interrupted"]
@@ -97,6 +98,15 @@ class Interrupted(QWidget):
         settings = {**(self.state or {})["settings"], "seed": None}  # the file has its seed
         for form in forms:
             form.set_values({name: settings[name] for name in form.values() if name in settings})
+
+    def run_in(self, dock: Any, *forms: Form) -> None:
+        """Show its settings in the forms and run a dock with it, or say why that cannot be."""
+        self.fill_in(*forms)
+        problem = dock.problem()
+        if problem:
+            notify_error(problem)
+        else:
+            dock.run(resume=True)
 
     def start(self, resume: bool = False) -> Path | None:
         """The file in which the training that starts now is kept; None if there can be none."""
