@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel
 
+from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts import model_panel
 
 
@@ -81,3 +83,15 @@ def test_what_keeps_a_model_from_being_shared_is_said(panel, tmp_path, monkeypat
     panel.viewer.layers.clear()
     panel.share_button.click()
     assert told[1:] == ["Choose an image to test the shared model on."]
+
+
+def test_a_new_result_has_the_threshold_of_the_model(panel, qtbot):
+    panel.model.threshold, panel.model.threshold_source = 0.03456789, "edges"
+    panel.model.record = {"threshold_source": "edges"}
+    panel.refresh()
+    assert "Threshold 0.035: edges." in panel.note.text()
+    mask = panel.show_result("image", {}, np.linspace(0, 1, 100).reshape(10, 10))
+    qtbot.wait(100)  # the slider has moved, but nobody has moved it
+    assert mask.metadata[RECORD]["threshold_source"] == "edges"
+    panel.threshold.value = 0.5
+    qtbot.waitUntil(lambda: mask.metadata[RECORD]["threshold_source"] == "set by hand")

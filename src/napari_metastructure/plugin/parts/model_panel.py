@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.types import FileDialogMode
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider
+from magicgui.widgets import CheckBox, ComboBox, FileEdit
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer, Signal
@@ -33,6 +33,7 @@ from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 from napari_metastructure.plugin.parts.share_dialog import ShareDialog
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
 from napari_metastructure.plugin.parts.stroke_layer import STROKES
+from napari_metastructure.plugin.parts.threshold_slider import ThresholdSlider, decimals
 from napari_metastructure.plugin.preferences import preference
 
 __all__ = [
@@ -91,13 +92,9 @@ class ModelPanel(QWidget):
         self.target = dock.choose_layer("target", "Image", is_image)
         self.reading = InputForm(dock, "predicted", with_dimensions=False)
         self.scope = ComboBox(name="scope", label="Planes", choices=[_STACK, _PLANE])
-        self.threshold = FloatSlider(
+        self.threshold = ThresholdSlider(
             name="threshold",
             label="Threshold",
-            min=0,
-            max=1,
-            step=0.005,
-            value=0.5,
             tooltip=(
                 "Moves the outlines of the last result at once. What you painted on it is kept."
             ),
@@ -185,7 +182,8 @@ class ModelPanel(QWidget):
             return
         text = f"Model: {self.name}."
         if binary:
-            text += f" Threshold {model.threshold:.3f}: {model.threshold_source}."
+            threshold = f"{model.threshold:.{decimals(model.threshold)}f}"
+            text += f" Threshold {threshold}: {model.threshold_source}."
             text += " Its output is inverted." if model.inverted else ""
         estimate = (model.record or {}).get("noise_estimate") or {}
         say(self.note, f"{text} {estimate.get('text', '')}".rstrip())
@@ -404,7 +402,7 @@ class ModelPanel(QWidget):
         """Draw the last mask again at the slider's threshold."""
         if self.results is None or len(self.model.classes) != 2:
             return
-        if self.threshold.value == self._drawn_at:
+        if self.threshold.shows(self._drawn_at):
             return
         self._drawn_at = self.threshold.value
         probability, mask = self.results
