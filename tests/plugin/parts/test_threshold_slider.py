@@ -14,7 +14,7 @@ def slider(qtbot):
 
 
 @pytest.mark.parametrize(
-    "threshold, text",
+    ("threshold", "text"),
     [(0.5, "0.500"), (0.0063, "0.0063"), (0.00005, "0.000050"), (0.99857, "0.9986"), (1, "1.000")],
 )
 def test_it_has_the_decimals_that_the_value_needs(slider, threshold, text):
