@@ -23,9 +23,9 @@ import torch
 import napari_metastructure as nms
 from napari_metastructure.arrays.axes import channels_first
 from napari_metastructure.few_labels.gallery import gallery
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
-from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.labels.strokes import simulate_strokes
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
 # axis of the channels, foreground value (None: any), and whether the last quarter is scored
 SETS = {

@@ -34,7 +34,7 @@ def task():
     """Images, masks and strokes on two of the images."""
     from scipy.ndimage import gaussian_filter
 
-    from napari_metastructure.few_labels.strokes import simulate_strokes
+    from napari_metastructure.labels.strokes import simulate_strokes
 
     rng = np.random.default_rng(0)
     field = gaussian_filter(rng.normal(size=(4, 64, 64)), (0, 3, 3))

@@ -105,7 +105,7 @@ def opening(viewer, name):
 def runs(images, masks):
     """Functions that train and segment, by name."""
     import napari_metastructure as nms
-    from napari_metastructure.few_labels.strokes import simulate_strokes
+    from napari_metastructure.labels.strokes import simulate_strokes
 
     strokes = np.zeros_like(masks)
     strokes[0] = simulate_strokes(masks[0], 8, 8, seed=0)

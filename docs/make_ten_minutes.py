@@ -14,7 +14,7 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QScrollArea
 
-from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.labels.strokes import simulate_strokes
 
 PLUGIN = "napari-metastructure"
 FOLDER = Path(__file__).parent / "images" / "ten-minutes"

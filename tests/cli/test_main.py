@@ -11,9 +11,9 @@ import napari_metastructure as nms
 from napari_metastructure.cli import main as cli
 from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
-from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.files.read import read
 from napari_metastructure.labels import noise, objects
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.configs import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")

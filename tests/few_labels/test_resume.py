@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import napari_metastructure as nms
-from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.jobs.checkpoint import read_checkpoint, read_state, write_checkpoint
 from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning import resume
 
 pytestmark = pytest.mark.usefixtures("one_thread")

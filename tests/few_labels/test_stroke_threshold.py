@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
-from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.labels.strokes import simulate_strokes
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
 
 def test_the_threshold_follows_the_share(blobs):

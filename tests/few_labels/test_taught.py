@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
-from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.few_labels.taught import compare_on_strokes
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.patches import PatchSampler
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
 SMALL = {"channels": 4, "depth": 3, "patch_size": 32, "batch_size": 4, "seed": 0, "device": "cpu"}
 QUICK = {**SMALL, "epochs": 1, "min_steps": 4}

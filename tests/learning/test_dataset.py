@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
-from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.dataset import hold_back
 from napari_metastructure.learning.losses import IGNORE

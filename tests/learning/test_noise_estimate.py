@@ -110,7 +110,7 @@ def test_after_a_training(blobs):
 
 
 def test_strokes_say_nothing_of_noise_by_pixel():
-    from napari_metastructure.few_labels.strokes import simulate_strokes
+    from napari_metastructure.labels.strokes import simulate_strokes
 
     masks, p = _task()
     doubtful = np.clip(p + np.random.default_rng(1).normal(0, 0.5, p.shape), 0, 1)

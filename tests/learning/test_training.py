@@ -820,7 +820,7 @@ def test_stops_when_the_noise_is_learnt_by_heart(blobs):
 
 
 def test_strokes_say_nothing_of_the_pixels_between(task):
-    from napari_metastructure.few_labels.strokes import simulate_strokes
+    from napari_metastructure.labels.strokes import simulate_strokes
 
     images, masks, test_images, test_masks = task
     strokes = np.stack([simulate_strokes(m, 5, 8, seed=k) for k, m in enumerate(masks)])

@@ -13,12 +13,12 @@ from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.few_labels.paper import Paper
 from napari_metastructure.few_labels.robust import Robust
-from napari_metastructure.few_labels.strokes import check_strokes, pack_strokes
 from napari_metastructure.few_labels.taught import Taught
 from napari_metastructure.jobs.devices import pick_device, release_memory
 from napari_metastructure.jobs.events import Done, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
+from napari_metastructure.labels.strokes import check_strokes, pack_strokes
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.resume import digests, resuming
 from napari_metastructure.parameters import with_fields_of

@@ -3,7 +3,7 @@
 from typing import Any
 
 from napari_metastructure.few_labels.object_share import object_share, prior_of
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 from napari_metastructure.learning.threshold import outline_threshold
 
 __all__ = ["threshold_of_classifier"]

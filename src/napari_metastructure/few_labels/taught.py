@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
 from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
-from napari_metastructure.few_labels.strokes import check_strokes
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import in_background, run_until_stopped
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
+from napari_metastructure.labels.strokes import check_strokes
 from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES
 from napari_metastructure.learning.patches import PatchSampler
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 from napari_metastructure.learning.threshold import outline_threshold
 
 __all__ = [

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.strokes import simulate_strokes
 from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.plugin.layers import RECORD, place
 from napari_metastructure.plugin.parts import strokes_panel
 from tests.plugin.conftest import assert_same_place

@@ -216,7 +216,7 @@ def done_text_of_noise(dock):
 
 
 def test_strokes_are_asked_about_and_trained_on(qtbot, viewer, stack, open_dock, one_thread):
-    from napari_metastructure.few_labels.strokes import simulate_strokes
+    from napari_metastructure.labels.strokes import simulate_strokes
 
     image, mask = stack
     strokes = np.stack([simulate_strokes(m, 6, 10, seed=k) for k, m in enumerate(mask)])

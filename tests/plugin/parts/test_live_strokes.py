@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
-from napari_metastructure.few_labels.strokes import simulate_strokes
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.plugin.parts.live_strokes import LiveClassifier, Piece, View
 
 

@@ -441,7 +441,7 @@ class SegmentFewLabels(Dock):
 
     def _on_model_loaded(self):
         """Strokes saved with a model come back, where they fit and there are none yet."""
-        from napari_metastructure.few_labels.strokes import unpack_strokes
+        from napari_metastructure.labels.strokes import unpack_strokes
 
         found, sources = unpack_strokes(self.models.model.attached), self._read_sources()
         if found and sources and not self.has_strokes and found[0].shape == sources[0].shape:

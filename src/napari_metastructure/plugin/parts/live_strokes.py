@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastructure.few_labels.features import tiles
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
-from napari_metastructure.few_labels.strokes import uncertainty
+from napari_metastructure.labels.strokes import uncertainty
+from napari_metastructure.learning.features import tiles
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
 __all__ = ["Learned", "LiveClassifier", "Piece", "Place", "View"]
 
@@ -119,7 +119,7 @@ class LiveClassifier:
                     planes.append(np.asarray(stroke[index]))
                     keys.append((number, index))
         if not planes:
-            from napari_metastructure.few_labels.strokes import check_strokes
+            from napari_metastructure.labels.strokes import check_strokes
 
             check_strokes(strokes)
         self.classifier.fit(images, planes, keys=keys)

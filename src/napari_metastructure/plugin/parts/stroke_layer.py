@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from napari.viewer import Viewer
 
-from napari_metastructure.few_labels.strokes import pack_strokes, unpack_strokes
+from napari_metastructure.labels.strokes import pack_strokes, unpack_strokes
 from napari_metastructure.plugin.parts.colours import CLASSES
 
 __all__ = [

@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.few_labels.strokes import check_values, values_in
+from napari_metastructure.labels.strokes import check_values, values_in
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.again import layer_code

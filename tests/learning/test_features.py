@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.features import FeatureCache, Features, tiles
+from napari_metastructure.learning.features import FeatureCache, Features, tiles
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.stroke_classifier import StrokeClassifier
-from napari_metastructure.few_labels.strokes import check_strokes, simulate_strokes, uncertainty
 from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.labels.strokes import simulate_strokes
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
 SMALL = {"sigmas": (0.7, 2.0), "trees": 20}
 
@@ -167,25 +167,6 @@ def test_bad_strokes_are_told_in_a_sentence(taught, strokes, reason):
         StrokeClassifier(**SMALL).fit(taught[0], strokes)
 
 
-def test_strokes_are_integers(taught):
-    with pytest.raises(TypeError, match="must be integers"):
-        check_strokes([np.zeros((3, 3))])
-
-
 def test_prediction_needs_strokes_first(taught):
     with pytest.raises(RuntimeError, match="not trained yet"):
         StrokeClassifier().predict(taught[0])
-
-
-def test_uncertainty_is_one_minus_the_margin():
-    found = uncertainty(np.array([[0.5, 1.0, 0.7], [0.5, 0.0, 0.1], [0.0, 0.0, 0.2]]))
-    np.testing.assert_allclose(found, [1, 0, 0.5])
-
-
-def test_simulated_strokes_keep_to_their_class(blobs):
-    _, masks = blobs(1)
-    strokes = simulate_strokes(masks[0], 5, 20, seed=1)
-    assert set(np.unique(strokes)) == {0, 1, 2}
-    painted = strokes > 0
-    np.testing.assert_array_equal(strokes[painted], masks[0][painted] + 1)
-    np.testing.assert_array_equal(strokes, simulate_strokes(masks[0], 5, 20, seed=1))

@@ -11,8 +11,8 @@ import numpy as np
 from napari_metastructure.arrays.axes import channels_first, without_channels
 from napari_metastructure.arrays.blocks import as_list, planes
 from napari_metastructure.arrays.statistics import channel_moments
-from napari_metastructure.few_labels.features import SIGMAS, FeatureCache, Features, tiles
-from napari_metastructure.few_labels.strokes import check_strokes
+from napari_metastructure.labels.strokes import check_strokes
+from napari_metastructure.learning.features import SIGMAS, FeatureCache, Features, tiles
 
 __all__ = ["StrokeClassifier"]
 
