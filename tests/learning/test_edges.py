@@ -32,6 +32,10 @@ def _maps(moved, bright=True, number=4):
     return probabilities, [f[0] for f in found], labels, [f[1] for f in found]
 
 
+def _distances(number=4):
+    return [_discs(seed)[2] for seed in range(number)]
+
+
 @pytest.mark.parametrize("bright", [True, False])
 @pytest.mark.parametrize("moved", [-2.5, 0, 2.5])
 def test_the_threshold_lies_on_the_edges(moved, bright):
@@ -78,9 +82,39 @@ def test_known_noise_is_undone_in_the_labels():
     assert evidence.thresholds[evidence.agreement.argmax()] == pytest.approx(0.5, abs=0.15)
 
 
+def test_labels_that_err_pixel_by_pixel_count_for_more_than_the_edges():
+    probabilities, _, labels, _ = _maps(0)
+    wider = [50 + 100 * ndi.gaussian_filter((d > -1).astype(float), 1) for d in _distances()]
+    rng = np.random.default_rng(0)
+    flipped = [np.where(rng.random(one.shape) < 0.3, 1 - one, one) for one in labels]
+    found = {}
+    for name, noisy, matrix in (
+        ("clean", labels, None),
+        ("identity", labels, np.eye(2)),
+        ("flipped", flipped, [[0.7, 0.3], [0.3, 0.7]]),
+    ):
+        evidence = Evidence(probabilities, wider, noisy, matrix)
+        assert evidence.consistent
+        found[name] = evidence.displacement(evidence.best())
+    assert found["clean"] == found["identity"] == pytest.approx(1.5, abs=0.5)  # on the edges
+    assert found["flipped"] < found["clean"] - 0.5
+
+
 def test_ignored_pixels_do_not_count():
     probabilities, pictures, labels, _ = _maps(0)
     for one in labels:
         one[:64] = -1
     evidence = Evidence(probabilities, pictures, labels)
     assert evidence.label_share == pytest.approx(np.mean([one[64:] for one in labels]))
+
+
+def test_missing_pixels_do_not_silence_the_edges():
+    probabilities, pictures, labels, _ = _maps(2.5)
+    whole = Evidence(probabilities, pictures, labels)
+    for picture, value in zip(pictures, (np.nan, np.inf, -np.inf)):
+        picture[5, 5] = value
+    pictures[3][:] = np.nan
+    evidence = Evidence(probabilities[:3], pictures[:3], labels[:3])
+    assert evidence.consistent
+    assert evidence.best() == pytest.approx(whole.best(), abs=8)
+    assert not np.isnan(Evidence(probabilities, pictures, labels).edges).any()

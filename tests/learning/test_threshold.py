@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from napari_metastructure.learning.threshold import outline_threshold
+from napari_metastructure.jobs.generators import run_out
+from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.losses import IGNORE
+from napari_metastructure.learning.threshold import _predicted, outline_threshold
 
 
 def _discs(bright=True, seed=0):
@@ -69,3 +72,20 @@ def test_outline_threshold_without_gradients_in_some_masks():
     p[4:12, 4:12] = 0.7
     image = np.pad(np.ones((4, 4)), 6)
     assert 0.1 <= outline_threshold([p], [image], edges=0.25) <= 0.9
+
+
+def test_labels_of_missing_pixels_do_not_count():
+    class Model:
+        classes = (0, 1)
+
+        def predicting_one(self, image):
+            yield 1, 1
+            return np.zeros(image.shape[-2:])
+
+    image = np.arange(64.0).reshape(8, 8)
+    image[2, 3] = np.nan
+    items = Items.of([image, image + 1], [np.ones((8, 8), int)] * 2)
+    _, labels, _ = run_out(_predicted(Model(), items, None))
+    for label in labels:
+        assert label[2, 3] == IGNORE
+        assert (label == 1).sum() == 63

@@ -17,6 +17,7 @@ from napari_metastructure.jobs.generators import run_out, run_until_stopped
 from napari_metastructure.labels import transition
 from napari_metastructure.learning.edges import Evidence
 from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
 
@@ -156,7 +157,11 @@ def _predicted(model, items, ignore_label, job=None):
         if probability is None:
             return None
         probabilities.append(probability)
-        labels.append(class_indices(np.asarray(items.labels[number]), model.classes, ignore_label))
+        label = class_indices(np.asarray(items.labels[number]), model.classes, ignore_label)
+        missing = items.missing(number)
+        if missing is not None:
+            label[missing] = IGNORE
+        labels.append(label)
     return items.images, labels, probabilities
 
 
