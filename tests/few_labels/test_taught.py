@@ -50,11 +50,12 @@ def test_the_network_learns_strokes_as_they_are_where_the_classifier_errs(taught
             learnt.append(items.labels)
             super().__init__(items, *arguments, **options)
 
-    def all_background(self, image, key=None):
-        return np.stack([np.ones(image.shape, np.float32), np.zeros(image.shape, np.float32)])
+    def all_background(self, image, **options):
+        whole = tuple(slice(0, side) for side in image.shape)
+        yield whole, np.stack([np.ones(image.shape, np.float32), np.zeros(image.shape)])
 
     monkeypatch.setattr("napari_metastructure.few_labels.taught.PatchSampler", Kept)
-    monkeypatch.setattr(StrokeClassifier, "predict_plane", all_background)
+    monkeypatch.setattr(StrokeClassifier, "predicting_plane", all_background)
     images, _, strokes = taught
     segment(images, strokes=strokes, **QUICK)
     for stroke, label in zip(strokes, learnt[-1]):  # of the second course, on all strokes
@@ -174,6 +175,46 @@ def test_the_classifier_is_saved_with_the_model(taught, tmp_path):
     np.testing.assert_array_equal(loaded.predict(images[0]), again.predict(images[0]))
 
 
+BY_CLASSIFIER = {**QUICK, "time_limit": 1e-6}  # an untrained network loses
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 4), (1, 2, 3)])
+def test_a_saved_model_predicts_as_the_classifier_whose_result_it_is(taught, values, tmp_path):
+    images, _, strokes = taught
+    colours = np.stack([images, images[:, ::-1]], axis=1)
+    strokes = np.where(strokes == 2, values[1], strokes)
+    if len(values) == 3:
+        colours[:, 0, :, :32] += 2000
+        strokes[:, :, :32][strokes[:, :, :32] == 1] = 3
+    done = segment(colours, strokes=strokes, channel_axis=1, **BY_CLASSIFIER)
+    assert done.record["result"] == "classifier"
+    done.model.save(tmp_path / "model.safetensors")
+    model = nms.load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(model.predict(colours), done.probabilities[0])
+    np.testing.assert_array_equal(model.segment(colours), done.masks[0])
+
+
+def test_a_region_predicted_by_the_classifier_equals_the_whole(blobs, one_thread):
+    images, masks = blobs(1, size=300)
+    strokes = simulate_strokes(masks[0], 8, 8, seed=0)
+    model = segment(images[0], strokes=strokes, **BY_CLASSIFIER).model
+    assert model.by_classifier
+    whole, region = model.predict(images[0]), np.zeros((300, 300), bool)
+    region[100:140, 250:290] = True
+    np.testing.assert_array_equal(
+        model.predict(images[0], region=region), np.where(region, whole, 0)
+    )
+
+
+def test_missing_and_hot_pixels_do_not_spread_when_the_classifier_predicts(taught):
+    images, masks, strokes = taught
+    model = segment(images, strokes=strokes, **BY_CLASSIFIER).model
+    assert model.by_classifier
+    spoilt = images[3].astype(np.float32)
+    spoilt[5, 5], spoilt[50, 50] = np.nan, 1e9
+    assert dice(masks[3], model.segment(spoilt)) > 0.8
+
+
 def test_masks_written_elsewhere(taught):
     images, _, strokes = taught
     out = np.zeros(images.shape, np.uint8)
@@ -188,6 +229,53 @@ def test_the_time_limit_is_told(taught):
     assert any("time limit" in note for note in done.record["notes"])
 
 
+def test_without_time_to_learn_the_classifier_is_the_result(taught):
+    images, masks, _ = taught
+    strokes = np.zeros_like(masks)
+    strokes[1] = simulate_strokes(masks[1], 5, 12, seed=0)  # too few to hold some out
+    done = segment(images, strokes=strokes, time_limit=1e-6, **QUICK)
+    assert done.record["result"] == "classifier"
+    assert "too little time" in done.record["note"]
+    assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def _stopped(job, activity, count):
+    """The end of a job that is stopped when it says for the last of some times what it does."""
+    for event in job:
+        count -= getattr(event, "activity", None) == activity and event.done == 0
+        if count == 0:
+            job.stop()
+    return event
+
+
+def test_stopped_before_anything_is_learnt_the_masks_are_empty(taught):
+    images, _, strokes = taught
+    done = _stopped(nms.segment(images, strokes=strokes, **QUICK), "learning the strokes", 1)
+    assert not done.masks[0].any()
+    assert "stopped before anything was learnt" in done.record["note"]
+
+
+def test_stopped_while_all_strokes_are_learnt_the_first_classifier_is_the_result(
+    taught, monkeypatch
+):
+    monkeypatch.setattr("napari_metastructure.few_labels.mode._SECONDS_AFTER_STOP", 60)
+    images, masks, strokes = taught
+    job, fits = nms.segment(images, strokes=strokes, **BY_CLASSIFIER), []
+    fit = StrokeClassifier.fit
+
+    def counted(*arguments, **options):
+        fits.append(1)
+        if len(fits) == 2:
+            job.stop()
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(StrokeClassifier, "fit", counted)
+    done = job.run(hidden=True)
+    assert done.stopped
+    assert done.record["result"] == "classifier"
+    assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
 @pytest.mark.parametrize(
     ("change", "options", "reason"),
     [
@@ -196,6 +284,7 @@ def test_the_time_limit_is_told(taught):
         (lambda s: np.where(s == 1, 0, s), {}, "at least one stroke on background"),
         (lambda s: s, {"mode": "paper"}, "mode='robust'"),
         (lambda s: s, {"labels": np.zeros((4, 64, 64), int)}, "not both"),
+        (lambda s: s, {"ems": True}, "ems"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(taught, change, options, reason):

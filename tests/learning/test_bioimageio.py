@@ -152,6 +152,13 @@ def changed_pixels(picture):
     return picture
 
 
+def test_a_classifier_of_strokes_cannot_be_packaged(tmp_path):
+    model = new_model()
+    model.record = {"operation": "segment", "result": "classifier"}
+    with pytest.raises(ValueError, match="other programs cannot run"):
+        export_bioimageio(model, tmp_path / "x", image(40, 40), **TEXTS)
+
+
 def test_without_the_library_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bioimageio.spec", None)
     with pytest.raises(ImportError, match=r"napari-metastructure\[bioimageio\]"):

@@ -139,6 +139,11 @@ def _check_strokes(strokes, labels, config):
         raise ValueError("Give either strokes or labels, not both.")
     if config.mode != "robust":
         raise ValueError("Strokes are used with mode='robust'; the published mode has none.")
+    if config.ems:
+        raise ValueError(
+            "With strokes no meta-structure is extracted, as the network learns the classifier's "
+            "label; leave ems out."
+        )
     check_strokes(as_list(strokes))
 
 

@@ -18,6 +18,7 @@ from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.labels.strokes import check_strokes
 from napari_metastructure.learning.augmentation import Augmentation
+from napari_metastructure.learning.features import FeatureCache
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES
 from napari_metastructure.learning.patches import PatchSampler
@@ -66,10 +67,12 @@ class Taught(Mode):
         self.going_on = model is not None and self._can_go_on(model)
         if self.going_on:
             self.model.network.load_state_dict(model.network.state_dict())
-        self.classifier = self._classifier()
+        self.classifier: Any = None  # not taught yet
         self.choice = "network"
+        self.ended_early = True  # until the network has learnt for a while
+        self._features = FeatureCache(self._new_classifier().features, _FEATURES_KEPT)
 
-    def _classifier(self):
+    def _new_classifier(self):
         config = self.config
         channels = None if config.channel_axis is None else 0  # the items' come first
         return StrokeClassifier(
@@ -77,7 +80,6 @@ class Taught(Mode):
             channel_axis=channels,
             anisotropy=config.anisotropy,
             seed=config.seed or 0,
-            budget=_FEATURES_KEPT,
         )
 
     def _can_go_on(self, model):
@@ -117,16 +119,19 @@ class Taught(Mode):
                     yield from self._train_network(chosen, labels, number, len(courses))
             if number == 0 and held_out is not None and not self.job.stopping:
                 yield from self._compare(held_out)
+        self._judge_early_end()
         self._note_classifier()
 
     def _fit(self, strokes):
-        """Teach the classifier; generator. Stopped in the middle of it, there is none."""
-        event, classifier = Progress("learning the strokes", 0, 1), self.classifier
-        self.classifier = yield from in_background(
+        """Teach a classifier; generator. Stopped in the middle of it, the last one stays."""
+        event, classifier = Progress("learning the strokes", 0, 1), self._new_classifier()
+        classifier.cache = self._features
+        taught = yield from in_background(
             self.job, event, classifier.fit, self.items.images, strokes, keys=range(len(strokes))
         )
-        if self.classifier is not None:
-            self.polarity = self.facts["polarity"] = self.classifier.polarity
+        if taught is not None:
+            self.classifier = taught
+            self.polarity = self.facts["polarity"] = taught.polarity
 
     def _planes_to_label(self):
         """Numbers of planes that the network learns from: those with strokes, then spread ones."""
@@ -176,15 +181,19 @@ class Taught(Mode):
             seed=self.rng,
         )
         share = _GOING_ON if self.going_on or course else 1
-        steps = max(config.epochs * sampler.batches_per_epoch, config.min_steps)
+        every = max(config.epochs * sampler.batches_per_epoch, config.min_steps)
+        steps = round(share * every)
         yield from self.learn(
             course,
             sampler,
             LOSSES["bce"],
-            steps=round(share * steps),
+            steps=steps,
             rate=config.learning_rate * share,
-            following=round(_GOING_ON * steps) if course < courses - 1 else 0,
+            following=round(_GOING_ON * every) if course < courses - 1 else 0,
         )
+        learnt = len(self.history["loss"]) - self.part_begin
+        least = 1 if self.job.stopping else steps / 2  # the user who stops it has seen it
+        self.ended_early = not self.going_on and course == 0 and learnt < least
 
     def state(self) -> tuple[dict, dict]:
         """The same with the comparison of the first course."""
@@ -229,6 +238,19 @@ class Taught(Mode):
             self.choice = "classifier"
         self.facts["held_out"] = comparison
 
+    def _judge_early_end(self):
+        """A network that hardly learnt and was not compared is not the result."""
+        if isinstance(self.facts.get("held_out"), dict) or not self.ended_early:
+            return
+        if self.classifier is None:
+            self.choice = "none"
+            self.facts["note"] = "stopped before anything was learnt, so the masks are empty"
+            return
+        self.choice = "classifier"
+        self.facts["note"] = (
+            "the network had too little time to learn, so the result is that of the classifier"
+        )
+
     def _note_classifier(self):
         """What the record says of the classifier and of the choice."""
         self.facts["result"] = self.choice
@@ -254,13 +276,26 @@ class Taught(Mode):
 
     def _of_kind(self, number, kind):
         """Probabilities as `SegmentationModel.predict` returns them; generator."""
-        if number not in self.varied:
+        if number not in self.varied or kind == "none":
             return self.unlearnt(number)
-        if kind == "classifier":
-            event = Progress("predicting", number, len(self.items))
-            found = yield from self._classified(number, event)
-            return self.unlearnt(number) if found is None else self._of_classes(found)
-        return (yield from self.model.predicting_plane(self.items.images[number]))
+        image = self.items.images[number]
+        if kind == "network":
+            return (yield from self.model.predicting_plane(image))
+        found = self.unlearnt(number)
+        by_row = np.moveaxis(found, -self.config.spatial_dims, 0)
+
+        def write(start, rows):
+            rows = np.moveaxis(rows, -self.config.spatial_dims, 0)
+            by_row[start : start + len(rows)] = rows
+
+        yield from self._by_classifier(image, write, key=number)
+        return found
+
+    def _by_classifier(self, image, write, key=None):
+        """The classifier's probabilities of the network's classes, row by row; generator."""
+        values: Any = [label + 1 for label in self.model.classes]
+        values = values[1] if len(values) == 2 else values
+        return self.classifier.predicting_rows(image, values, write, key=key)
 
     def unlearnt(self, number: int) -> NDArray:
         """Zeros, for a plane that was not predicted."""
@@ -286,6 +321,8 @@ class Taught(Mode):
     def _decision(self, probabilities, numbers, kind, keep=False):
         """``decide(probabilities)`` gives labels, by a rule that fits these planes."""
         model, classes = self.model, np.array(self.model.classes)
+        if kind == "none":
+            return lambda p: np.zeros(p.shape[-self.config.spatial_dims :], classes.dtype)
         if len(classes) > 2:
             if keep:
                 model.threshold_source = "none: the most probable class"
@@ -306,14 +343,15 @@ class Taught(Mode):
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the labels of one plane; a generator like `predict_tiles`."""
+        image = np.asarray(item.images[0]) if self.choice == "classifier" else item.images[0]
+
+        def decided(start, rows):
+            write(start, self.model.decide(rows))
+
         if self.choice == "classifier":
-            found = self._of_classes(self.classifier.predict_plane(np.asarray(item.images[0])))
-            write(0, self.model.decide(found))
-            yield
-            return
-        yield from self.model.predicting_plane(
-            item.images[0], write=lambda start, rows: write(start, self.model.decide(rows))
-        )
+            yield from self._by_classifier(image, decided)
+        elif self.choice == "network":
+            yield from self.model.predicting_plane(image, write=decided)
 
 
 def compare_on_strokes(

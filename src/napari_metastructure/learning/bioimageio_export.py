@@ -107,6 +107,11 @@ def export_bioimageio(
         )
     if "fixed" in model.architecture:  # a `PackagedModel`
         raise ValueError("This model came from a bioimage.io package; share that file instead.")
+    if model.by_classifier:
+        raise ValueError(
+            "The result of this model is that of the classifier of the strokes, which other "
+            "programs cannot run; share the model's file."
+        )
     path = package_path(path)
     if isinstance(authors, str):
         authors = [authors]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_metastructure.arrays.statistics import normalised
+
 __all__ = ["SIGMAS", "FeatureCache", "Features"]
 
 SIGMAS = (0.3, 0.7, 1.4, 2.8, 5.6, 11.2)
@@ -62,7 +64,7 @@ class Features:  # numpydoc ignore=PR02
         box : tuple of slice, optional
             Along the spatial axes, with a start and a stop; by default the whole image.
         moments : tuple of (mean, deviation)
-            Of the whole image, numbers or arrays (channels, 1, 1): taken off and divided by.
+            Of the whole image, numbers or arrays (channels, 1, 1), for `statistics.normalised`.
 
         Returns
         -------
@@ -79,10 +81,8 @@ class Features:  # numpydoc ignore=PR02
             slice(part.start - around.start, part.stop - around.start)
             for part, around in zip(box, padded)
         )
-        mean, deviation = moments
         place: Any = (..., *padded)
-        pixels = np.asarray(image[place], dtype=np.float32)
-        pixels = ((pixels - mean) / deviation).astype(np.float32, copy=False)
+        pixels = normalised(np.asarray(image[place]), *moments)
         channels = pixels.reshape(-1, *pixels.shape[-self.spatial_dims :])
         size = [part.stop - part.start for part in box]
         found = np.empty((len(channels) * self.per_channel, *size), np.float32)

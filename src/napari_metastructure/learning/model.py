@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from napari_metastructure.jobs.versions import versions
 from napari_metastructure.learning.networks import build
 from napari_metastructure.learning.prediction import predict_tiles
 from napari_metastructure.learning.regions import NormalisedImage, RegionWriter
+from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
 __all__ = ["SegmentationModel", "named_tensors", "read_model", "rebuilt"]
 
@@ -67,7 +68,8 @@ class SegmentationModel:
     record : dict
         How the model came about.
     attached : dict of {str: numpy array}
-        What is saved with the model, such as the strokes it was taught by.
+        What is saved with the model, such as the strokes it was taught by. If the record says that
+        the result was that of the classifier of the strokes, this classifier predicts.
     """
 
     def __init__(
@@ -93,6 +95,22 @@ class SegmentationModel:
         self.robust = True
         self.record = {}
         self.attached = {}
+
+    @property
+    def by_classifier(self) -> bool:
+        """Whether the classifier of the strokes predicts, as it did better than the network."""
+        return (self.record or {}).get("result") == "classifier"
+
+    @cached_property
+    def classifier(self) -> StrokeClassifier:
+        """The classifier of the strokes, grown again from what is attached."""
+        prefix = "classifier."
+        arrays = {
+            name.removeprefix(prefix): array
+            for name, array in self.attached.items()
+            if name.startswith(prefix)
+        }
+        return StrokeClassifier.from_state(self.record["classifier"]["settings"], arrays)
 
     @property
     def spatial_dims(self) -> int:
@@ -271,12 +289,7 @@ class SegmentationModel:
         if write is None:
             result = np.empty((*classes, *region.shape), np.float32)
 
-            def write(start, rows):
-                by_row = np.moveaxis(result, len(classes), 0)
-                by_row[start : start + rows.shape[len(classes)]] = np.moveaxis(
-                    rows, len(classes), 0
-                )
-
+            write = partial(_put, result, len(classes))
         rows = RegionWriter(write, region, box, classes)
         if box is None:
             yield 1, 1
@@ -327,12 +340,13 @@ class SegmentationModel:
 
     def _with_margin(self, box, sides):
         """A box with what the network sees beyond it, from multiples of its steps."""
+        steps = self.multiple
+        reach: Any = [_MARGIN * step for step in steps]
+        if self.by_classifier:
+            reach = self.classifier.features.reach
         return tuple(
-            slice(
-                max(0, part.start // step - _MARGIN) * step,
-                min(part.stop + _MARGIN * step, side),
-            )
-            for part, step, side in zip(box, self.multiple, sides)
+            slice(max(0, part.start // step * step - far), min(part.stop + far, side))
+            for part, step, far, side in zip(box, steps, reach, sides)
         )
 
     def predicting_one(
@@ -349,6 +363,8 @@ class SegmentationModel:
                 return probabilities
             return 1 - probabilities[0] if self.inverted else probabilities[0]
 
+        if self.by_classifier:
+            return (yield from self._classifying(normalised, write))
         if write is not None:
             tiling["write"] = lambda start, rows: write(start, of_classes(rows))
         was_training = self.network.training
@@ -360,6 +376,19 @@ class SegmentationModel:
         finally:
             self.network.train(was_training)
         return None if probabilities is None else of_classes(probabilities)
+
+    def _classifying(self, normalised, write):
+        """`predicting_one` by the classifier of the strokes; generator."""
+        values: Any = [label + 1 for label in self.classes]
+        classes, result = (len(values),), None
+        if len(values) == 2:
+            values, classes = values[1], ()
+        if write is None:
+            sides = normalised.shape[-self.spatial_dims :]
+            result = np.empty((*classes, *sides), np.float32)
+            write = partial(_put, result, len(classes))
+        yield from self.classifier.predicting_rows(normalised, values, write, moments=(0.0, 1.0))
+        return result
 
     def segment(self, image: Any, *, region: Any = None, **tiling: Any) -> np.ndarray:
         """Labels of an image or a stack: `predict`, then `decide`."""
@@ -435,6 +464,11 @@ class SegmentationModel:
         path = Path(path).expanduser()
         with writing(path), in_place_of(path) as temporary:
             temporary.write_bytes(data)
+
+
+def _put(result, axis, start, rows):
+    """Write rows, along an axis, into a result."""
+    result[(slice(None),) * axis + (slice(start, start + rows.shape[axis]),)] = rows
 
 
 def named_tensors(network: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +264,13 @@ class StrokeClassifier:
         return found
 
     def predicting_plane(
-        self, image: Any, *, key: Any = None, boxes: Any = None, step: int = 1
+        self,
+        image: Any,
+        *,
+        key: Any = None,
+        boxes: Any = None,
+        step: int = 1,
+        moments: Any = None,
     ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """Predict one plane or volume, channels first, tile by tile.
 
@@ -277,6 +283,9 @@ class StrokeClassifier:
             Tiles, as `tiles` makes them; by default all.
         step : int
             Along y and x only every so many pixels are decided, for a first look.
+        moments : tuple of (mean, deviation), optional
+            Those of the image are taken from it if they are not given; of a part of one they are
+            those of the whole, and of a normalised one 0 and 1.
 
         Yields
         ------
@@ -285,13 +294,49 @@ class StrokeClassifier:
         """
         self._check_fitted()
         shape = image.shape[-self.spatial_dims :]
-        moments = channel_moments(image, self.spatial_dims)
+        if moments is None:
+            moments = channel_moments(image, self.spatial_dims)
         for box in boxes or tiles(shape, _TILE[self.spatial_dims]):
             if key is None:
                 found = self.features.compute(image, box, moments)
             else:
                 found = self.cache.compute(key, image, box, moments)
             yield box, self._decide(found[..., ::step, ::step])
+
+    def predicting_rows(
+        self, image: Any, values: Any, write: Callable, **options: Any
+    ) -> Iterator[tuple[int, int]]:
+        """Predict one plane or volume, rows of tiles (in volumes: along z) one after the other.
+
+        Parameters
+        ----------
+        image : array
+            As for `predicting_plane`.
+        values : int or list of int
+            The stroke values whose probabilities are wanted.
+        write : callable
+            ``write(start, rows)`` gets the probabilities, float32, in order, and the first of their
+            rows; of several values these along a first axis.
+        **options
+            ``key, moments`` of `predicting_plane`.
+
+        Yields
+        ------
+        tuple of (tiles done, tiles in all)
+        """
+        sides = image.shape[-self.spatial_dims :]
+        boxes = tiles(sides, _TILE[self.spatial_dims])
+        wanted, classes = np.asarray(values) - 1, np.shape(values)
+        rows: Any = None
+        predicted = self.predicting_plane(image, boxes=boxes, **options)
+        for done, (box, found) in enumerate(predicted, start=1):
+            if rows is None:
+                rows = np.empty((*classes, box[0].stop - box[0].start, *sides[1:]), np.float32)
+            rows[(..., slice(None), *box[1:])] = found[wanted]
+            if done == len(boxes) or boxes[done][0] != box[0]:
+                write(box[0].start, rows)
+                rows = None
+            yield done, len(boxes)
 
     def _decide(self, features):
         """Probabilities of features (features, \\*tile)."""

@@ -73,6 +73,15 @@ def dice(reference, mask):
     return evaluate(reference, mask)["dice"]
 
 
+def test_strokes_end_the_published_mode_and_its_settings(dock, placed_layers):
+    dock.form["mode"].value = "paper"
+    assert dock.advanced["learning_rate"].value == 0.05
+    paint_some(dock, placed_layers[1].data)
+    dock._check()
+    assert dock.config().mode == "robust"
+    assert dock.config().learning_rate < 0.05
+
+
 def test_paint_strokes_makes_a_layer_ready_to_paint_on(viewer, dock, placed_layers):
     dock.strokes.paint_button.click()
     layer = dock.strokes.layer

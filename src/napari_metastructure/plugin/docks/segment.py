@@ -208,6 +208,8 @@ class SegmentFewLabels(Dock):
 
     def _check(self):
         taught = self.has_strokes
+        if taught and self.form["mode"].value != "robust":  # the published mode has no strokes
+            self.form["mode"].value = "robust"
         given = {"given"} if self.form["start"].value in _GIVEN and not taught else set()
         self.form.show_only({*(_ALWAYS if taught else _BASIC), *given})
         self.advanced.show_only(_ADVANCED_ALWAYS if taught else _ADVANCED)

@@ -71,7 +71,7 @@ def summary(done: Any, step: Any) -> str:
         unit = "" if done.stopped else " steps"
         parts.append(f"{verb} {step.step} of {step.total}{unit}")
     if "result" in record:
-        parts.append(f"result of the {record['result']}")
+        parts += [] if record["result"] == "none" else [f"result of the {record['result']}"]
         held_out = record.get("held_out")
         if isinstance(held_out, dict):
             parts.append(

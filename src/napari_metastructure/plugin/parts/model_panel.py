@@ -181,6 +181,7 @@ class ModelPanel(QWidget):
             say(self.note, "No model yet. Train or load one.")
             return
         text = f"Model: {self.name}."
+        text += " The classifier of the strokes predicts." if model.by_classifier else ""
         if binary:
             threshold = f"{model.threshold:.{decimals(model.threshold)}f}"
             text += f" Threshold {threshold}: {model.threshold_source}."
@@ -190,7 +191,7 @@ class ModelPanel(QWidget):
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file."""
-        if not self.model.record.get("steps", 1):
+        if not self.model.record.get("steps", 1) and not self.model.by_classifier:
             notify_error("The training was stopped before its first step; there is no model.")
             return
         try:
