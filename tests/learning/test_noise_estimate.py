@@ -41,9 +41,18 @@ def test_flips(ratio):
     assert f"{100 * found.matrix[0, 1]:.0f} %" in found.text
 
 
+def test_noise_that_may_be_chance_is_none():
+    matrix = np.array([[1, 0], [0.14, 0.86]])
+    error = np.array([[0, 0], [0.04, 0.04]])
+    assert NoiseEstimate(matrix, error / 4, 0.0).noisy
+    assert not NoiseEstimate(matrix, error, 0.0).noisy
+
+
 def test_a_record_holds_plain_values():
     found = NoiseEstimate(np.eye(2), np.zeros((2, 2)), np.float64(0), np.float64(1))
-    assert json.loads(json.dumps(found.record()))["pixelwise"] is True
+    record = found.record()
+    assert json.loads(json.dumps(record))["pixelwise"] is True
+    assert not any(isinstance(value, np.generic) for value in record.values())
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5])

@@ -16,7 +16,9 @@ from napari_metastructure import NoiseSpec, corrupt, train
 from napari_metastructure.jobs.events import Done, Note, Preview, Progress, Step, Validated
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.metrics import Tally, evaluate
+from napari_metastructure.labels.noise import specs
 from napari_metastructure.learning import losses
+from napari_metastructure.learning.threshold import known_matrix, uncorrected
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,7 +114,7 @@ def test_noise_given_as_a_matrix(task):
     noisy = corrupt(masks, spec)
     matrix = [[0.7, 0.3], [0.3, 0.7]]
     stated, _ = last(train(images, noisy, noise=spec, **TINY))
-    for given in (matrix, np.array(matrix)):
+    for given in (matrix, np.array(matrix), tuple(map(tuple, matrix))):
         done, _ = last(train(images, noisy, noise=given, **TINY))
         assert same_weights(done.model, stated.model)
         np.testing.assert_allclose(done.record["noise_matrix"], matrix)
@@ -135,6 +137,7 @@ def test_clean_validation_labels_set_threshold_and_polarity(task, ratio):
     assert model.threshold_source == "best Dice on the clean validation labels"
     assert model.inverted == (ratio > 0.5)
     assert done.record["validated_on"] == "clean labels"
+    assert done.record["validation"]["auc"] > 0.9  # of the model as it is, turned or not
     best = evaluate(masks[13:], model.predict(images[13:]))  # the held-back fifth
     assert model.threshold == pytest.approx(best["threshold"], abs=5e-3)
 
@@ -172,13 +175,52 @@ def test_noise_without_a_matrix_is_recorded_only(task):
     assert done.record["noise"][0]["kind"] == "dilate"
 
 
-def test_overlap_losses_do_not_trust_the_matrix(task):
+@pytest.mark.parametrize("loss", ["dice", "bce+dice"])
+def test_overlap_losses_do_not_trust_the_matrix(task, loss):
     """They do not yield the probabilities of the labels; the polarity holds for them too."""
     images, masks, *_ = task
     spec = NoiseSpec(kind="flip", ratio=0.7, seed=1)
-    done, _ = last(train(images, corrupt(masks, spec), noise=spec, **{**TINY, "loss": "dice"}))
+    done, _ = last(train(images, corrupt(masks, spec), noise=spec, **{**TINY, "loss": loss}))
     assert done.model.inverted
     assert done.model.threshold_source == "edges of the images and the labels"
+    assert any("can be corrected only with the loss" in text for text in done.record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("noise", "classes", "said"),
+    [
+        ({"kind": "flip", "ratio": 0.4, "num_classes": 5}, [0, 1], "is made for 5 classes, not"),
+        ({"kind": "flip", "ratio": 0.5}, [0, 1], "leaves nothing in the labels"),
+        ({"kind": "flip", "ratio": 0.8}, [0, 1, 2, 3, 4], "leaves nothing in the labels"),
+        ({"kind": "sample", "fraction": 0}, [0, 1], "leaves nothing in the labels"),
+        ({"kind": "random"}, [0, 1], "leaves nothing in the labels"),
+        ({"kind": "sample", "classes": (7,)}, [0, 1], "of class 7, which the training labels do"),
+        ({"kind": "sample", "classes": (255,)}, [0, 255], None),
+        ({"kind": "flip", "ratio": 0.4}, [0, 1], None),
+        ([{"kind": "dilate"}, {"kind": "flip", "ratio": 0.2}], [0, 1], None),
+        (None, [0, 1], None),
+    ],
+)
+def test_noise_that_is_not_corrected_is_told(noise, classes, said):
+    stated = [] if noise is None else specs(noise)
+    found = uncorrected(stated, classes, known_matrix(stated, classes), "bce")
+    assert said is None if found is None else said in found
+
+
+def test_noise_that_is_not_corrected_is_told_before_the_first_step(task):
+    images, masks, *_ = task
+    done, events = last(train(images, masks, noise={"kind": "random"}, **TINY))
+    note = next(event for event in events if isinstance(event, Note))
+    assert "leaves nothing in the labels" in note.text
+    assert events.index(note) < next(k for k, e in enumerate(events) if isinstance(e, Step))
+    assert done.record["notes"][0] == note.text
+
+
+def test_noise_of_another_type_is_refused(task):
+    images, masks, *_ = task
+    with pytest.raises(TypeError, match=r"a sequence of these, not 3\.") as error:
+        train(images, masks, noise=3, **TINY)
+    one_sentence(error)
 
 
 def test_noise_of_one_class_of_a_0_255_mask(task):

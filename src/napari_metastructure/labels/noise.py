@@ -12,6 +12,7 @@ and give back a new array of the same kind and type. Label 0 is background. Pixe
 of `ignore_label`, are left as they are. The same seed gives the same answer whatever the chunking.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -128,6 +129,11 @@ def specs(spec_or_kind: Any, **params: Any) -> Any:
         return [NoiseSpec(kind=spec_or_kind, **params)]
     if isinstance(spec_or_kind, (NoiseSpec, dict)):
         return [NoiseSpec.of(spec_or_kind, **params)]
+    if not isinstance(spec_or_kind, Iterable):
+        raise TypeError(
+            "Noise should be a NoiseSpec, a kind, a mapping or a sequence of these, not "
+            f"{spec_or_kind!r}."
+        )
     return [one for item in spec_or_kind for one in specs(item, **params)]
 
 

@@ -62,7 +62,8 @@ class NoiseEstimate:
     @property
     def noisy(self) -> bool:
         """Whether there is pixel-wise noise beyond what the estimate can be off by."""
-        return self.pixelwise and bool((1 - np.diag(self.matrix)).max() > _LEAST_NOISE)
+        wrong = 1 - np.diag(self.matrix) - 3 * np.diag(self.error)
+        return self.pixelwise and bool(wrong.max() > _LEAST_NOISE)
 
     @property
     def text(self) -> str:
@@ -93,8 +94,8 @@ class NoiseEstimate:
         return {
             "matrix": np.round(self.matrix, 4).tolist(),
             "standard_error": np.round(self.error, 4).tolist(),
-            "neighbour_correlation": round(self.correlation, 3),
-            "loneliness": round(self.loneliness, 3),
+            "neighbour_correlation": round(float(self.correlation), 3),
+            "loneliness": round(float(self.loneliness), 3),
             "pixelwise": self.pixelwise,
             "judged": self.judged,
             "text": self.text,

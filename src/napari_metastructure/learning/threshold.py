@@ -15,13 +15,14 @@ from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import run_out, run_until_stopped
 from napari_metastructure.labels import transition
+from napari_metastructure.labels.kinds import BLIND, KINDS, MOVED
 from napari_metastructure.learning.edges import Evidence
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
 
-__all__ = ["choose_threshold", "known_matrix", "outline_threshold"]
+__all__ = ["choose_threshold", "known_matrix", "outline_threshold", "uncorrected"]
 
 _MOST_PIXELS = 2**21
 _FEW, _SMALL = 4, {2: 192, 3: 48}  # parts, and their sides, once the training is stopped
@@ -62,6 +63,44 @@ def known_matrix(noise: list, classes: list[int]) -> NDArray | None:
     except ValueError:  # a perturbation has no closed form
         return None
     return matrix if chain and transition.rank(matrix) == len(matrix) else None
+
+
+def uncorrected(noise: list, classes: list[int], matrix: Any, loss: str) -> str | None:
+    """Why stated noise is not corrected in the training.
+
+    Parameters
+    ----------
+    noise : list of NoiseSpec
+    classes : list of int
+        Label values, background first.
+    matrix : array or None
+        Their `known_matrix`.
+    loss : str
+        Of `losses.LOSSES`.
+
+    Returns
+    -------
+    str or None
+        A sentence; None if it is corrected, and for borders that moved: these the threshold finds.
+    """
+    if not noise:
+        return None
+    stated = f"The stated noise ({', '.join(spec.summary() for spec in noise)})"
+    effects = {KINDS[spec.kind].effect for spec in noise}
+    absent = sorted({value for spec in noise for value in spec.classes or ()} - set(classes))
+    if absent:
+        return f"{stated} is of class {absent[0]}, which the training labels do not hold."
+    if matrix is not None:
+        only = f'{stated} can be corrected only with the loss "binary cross-entropy" (bce).'
+        return None if loss == "bce" else only
+    if BLIND not in effects:
+        if MOVED in effects:
+            return None
+        try:
+            transition.of(noise, len(classes))
+        except ValueError as error:
+            return f"{stated} was not corrected: {error}"
+    return f"{stated} leaves nothing in the labels that tells the classes apart."
 
 
 def _with_indices(spec, classes):
@@ -126,6 +165,7 @@ def choose_threshold(
         if scores["auc"] < 0.5:
             model.inverted = not model.inverted
             scores = validation.tally.turned().scores()
+            validation.scores = {name: scores[name] for name in validation.scores}
         model.threshold = scores["threshold"]
         model.threshold_source = "best Dice on the clean validation labels"
     else:

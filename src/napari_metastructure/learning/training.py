@@ -36,7 +36,7 @@ from napari_metastructure.learning.networks import initialise_bias
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.resume import Resume, digests, resuming
-from napari_metastructure.learning.threshold import choose_threshold, known_matrix
+from napari_metastructure.learning.threshold import choose_threshold, known_matrix, uncorrected
 from napari_metastructure.learning.trainer import Trainer, one_cycle, open_ended
 from napari_metastructure.learning.validation import Validation
 from napari_metastructure.parameters import with_fields_of
@@ -148,7 +148,8 @@ def _noise_specs(noise):
     """The noise as a list of `NoiseSpec`; an array is a transition matrix."""
     if noise is None:
         return []
-    if hasattr(noise, "shape") or (noise and isinstance(noise, list) and np.ndim(noise[0]) == 1):
+    rows = noise if isinstance(noise, (list, tuple)) else []
+    if hasattr(noise, "shape") or (rows and np.ndim(rows[0]) == 1):
         return specs("transition", matrix=noise)
     return specs(noise)
 
@@ -265,6 +266,10 @@ class _Training:
             averaging=True,
         )
         self.model.network = self.trainer.average.module
+        reason = uncorrected(self.noise, classes, self.matrix, self.config.loss)
+        if reason is not None:
+            self.notes.append(reason)
+            yield Note(reason)
 
     def _loss(self, forward):
         if forward is None:
@@ -306,12 +311,12 @@ class _Training:
             seed=int(seed.generate_state(1)[0]),
             pretrained=config.pretrained and self.start is None,
         )
+        corrected = config.loss == "bce" and self.matrix is not None
         if "bce" in config.loss:
-            corrected = config.loss == "bce" and self.matrix is not None
             initialise_bias(
                 model.network, true_shares(self.matrix, self.shares) if corrected else self.shares
             )
-        elif self.matrix is not None and len(classes) == 2:
+        if self.matrix is not None and not corrected and len(classes) == 2:
             model.inverted = bool(self.matrix[1, 1] < self.matrix[0, 1])
         if self.start is not None:
             model.take_weights(self.start)
