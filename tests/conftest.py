@@ -17,7 +17,9 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def _one_thread_again(request):
-    """Other numbers of threads round in other ways, and a test before may have set one."""
+    """Other numbers of threads round in other ways, and a test before may have changed it:
+    numba, by which napari draws labels, sets that of its own thread to all cores.
+    """
     if "one_thread" in request.fixturenames:
         import torch
 

@@ -1,11 +1,12 @@
+from napari.utils.notifications import notification_manager
+
 from napari_metastructure.jobs.events import Memory, Note, Progress, Result, Step
 from napari_metastructure.jobs.job import Job
-from napari_metastructure.plugin.parts.run_panel import RunPanel
+from napari_metastructure.plugin.parts import run_panel
+from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
 
 
 def test_status_tells_memory_and_notes_are_notifications(qtbot):
-    from napari.utils.notifications import notification_manager
-
     def work(job):
         yield Memory(3 * 2**30, "cuda:0")
         yield Note("cuda:0 ran out of memory.")
@@ -45,3 +46,15 @@ def test_each_phase_has_a_line_and_a_bar(qtbot):
         panel.start(Job(lambda job: (event for event in events)), "Training")
     assert texts[1:] == ["loading PyTorch", "reading", "epoch 1, loss 0.500", "validating"]
     assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10)]
+
+
+def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):
+    panel = RunPanel()
+    qtbot.addWidget(panel)
+    monkeypatch.setattr(run_panel, "import_module", taking_long)
+    panel.start(late_job("napari_metastructure.learning.training:train"), "Training")
+    qtbot.waitUntil(taking_long.begun.is_set)
+    with notification_manager, qtbot.waitSignal(panel.finished, timeout=1000):
+        panel.stop()
+    assert panel.status.text().startswith("Training stopped after")
+    assert "nothing was computed" in notification_manager.records[-1].message

@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.jobs.events import BETWEEN_STEPS, Memory, Note, Progress, Step
+from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.jobs.job import Job, events_within
 from napari_metastructure.jobs.time_left import TimeLeft
 from napari_metastructure.plugin.keys import with_key
@@ -196,6 +197,7 @@ class RunPanel(QWidget):
 
     def _on_finished(self):
         failed = "failed" in self.status.text()
+        end = "stopped" if self.job.stopping else "finished"
         self.job.close()
         self._bar.close()
         self.worker = self.job = self._bar = None
@@ -203,7 +205,7 @@ class RunPanel(QWidget):
         self.progress_bar.setValue(0)
         if not failed:
             elapsed = _clock(time.monotonic() - self._started)
-            self.status.setText(f"{self.description} finished after {elapsed}")
+            self.status.setText(f"{self.description} {end} after {elapsed}")
         self._refresh()
         self.finished.emit()
 
@@ -232,9 +234,14 @@ def late_job(function: str, **arguments: Any) -> Job:
     """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
 
     def work(job):
-        yield Progress("loading PyTorch", 0, 1)
         module, name = function.split(":")
-        made_by = getattr(import_module(module), name)
+        found = yield from in_background(
+            job, Progress("loading PyTorch", 0, 1), import_module, module
+        )
+        if found is None:
+            yield Note("Stopped while PyTorch was loaded; nothing was computed.")
+            return
+        made_by = getattr(found, name)
         use_threads()
         yield from events_within(job, made_by(**arguments))
 
