@@ -122,6 +122,21 @@ def test_real_samples_ship_with_scikit_image(name, monkeypatch):
     assert layer.rgb
 
 
+def test_real_nuclei_come_with_masks():
+    layers = pytest.importorskip("napari.layers")
+    image, masks = (layers.Layer.create(*part) for part in samples.real_nuclei())
+    assert (
+        (image.data.shape, image.data.dtype)
+        == (masks.data.shape, np.uint8)
+        == ((512, 512), np.uint8)
+    )
+    assert set(np.unique(masks.data)) == {0, 1}
+    inside = masks.data > 0
+    assert image.data[inside].mean() > 3 * image.data[~inside].mean()
+    assert masks.name == f"{image.name} labels"
+    assert "CC0" in image.metadata["source"]
+
+
 @pytest.mark.parametrize("error", [ConnectionError("no route"), ModuleNotFoundError("pooch")])
 def test_a_download_that_fails_is_one_sentence(error, monkeypatch):
     def fail():

@@ -1,5 +1,6 @@
 """Sample data: simulated cells with exact masks, the same with noisy labels, and real images."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "mitosis",
     "nuclei",
     "nuclei_stack",
+    "real_nuclei",
     "retina",
     "simulate_er",
     "simulate_fields",
@@ -81,6 +83,20 @@ def er_flipped() -> list[LayerData]:
 def er_dilated() -> list[LayerData]:
     """Open simulated ER whose outlines lie two pixels too far out."""
     return _noisy(kind="dilate", radius=2)
+
+
+def real_nuclei() -> list[LayerData]:
+    """Open a real field of nuclei by fluorescence and masks that people drew (CC0)."""
+    import tifffile
+
+    folder = Path(__file__).parent / "sample_images"
+    source = "Data Science Bowl 2018, CC0, Caicedo et al., Nature Methods 16 (2019) 1247"
+    common = {"axis_labels": ("y", "x"), "metadata": {"source": source}}
+    image, masks = (tifffile.imread(folder / f"{name}.tif") for name in ("nuclei", "nuclei_masks"))
+    return [
+        (image, {"name": "real nuclei", "contrast_limits": [0.0, 120.0], **common}, "image"),
+        (masks, {"name": "real nuclei labels", **common}, "labels"),
+    ]
 
 
 def mitosis() -> list[LayerData]:
