@@ -139,7 +139,7 @@ def test_segment_with_a_few_strokes(folder):
     tifffile.imwrite("strokes.tif", strokes)
     run("segment", "images", "--strokes", "strokes.tif", "-o", "found.ome.tif", *QUICK)
     assert set(np.unique(read("found.ome.tif").data)) <= {0, 1}
-    assert record_of(folder / "found.ome.tif")["result"] == "network"
+    assert record_of(folder / "found.ome.tif")["start"] == ["strokes"]
     tifffile.imwrite("one.tif", np.minimum(strokes, 1))
     text = run("segment", "images", "--strokes", "one.tif", "-o", "b.tif", *QUICK, code=1)
     assert "at least one stroke on objects" in text

@@ -356,3 +356,17 @@ def test_stopped_run_leaves_a_partial_file(blobs, tmp_path):
             job.stop()
     assert event.stopped
     assert not open_image(tmp_path / "masks.ome.zarr", missing="fill").complete
+
+
+def test_an_empty_start_is_said():
+    stack, _ = _stack()
+    done = _end(stack, start="black", seed=0)
+    assert not done.masks[0].any()
+    assert "start mask is empty" in done.record["note"]
+
+
+def test_published_mode_without_a_step_of_training_gives_empty_masks_and_says_so():
+    stack, _ = _stack()
+    done = _end(stack, mode="paper", epochs=2, patch_size=64, time_limit=1e-6, seed=0)
+    assert not done.masks[0].any()
+    assert "no step of training" in done.record["note"]

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
+from napari_metastructure.few_labels.stroke_threshold import (
+    heeding_strokes,
+    threshold_of_classifier,
+)
 from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
@@ -31,3 +34,16 @@ def test_strokes_on_one_plane_tell_no_share(blobs):
     assert classifier.held_out_probabilities() is None
     objects = [classifier.predict(image)[-1] for image in images]
     assert threshold_of_classifier(classifier, objects, images)[1] is None
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.5, 0.5), (0.31, 0.31), (0.9, 0.65)])
+def test_a_threshold_that_contradicts_the_strokes_moves_to_where_it_does_not(threshold, expected):
+    strokes = np.repeat([[0, 1, 2]], 4, axis=0)
+    probabilities = np.array([[0.9, 0.1, 0.6], [0.9, 0.2, 0.6], [0.1, 0.3, 0.7], [0.1, 0.3, 0.8]])
+    found = heeding_strokes(threshold, [probabilities], [strokes])
+    assert found == pytest.approx(expected)
+
+
+def test_a_threshold_stays_without_strokes_of_both_classes():
+    p = np.linspace(0, 1, 9).reshape(3, 3)
+    assert heeding_strokes(0.99, [p], [np.ones((3, 3), int)]) == 0.99

@@ -159,6 +159,8 @@ class Mode:
         A job that is stopped goes on for less than a second; planes that it does not come to get
         what `unlearnt` says.
         """
+        if not self.learnt:
+            return [self.unlearnt(number) for number in range(len(self.items))]
         probabilities, end = [], np.inf
         taken = 0.0  # by a tile
         self.unpredicted.clear()
@@ -183,6 +185,11 @@ class Mode:
             missing = f"{len(self.unpredicted)} of {len(self.items)}"
             yield self.note(f"Stopped before {missing} planes were predicted.")
         return probabilities
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the network was trained by a step at least."""
+        return bool(self.history["loss"])
 
     def predicting(self, number: int) -> Generator[Any, Any, Any]:
         """Predict one plane: a generator that yields after each tile, and returns probabilities."""

@@ -183,6 +183,8 @@ class Paper(Mode):
 
     def masks(self, probabilities: Any) -> list:
         """The candidate of each plane, as in training."""
+        if not self.learnt:
+            self.facts.setdefault("note", "there was no step of training, so the masks are empty")
         thresholds = [best_threshold(p, self.config.num_thresholds) for p in probabilities]
         self.model.threshold = float(np.median(thresholds))
         self.model.threshold_source = "median of the planes' thresholds of largest DMI"

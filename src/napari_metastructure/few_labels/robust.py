@@ -42,6 +42,7 @@ class Robust(Mode):
             return
         yield from self._first_round(self.start_labels)
         if not any((label > 0).any() for label in self.start_labels):
+            self.facts["note"] = "the start mask is empty, so there is nothing to learn"
             self.model.threshold = 1.0
             self.model.threshold_source = "no structure in the start mask"
             return
@@ -190,12 +191,6 @@ class Robust(Mode):
 
     # ------------------------------------------------------------------ result
 
-    def predict(self, activity: str) -> Generator[Any, Any, Any]:
-        """Probability of every plane; without a step of training that is the start label."""
-        if not self.history["loss"]:
-            return [self.unlearnt(number) for number in range(len(self.items))]
-        return (yield from super().predict(activity))
-
     def unlearnt(self, number: int) -> Any:
         """The start label, for a plane that was not predicted."""
         if not self.start_labels:
@@ -218,7 +213,7 @@ class Robust(Mode):
         start = list(self.start_labels) or [
             (self.unlearnt(number) > 0).astype(np.uint8) for number in range(len(self.items))
         ]
-        if not self.history["loss"]:
+        if not self.learnt:
             if any(label.any() for label in start) and not self.job.stopping:
                 self.result_is_start = True
                 self.facts["note"] = (

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
-from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
+from napari_metastructure.few_labels.stroke_threshold import (
+    heeding_strokes,
+    threshold_of_classifier,
+)
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import in_background, run_until_stopped
 from napari_metastructure.jobs.job import Job
@@ -36,6 +39,7 @@ _FEATURES_KEPT = 2**30  # bytes
 _MOST_TAUGHT = 2**22  # pixels that the classifier labels for the network
 _HELD_OUT = 0.25  # of the strokes of each class
 _LEAST_HELD_OUT = 8  # strokes of each class, else none is held out
+_MOST_CHECKED = 4  # planes on which the network's result is compared with the strokes
 _MARGIN = 0.01  # of the area under the ROC curve, by which the classifier must be better
 _MARGIN_OF_ONE = 0.1  # the same if a class has a single stroke held out
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
@@ -79,7 +83,7 @@ class Taught(Mode):
             spatial_dims=config.spatial_dims,
             channel_axis=channels,
             anisotropy=config.anisotropy,
-            seed=config.seed or 0,
+            seed=self.seed,
         )
 
     def _can_go_on(self, model):
@@ -112,14 +116,17 @@ class Taught(Mode):
             yield from self._fit(strokes)
             if self.job.stopping:
                 break
-            if self.choice == "network":
+            if self.choice == "network" and (number == 0 or not self.ended_early):
                 chosen = self._planes_to_label()
                 labels = yield from self._labels(chosen, strokes)
                 if not self.job.stopping:
                     yield from self._train_network(chosen, labels, number, len(courses))
-            if number == 0 and held_out is not None and not self.job.stopping:
+            compares = number == 0 and held_out is not None and not self.ended_early
+            if compares and not self.job.stopping:
                 yield from self._compare(held_out)
         self._judge_early_end()
+        if self.choice == "network" and not self.job.stopping:
+            yield from self._check_on_strokes()
         self._note_classifier()
 
     def _fit(self, strokes):
@@ -198,7 +205,11 @@ class Taught(Mode):
     def state(self) -> tuple[dict, dict]:
         """The same with the comparison of the first course."""
         tensors, values = super().state()
-        more = {"going_on": self.going_on, "held_out": self.facts.get("held_out")}
+        more = {
+            "going_on": self.going_on,
+            "held_out": self.facts.get("held_out"),
+            "ended_early": self.ended_early,
+        }
         return tensors, values | more
 
     def _take_up_course(self):
@@ -207,6 +218,7 @@ class Taught(Mode):
         if kept is None:
             return 0
         self.going_on = kept[1]["going_on"]
+        self.ended_early = kept[1].get("ended_early", False)
         if kept[1]["held_out"] is not None:
             self.facts["held_out"] = kept[1]["held_out"]
         return kept[1]["part"]
@@ -239,8 +251,8 @@ class Taught(Mode):
         self.facts["held_out"] = comparison
 
     def _judge_early_end(self):
-        """A network that hardly learnt and was not compared is not the result."""
-        if isinstance(self.facts.get("held_out"), dict) or not self.ended_early:
+        """A network that hardly learnt is not the result, however it ranks the strokes' pixels."""
+        if not self.ended_early:
             return
         if self.classifier is None:
             self.choice = "none"
@@ -250,6 +262,35 @@ class Taught(Mode):
         self.facts["note"] = (
             "the network had too little time to learn, so the result is that of the classifier"
         )
+
+    def _check_on_strokes(self):
+        """Take the classifier's result if the network's contradicts the strokes; generator.
+
+        How well it ranks their pixels says nothing of where it draws the line between them.
+        """
+        painted = [k for k, stroke in enumerate(self.strokes) if stroke.any()]
+        most = max(1, min(_MOST_CHECKED, _MOST_TAUGHT // max(s.size for s in self.strokes)))
+        spread = np.linspace(0, len(painted) - 1, min(most, len(painted))).round().astype(int)
+        numbers, probabilities = [painted[k] for k in spread], []
+        for done, number in enumerate(numbers):
+            event = Progress("checking the result on the strokes", done, len(numbers))
+            predicting = self._of_kind(number, "network")
+            probabilities.append((yield from run_until_stopped(self.job, predicting, event)))
+        if self.job.stopping:
+            return
+        decide = self._decision(probabilities, numbers, "network", heed=False)
+        marked = [self.strokes[number] for number in numbers]
+        truth = np.concatenate([stroke[stroke > 0] for stroke in marked]) - 1
+        found = [decide(p)[stroke > 0] for p, stroke in zip(probabilities, marked)]
+        right = np.concatenate(found) == truth
+        shares = [right[truth == label].mean() for label in np.unique(truth)]
+        expected = 1 - self.classifier.oob_error
+        if _beyond_chance(np.mean(shares), len(shares)) < _beyond_chance(expected, len(shares)) / 2:
+            self.choice = "classifier"
+            self.facts["note"] = (
+                "the network's result contradicts the strokes, so the result is that of the "
+                "classifier"
+            )
 
     def _note_classifier(self):
         """What the record says of the classifier and of the choice."""
@@ -270,13 +311,18 @@ class Taught(Mode):
 
     # ------------------------------------------------------------------ prediction
 
+    @property
+    def learnt(self) -> bool:
+        """Whether there is a classifier or a network to predict with."""
+        return self.choice != "none"
+
     def predicting(self, number: int) -> Generator[Any, Any, Any]:
         """Predict one plane with the network or the classifier; generator."""
         return (yield from self._of_kind(number, self.choice))
 
     def _of_kind(self, number, kind):
         """Probabilities as `SegmentationModel.predict` returns them; generator."""
-        if number not in self.varied or kind == "none":
+        if number not in self.varied:
             return self.unlearnt(number)
         image = self.items.images[number]
         if kind == "network":
@@ -318,7 +364,7 @@ class Taught(Mode):
         decide = self._decision([self._of_classes(p) for p in probabilities], numbers, "classifier")
         return lambda p: decide(self._of_classes(p))
 
-    def _decision(self, probabilities, numbers, kind, keep=False):
+    def _decision(self, probabilities, numbers, kind, keep=False, heed=True):
         """``decide(probabilities)`` gives labels, by a rule that fits these planes."""
         model, classes = self.model, np.array(self.model.classes)
         if kind == "none":
@@ -337,8 +383,14 @@ class Taught(Mode):
                 self.polarity,
                 edges=_EDGES_BESIDE_NETWORK,
             )
+        source, heeding = _RULE, threshold
+        if heed:
+            strokes = [self.strokes[number] for number in numbers]
+            heeding = heeding_strokes(threshold, probabilities, strokes)
+        if heeding != threshold:
+            threshold, source = heeding, f"{_RULE}, moved to where it agrees with the strokes"
         if keep:
-            model.threshold, model.threshold_source = threshold, _RULE
+            model.threshold, model.threshold_source = threshold, source
         return lambda p: classes[(p > threshold).astype(np.intp)]
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
@@ -352,6 +404,11 @@ class Taught(Mode):
             yield from self._by_classifier(image, decided)
         elif self.choice == "network":
             yield from self.model.predicting_plane(image, write=decided)
+
+
+def _beyond_chance(right, classes):
+    """A mean share of right pixels, as 0 by chance and 1 if all are right; 1 for one class."""
+    return 1.0 if classes < 2 else (right - 1 / classes) / (1 - 1 / classes)
 
 
 def compare_on_strokes(

@@ -20,6 +20,7 @@ _TILE = {2: 256, 3: 48}  # side of a tile, by spatial dimensions
 _MOST_ROWS = 20_000  # annotated pixels that the forest learns from
 _ROWS_AT_ONCE = 2**16
 _MOST_FOLDS = 5
+_SEEDS = 2**32  # scikit-learn takes smaller ones only
 _FORMAT = "napari-metastructure strokes"
 _FORMAT_VERSION = 1
 
@@ -174,7 +175,7 @@ class StrokeClassifier:
             self.trees,
             min_samples_leaf=5 if pixels >= 100 else 1,
             class_weight="balanced",
-            random_state=self.seed,
+            random_state=self.seed % _SEEDS,
             **options,
         )
 
