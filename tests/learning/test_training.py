@@ -689,6 +689,10 @@ def test_bad_data_is_refused_with_one_sentence(task, make, error, message):
             "they should be the same",
         ),
         (lambda i, m: {"validation_labels": 7 * m}, "The validation labels hold 7, which"),
+        (
+            lambda i, m: {"validation_labels": m, "validation_fraction": 0},
+            "clean labels would not be looked at, as nothing is held back",
+        ),
     ],
 )
 def test_bad_validation_data_is_refused_with_one_sentence(task, make, message):
@@ -698,6 +702,31 @@ def test_bad_validation_data_is_refused_with_one_sentence(task, make, message):
     with pytest.raises(ValueError, match=message) as caught:
         list(train(images, masks, **make(images, masks), **TINY))
     one_sentence(caught)
+
+
+def test_a_constant_image_is_refused_though_others_validate(task):
+    images, masks, *_ = task
+    others = {"validation_images": images, "validation_labels": masks}
+    with pytest.raises(ValueError, match="All pixels of the training images are equal"):
+        list(train(0 * images, masks, **others, **TINY))
+
+
+def test_objects_that_are_all_held_back_are_told_from_none(task):
+    images, masks, *_ = task
+    masks = masks.copy()
+    masks[:-3] = 0
+    with pytest.raises(ValueError, match="All objects lie in the part of the labels") as caught:
+        list(train(images, masks, **TINY))
+    assert "validation_fraction to 0" in one_sentence(caught)
+
+
+def test_clean_labels_without_objects_are_told(task):
+    images, masks, *_ = task
+    done, _ = last(train(images, masks, validation_labels=0 * masks, **TINY))
+    assert any(
+        "clean validation labels hold only a single class" in n for n in done.record["notes"]
+    )
+    assert done.record["validated_on"] is None
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(task, monkeypatch):
@@ -805,8 +834,15 @@ def test_a_model_of_other_channels_is_refused(task):
     images, masks, *_ = task
     first, _ = last(train(images, masks, **{**TINY, "epochs": 1}))
     two = np.stack([images, images], axis=-1)
-    with pytest.raises(ValueError, match="other image channels") as error:
+    with pytest.raises(ValueError, match="images of 1 channel, but these have 2") as error:
         list(train(two, masks, model=first.model, channel_axis=-1, **TINY))
+    one_sentence(error)
+
+
+def test_what_is_no_model_is_refused(task):
+    images, masks, *_ = task
+    with pytest.raises(TypeError, match="can start from a SegmentationModel or its file") as error:
+        train(images, masks, model=3, **TINY)
     one_sentence(error)
 
 
@@ -837,7 +873,17 @@ def test_length_by_default_where_nothing_is_held_back(task):
     images, masks, *_ = task
     options = {**SMALL, "validation_fraction": 0, "patch_size": 16, "batch_size": 1}
     job = train(images[:1, :32, :32], masks[:1, :32, :32], **options)
-    assert next(event for event in job if isinstance(event, Step)).total == 600
+    assert next(event for event in job if isinstance(event, Step)).total == pytest.approx(
+        600, abs=1
+    )
+
+
+def test_the_time_limit_holds_where_nothing_is_held_back(task):
+    images, masks, *_ = task
+    options = {**SMALL, "validation_fraction": 0, "time_limit": 1e-9}
+    done, _ = last(train(images, masks, **options))
+    assert done.record["steps"] == 2
+    assert done.record["ended"] == "time limit of 1e-09 s"
 
 
 # ----------------------------------------------------------------- early stopping

@@ -37,15 +37,18 @@ def hold_back(
     every_moments, boxes = items.moments, items.boxes_that_count(config.ignore_label)
     items = items.within(boxes)
     if validation_images is not None:
+        _refuse_constant(items)
         if validation_labels is None:
             raise ValueError("The validation images need labels; give validation_labels, too.")
         held_back = Items.of(validation_images, validation_labels, dims, channel_axis=axis)
         return items, held_back.thinned(_MOST_VALIDATED), True
-    training, held_back = _split(items, config, clean=validation_labels is not None)
-    if not any(map(_varies, training.images)):
+    if validation_labels is not None and not fraction:
         raise ValueError(
-            "All pixels of the training images are equal, so there is nothing to learn from."
+            "The clean labels would not be looked at, as nothing is held back; raise the "
+            "validation_fraction above 0."
         )
+    training, held_back = _split(items, config, clean=validation_labels is not None)
+    _refuse_constant(training)
     if validation_labels is None:
         return training, held_back.thinned(_MOST_VALIDATED), False
     clean = Items.of(images, validation_labels, dims, every_moments, axis).within(boxes)
@@ -84,6 +87,13 @@ def _labels_of_strokes(strokes):
         return np.where(block > 0, block.astype(np.int32) - 1, -1)
 
     return map_blocks(on_block, strokes, dtype=np.int32)
+
+
+def _refuse_constant(training):
+    if not any(map(_varies, training.images)):
+        raise ValueError(
+            "All pixels of the training images are equal, so there is nothing to learn from."
+        )
 
 
 def _varies(image):
@@ -128,6 +138,11 @@ def _what_to_do(counts):
 def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
     """Sorted label values, background first, of the pixels to train on and to validate on."""
     present, judged = {0, *(+counts)}, {0, *(+judged)}
+    if present == {0} and judged != {0}:
+        raise ValueError(
+            "All objects lie in the part of the labels that is held back for validation; paint "
+            "some elsewhere, or set validation_fraction to 0."
+        )
     if present == {0}:
         raise ValueError(
             "The training labels hold no object, only background; paint some objects first."

@@ -74,6 +74,8 @@ class AutomaticDuration:
         curve, mean over the classes, stops rising long before the borders between them are right.
     clock : callable
         Gives the seconds that the limit is for.
+    enough : int, optional
+        Steps in all where there is no score, the fall among them.
 
     Attributes
     ----------
@@ -90,15 +92,17 @@ class AutomaticDuration:
         time_limit: float | None = None,
         classes: int = 2,
         clock: Callable[[], float] = time.perf_counter,
+        enough: int | None = None,
     ) -> None:
         self._rate, self._limit = rate, time_limit
+        self._enough = None if enough is None else max(1, round(enough / (1 + _FALL)))
         self._clock, self._begun = clock, clock()
         more = _STEPS_PER_CLASS * (min(classes, _MOST_CLASSES) - 2)
         self._least = _LEAST_STEPS + more
         self._patience = max(_PATIENT_EPOCHS * steps_per_epoch, _PATIENCE + more // 2)
         self._best, self._best_step = -math.inf, 0
         self.reason: str | None = None
-        self.total = self._end(max(self._least, self._patience))
+        self.total = self._end(self._enough or max(self._least, self._patience))
 
     def update(self, step: int, score: float | None = None) -> None:
         """Take note of a step that is done, and of the score if there is a new one."""
@@ -106,10 +110,11 @@ class AutomaticDuration:
             return
         if score is not None and score > self._best + self._rise():
             self._best, self._best_step = score, step
-        enough = max(self._least, self._best_step + self._patience)
+        enough = self._enough or max(self._least, self._best_step + self._patience)
         self.total = max(self._end(enough), self._end(step))
         if step >= enough:
-            self._finish(step, "the validation score has stopped rising")
+            stopped = "the validation score has stopped rising"
+            self._finish(step, stopped if self._enough is None else "all epochs done")
         elif step >= _MOST_STEPS:
             self._finish(step, f"{_MOST_STEPS} steps done")
         elif self._limit and (self._clock() - self._begun) * (1 + _FALL) > self._limit:

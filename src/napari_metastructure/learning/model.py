@@ -151,10 +151,15 @@ class SegmentationModel:
             name for name in mine if name not in theirs or mine[name].shape != theirs[name].shape
         ]
         architecture = {**other.architecture, "out_channels": self.architecture["out_channels"]}
+        if other.in_channels != self.in_channels:
+            raise ValueError(
+                f"The model to start from is for images of {other.in_channels} channel"
+                f"{'s' * (other.in_channels > 1)}, but these have {self.in_channels}."
+            )
         if architecture != self.architecture:
             raise ValueError(
-                "The model to start from has another network or other image channels: "
-                f"{other.architecture}, not {self.architecture}."
+                f"The network of the model to start from is another one: {other.architecture}, not "
+                f"{self.architecture}."
             )
         kept = {name: value for name, value in theirs.items() if name not in differing}
         self.network.load_state_dict(kept, strict=False)

@@ -158,6 +158,11 @@ def choose_threshold(
     pictures, labels, probabilities = found
     estimate = estimate_from(probabilities, labels, len(model.classes))
     decision = {"noise_estimate": estimate, "notes": _notes_on_noise(estimate, noise, matrix)}
+    if validation.clean and validation.history and not validation.scores:
+        decision["notes"].append(
+            "The clean validation labels hold only a single class where they count, so they were "
+            "of no use."
+        )
     if len(model.classes) > 2:
         model.threshold_source = f"none: the most probable class{known}"
     elif validation.clean and validation.scores:

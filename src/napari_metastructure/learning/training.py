@@ -163,6 +163,10 @@ def _digests(images, labels, validation, noise):
 
 def _on_network_of(model, config):
     """The config with the network of a model."""
+    if not isinstance(model, SegmentationModel):
+        raise TypeError(
+            f"A training can start from a SegmentationModel or its file, not from {model!r}."
+        )
     if "network" not in model.architecture:
         raise ValueError(
             "Training can continue only from models trained with this plugin, not from packages."
@@ -285,22 +289,25 @@ class _Training:
     def _plan(self):
         """Set the length of an epoch and of the training; returns the schedule that fits."""
         config, per_epoch = self.config, self.sampler.batches_per_epoch
-        if config.epochs is None and len(self.held_back):
-            rate = OpenEndedRate()
-            self.steps_per_epoch = max(per_epoch, _LEAST_STEPS_BETWEEN_SCORES)
-            self.duration = AutomaticDuration(
-                rate,
-                self.steps_per_epoch,
-                config.time_limit,
-                len(self.model.classes),
-                self.job.clock,
-            )
-            return lambda *arguments: open_ended(*arguments, rate)
         epochs = config.epochs or _EPOCHS_WITHOUT_SCORE
         min_steps = config.min_steps if config.epochs else _STEPS_WITHOUT_SCORE
         self.steps_per_epoch = max(per_epoch, -(-min_steps // epochs))
-        self.duration = FixedDuration(epochs * self.steps_per_epoch)
-        return one_cycle
+        if config.epochs:
+            self.duration = FixedDuration(epochs * self.steps_per_epoch)
+            return one_cycle
+        enough = epochs * self.steps_per_epoch
+        if len(self.held_back):
+            self.steps_per_epoch, enough = max(per_epoch, _LEAST_STEPS_BETWEEN_SCORES), None
+        rate = OpenEndedRate()
+        self.duration = AutomaticDuration(
+            rate,
+            self.steps_per_epoch,
+            config.time_limit,
+            len(self.model.classes),
+            self.job.clock,
+            enough,
+        )
+        return lambda *arguments: open_ended(*arguments, rate)
 
     def _new_model(self, classes, seed):
         config = self.config
