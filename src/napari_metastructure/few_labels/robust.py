@@ -134,7 +134,7 @@ class Robust(Mode):
 
     def _predicted(self, image):
         """Probabilities of the plane that is shown, None once the job is stopped; generator."""
-        event = Progress("preview", 0, 1)
+        event = Progress("previewing", 0, 1)
         return (yield from run_until_stopped(self.job, self.model.predicting_plane(image), event))
 
     def _report(self, number, before, after):

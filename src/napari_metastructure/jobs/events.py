@@ -20,7 +20,7 @@ __all__ = [
     "Validated",
 ]
 
-BETWEEN_STEPS = ("validating", "preview")
+BETWEEN_STEPS = ("validating", "previewing")
 """Activities that come again and again within a training: no bar of their own."""
 
 
@@ -126,8 +126,9 @@ class Memory:
 
     @property
     def text(self) -> Any:
-        """The peak in words, such as ``1.50 GiB on cpu``."""
-        return f"{self.peak / 2**30:.2f} GiB on {self.device}"
+        """The peak in words, such as ``1.50 GiB of memory`` or ``1.50 GiB on cuda:0``."""
+        where = "of memory" if self.device == "cpu" else f"on {self.device}"
+        return f"{self.peak / 2**30:.2f} GiB {where}"
 
 
 @dataclass(frozen=True)

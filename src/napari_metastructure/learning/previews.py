@@ -25,7 +25,9 @@ class Previews:
         if image is None or started < self._next:
             return
         prediction = self.model.predicting_plane(image)
-        probability = yield from run_until_stopped(self.job, prediction, Progress("preview", 0, 1))
+        probability = yield from run_until_stopped(
+            self.job, prediction, Progress("previewing", 0, 1)
+        )
         now = time.perf_counter()
         self._next = now + max(_SECONDS_BETWEEN_PREVIEWS, 10 * (now - started))
         if probability is not None:

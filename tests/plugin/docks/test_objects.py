@@ -79,6 +79,26 @@ def test_preview_follows_the_form_and_the_plane(qtbot, viewer, dock, placed_laye
     qtbot.waitUntil(lambda: not np.array_equal(preview.data[0], expected), timeout=5000)
     measure_now(qtbot, dock)
     assert "objects preview" not in viewer.layers
+    assert dock.about.isHidden()  # what it said was of the preview
+
+
+def test_sizes_tell_their_unit(qtbot, dock):
+    assert label_of(dock.form, "smoothing") == "Smoothing [µm]"
+    assert label_of(dock.form, "min_size") == "Smallest size [µm²]"
+    measure_now(qtbot, dock)
+    assert axis_of(dock.plot) == "area [µm²]"
+    dock.column_box.value = "eccentricity"
+    assert axis_of(dock.plot) == "eccentricity"
+    dock.dims.value = 3
+    assert label_of(dock.form, "max_size") == "Largest size [µm³]"
+
+
+def label_of(form, name):
+    return form.layout().labelForField(form[name].native).text()
+
+
+def axis_of(plot):
+    return plot.getAxis("bottom").labelText
 
 
 def test_volumes_watershed_and_skeletons(qtbot, viewer, dock, placed_layers):

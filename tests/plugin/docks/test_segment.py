@@ -42,6 +42,8 @@ def test_mask_and_probability_layers(qtbot, viewer, dock, placed_layers):
     assert evaluate(labels.data, mask.data)["dice"] > 0.8
     assert mask.metadata[RECORD]["operation"] == "segment"
     assert not {"live probability", "live pseudo-label"} & {layer.name for layer in viewer.layers}
+    assert dock.loss_curve.isVisible()  # a single round has no change from one to the next
+    assert not dock.curves.isVisible()
 
 
 def test_threshold_slider_moves_the_mask(qtbot, viewer, dock, placed_layers):
@@ -62,6 +64,7 @@ def test_rounds_show_pictures_and_live_layers(qtbot, viewer, dock):
     qtbot.waitUntil(dock.pictures.isVisible, timeout=LONG)
     qtbot.waitUntil(lambda: "live pseudo-label" in viewer.layers, timeout=LONG)
     assert_pictures_hold_images(dock.pictures)
+    assert dock.curves.isVisible()
     dock.panel.stop_button.click()
     finish(qtbot, dock)
     assert "segmentation" in viewer.layers[-1].name
@@ -107,6 +110,10 @@ def test_without_an_image_the_button_says_why(viewer, open_dock):
     _, dock = open_dock("Segment with few or no labels")
     assert not dock.panel.run_button.isEnabled()
     assert "Add an Image layer" in dock.panel.reason.text()
+    assert not dock.gallery.button.isEnabled()
+    dock.sample_button.click()
+    assert dock.gallery.button.isEnabled()
+    assert [layer.visible for layer in viewer.layers] == [True, False]  # not over the results
 
 
 def test_closing_the_dock_ends_the_job(qtbot, viewer, placed_layers, open_dock):

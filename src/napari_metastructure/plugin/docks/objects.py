@@ -50,6 +50,14 @@ _FIELDS = (
     "drop_border",
 )
 _LARGEST_PREVIEW = 4096 * 4096
+_POWERS = {  # of the unit of length, for the measurements that have one
+    "equivalent_diameter": "",
+    "perimeter": "",
+    "skeleton_length": "",
+    "area": "²",
+    "surface": "²",
+    "volume": "³",
+}
 _PLACES = ("index", "axis_", "centroid_")  # columns that are no measurement
 
 
@@ -70,6 +78,7 @@ class MeasureObjects(Dock):
         super().__init__(napari_viewer)
         self.table: Any = None
         self.summary: Any = None
+        self._unit = ""
         self._pending: Any = None
         self._preview = LiveLayer(self.viewer, "labels", "objects preview", opacity=0.5)
         self._timer = QTimer(self, interval=150, singleShot=True)
@@ -167,9 +176,13 @@ class MeasureObjects(Dock):
             return str(error)
         return None
 
+    @property
+    def _dims(self) -> int:
+        return self.dims.value if self.form.is_shown("dims") else 2
+
     def config(self) -> ObjectsConfig:
         """The `ObjectsConfig` that the form shows, in the units of the layer."""
-        dims = self.dims.value if self.form.is_shown("dims") else 2
+        dims = self._dims
         scale = tuple(np.abs(self.mask.value.scale[-dims:]).tolist())
         return ObjectsConfig(**self.form.values(), spatial_dims=dims, scale=scale)
 
@@ -200,6 +213,17 @@ class MeasureObjects(Dock):
         if self.mask.value is not None and self.mask.value.ndim > 2:
             shown.add("dims")
         self.form.show_only(shown)
+        self._show_units()
+
+    def _show_units(self) -> None:
+        """Name the units of the mask beside the lengths and sizes to fill in."""
+        if self.mask.value is None:
+            return
+        length = _unit(self.mask.value)
+        size = f"{length}{'²' if self._dims == 2 else '³'}"
+        self.form.rename("smoothing", f"Smoothing [{length}]")
+        self.form.rename("min_size", f"Smallest size [{size}]")
+        self.form.rename("max_size", f"Largest size [{size}]")
 
     def _check(self) -> bool:
         problem = self.problem()
@@ -243,6 +267,7 @@ class MeasureObjects(Dock):
     def _remove_preview(self) -> None:
         self._timer.stop()
         self._preview.remove()
+        say(self.about, None)
 
     def hideEvent(self, event: Any) -> None:
         """Take the preview away with the dock."""
@@ -285,11 +310,14 @@ class MeasureObjects(Dock):
         layer.features = features(self.table, count)
         layer.events.selected_label.connect(lambda event: self._go_to(layer, centres))
         covered = self.summary["coverage"].mean()
-        unit = source.units[-1]
+        self._unit = _unit(source)
         size = "area" if config.spatial_dims == 2 else "volume"
-        mean = f", mean {size} {self.table[size].mean():.4g} {unit:~}" if count else ""
-        power = "²" if config.spatial_dims == 2 else "³"
-        say(self.found, f"{count} objects{mean}{power if mean else ''}, {covered:.1f} % covered.")
+        mean = (
+            f", mean {size} {self.table[size].mean():.4g} {self._unit}{_POWERS[size]}"
+            if count
+            else ""
+        )
+        say(self.found, f"{count} objects{mean}, {covered:.1f} % covered.")
         self._show_table()
 
     def _go_to(self, layer: Labels, centres: dict[int, tuple[float, ...]]) -> None:
@@ -321,7 +349,8 @@ class MeasureObjects(Dock):
     def _draw(self) -> None:
         name = self.column_box.value
         if self.table is not None and name in self.table:
-            self.plot.draw(self.table[name].to_numpy(float), name.replace("_", " "))
+            unit = f" [{self._unit}{_POWERS[name]}]" if name in _POWERS else ""
+            self.plot.draw(self.table[name].to_numpy(float), name.replace("_", " ") + unit)
 
     # ------------------------------------------------------------------ table
 
@@ -398,6 +427,11 @@ def _to_world(table: Any, layer: Labels, scale: tuple) -> dict[int, tuple[float,
     world = np.array([layer.data_to_world(point) for point in data])
     table[letters] = world[:, -len(scale) :]
     return {int(label): tuple(point) for label, point in zip(table["index"], world)}
+
+
+def _unit(layer: Any) -> str:
+    """The layer's unit of length, as in ``µm`` or ``px``."""
+    return f"{layer.units[-1]:~}"
 
 
 def _is_mask(layer: Any) -> bool:

@@ -25,7 +25,7 @@ from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.gallery import Gallery
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.interrupted import Interrupted
-from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
+from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched, remove_all
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_image, is_labels
 from napari_metastructure.plugin.parts.pictures import Pictures
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
@@ -123,7 +123,7 @@ class SegmentFewLabels(Dock):
         self.curves = self.add(
             Curves({"loss": ["training"], "change per round": ["labels"]}, "round")
         )
-        self.pictures = self.add(Pictures(("candidate", "label", "prediction")))
+        self.pictures = self.add(Pictures(("chosen mask", "next labels", "probability")))
         for part in (self.loss_curve, self.curves, self.pictures):
             part.hide()
         self.models = self.add(ModelPanel(self, self.panel, predict_after=False))
@@ -161,6 +161,12 @@ class SegmentFewLabels(Dock):
         self.images.append(box)
         self.inputs.add(box)
         self._check()
+
+    def _open_sample(self):
+        """Open it with its exact labels hidden: they would lie over the results."""
+        super()._open_sample()
+        for layer in filter(is_labels, self.viewer.layers):
+            layer.visible = False
 
     # ------------------------------------------------------------------ inputs
 
@@ -216,6 +222,7 @@ class SegmentFewLabels(Dock):
         self.reading.show_layer(self.images[0].value)
         self.interrupted.show_image(self._shown_source())
         self.strokes.refresh()
+        self.gallery.button.setEnabled(bool(self.chosen_images()))
         self.panel.set_problem(self.problem())
         self.baseline_button.setEnabled(bool(self.chosen_images()) and not self.panel.running)
 
@@ -277,7 +284,8 @@ class SegmentFewLabels(Dock):
         self._sources = list(zip(sources, regions))
         self._follow_plane()
         say(self.summary, None)
-        shown = self.loss_curve if self.has_strokes else self.curves
+        once = self.has_strokes or (config.mode == "robust" and config.rounds == 1)
+        shown = self.loss_curve if once else self.curves
         shown.clear_points()
         for part in (self.loss_curve, self.curves):
             part.setVisible(part is shown)
@@ -392,6 +400,8 @@ class SegmentFewLabels(Dock):
         self._live[kind].draw(self._watched.source.shaped(plane), self._watched.place)
 
     def _on_finished(self):
+        if self._done is None:
+            remove_all(self._live.values())
         with in_one_update(self.viewer):
             self._finish()
 

@@ -143,7 +143,7 @@ class SayAgain(QWidget):
         chosen = [layers.selection.active, *reversed(layers)]
         found = next((one for one in chosen if one is not None and RECORD in one.metadata), None)
         if found is None:
-            notify_error("No layer has a record yet. Results of these docks have one.")
+            show_info("No layer has a record yet. Results of these docks have one.")
             return None
         window = QDialog(self)
         window.setWindowTitle(f"How {found.name} was made")

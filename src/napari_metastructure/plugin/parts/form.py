@@ -92,6 +92,10 @@ class Form(QWidget):
             for part in (widget.native, self._label(widget)):
                 part.setVisible(name in names)
 
+    def rename(self, name: str, label: str) -> None:
+        """Give a row another label."""
+        self._label(self._rows[name]).setText(label)
+
     def is_shown(self, name: str) -> bool:
         """Whether a row was left visible by `show_only`."""
         return not self._rows[name].native.isHidden()

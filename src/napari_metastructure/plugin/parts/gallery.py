@@ -158,7 +158,7 @@ class Gallery(QWidget):
     def _finished(self, worker: Any) -> None:
         if worker is self._worker:
             self._worker = None
-            text = self._doubt or "Click the mask that fits best to start from it."
+            text = self._doubt or "Click on the mask that fits best. The network starts from it."
             say(self.hint, text if self.pictures else "All pixels of this plane are equal.")
 
     def _pick(self, number: int) -> None:

@@ -1,12 +1,13 @@
 """Layers that follow a running job, and the plane that it previews."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from napari_metastructure.plugin.layers import RECORD
 
-__all__ = ["LIVE", "LiveLayer", "Watched"]
+__all__ = ["LIVE", "LiveLayer", "Watched", "remove_all"]
 
 LIVE = "live"
 """As the operation in a layer's record: it is drawn again and again, and no input."""
@@ -56,6 +57,18 @@ class LiveLayer:
         if self.shown:
             self.viewer.layers.remove(self.layer)
         self.layer = None
+
+
+def remove_all(live: Iterable[LiveLayer]) -> None:
+    """Take several layers away, each with a picture of the canvas after it.
+
+    Where the last two layers go with nothing drawn in between, napari (0.9) with Mesa reads
+    freed memory at its next pictures, and the program crashes.
+    """
+    for one in live:
+        if one.shown:
+            one.remove()
+            one.viewer.screenshot(flash=False)
 
 
 class Watched:
