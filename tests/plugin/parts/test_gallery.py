@@ -22,6 +22,12 @@ def suggest(qtbot, dock):
     qtbot.waitUntil(lambda: not dock.gallery.running, timeout=LONG)
 
 
+def settle(qtbot, dock):
+    """Wait for the pictures that follow the sliders."""
+    gallery = dock.gallery
+    qtbot.waitUntil(lambda: not (gallery._rest.isActive() or gallery.running), timeout=LONG)
+
+
 def test_six_pictures_and_a_click_takes_one_as_the_start(qtbot, viewer, dock, placed_layers):
     image, labels = placed_layers
     suggest(qtbot, dock)
@@ -47,6 +53,41 @@ def test_pictures_follow_the_sliders(qtbot, viewer, dock):
     viewer.dims.set_current_step(0, 3)
     qtbot.waitUntil(lambda: not np.array_equal(dock.gallery.pictures[0][1], before), timeout=LONG)
     qtbot.waitUntil(lambda: not dock.gallery.running, timeout=LONG)
+
+
+def test_a_plane_without_contrast_has_no_pictures_not_those_of_another(
+    qtbot, viewer, dock, placed_layers
+):
+    suggest(qtbot, dock)
+    image = placed_layers[0]
+    image.data = np.full_like(image.data, 7)
+    suggest(qtbot, dock)
+    assert not dock.gallery.pictures
+    assert all(tile.isHidden() for tile in dock.gallery.tiles)
+    dock.gallery.tiles[0].click()
+    assert "live start mask" not in viewer.layers
+
+
+def test_a_picture_of_the_plane_before_is_drawn_on_that_plane(qtbot, viewer, dock):
+    suggest(qtbot, dock)
+    place = dock.gallery._shown_at[1]["translate"]
+    viewer.dims.set_current_step(0, 0)
+    dock.gallery.refresh()  # its pictures are not made yet
+    dock.gallery.tiles[0].click()
+    np.testing.assert_allclose(viewer.layers["live start mask"].translate, place)
+
+
+def test_the_frame_follows_the_start_that_was_taken(qtbot, viewer, dock):
+    suggest(qtbot, dock)
+    dock.gallery.tiles[2].click()
+    taken = dock.gallery.pictures[2][0]
+    viewer.dims.set_current_step(0, 0)
+    settle(qtbot, dock)
+    framed = [t.isChecked() for t in dock.gallery.tiles[: len(dock.gallery.pictures)]]
+    expected = [
+        (s.name, s.polarity) == (taken.name, taken.polarity) for s, _ in dock.gallery.pictures
+    ]
+    assert framed == expected
 
 
 def test_the_start_that_was_taken_is_what_is_trained_on(qtbot, viewer, dock, placed_layers):

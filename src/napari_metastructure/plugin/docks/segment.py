@@ -228,7 +228,11 @@ class SegmentFewLabels(Dock):
 
     def _on_strokes(self):
         self._check()
-        if self.has_strokes and self.strokes.live_box.isChecked():
+        if not self.has_strokes:
+            return
+        self.hold_choices()  # another image would have no strokes
+        self.gallery.take_away()
+        if self.strokes.live_box.isChecked():
             self.results.hide()
 
     def _on_mode(self):

@@ -57,7 +57,8 @@ class Gallery(QWidget):
         self.pictures: list[tuple[Any, NDArray]] = []
         self._worker: Any = None
         self._watched: Source | None = None
-        self._place: dict = {}
+        self._shown_at: tuple[Source, dict] | None = None  # where the pictures belong
+        self._taken: tuple[str, str] | None = None
         self._doubt = ""
         self._live = LiveLayer(viewer, "labels", "live start mask")
         self._rest = QTimer(self, interval=_MILLISECONDS, singleShot=True)
@@ -76,7 +77,6 @@ class Gallery(QWidget):
             tile.setIconSize(QSize(_SIDE, _SIDE))
             tile.setCheckable(True)
             tile.setStyleSheet(f"QToolButton:checked {{border: 2px solid {COLOURS[1]}}}")
-            tile.setAutoExclusive(True)
             tile.clicked.connect(lambda _=False, number=number: self._pick(number))
             tile.hide()
             grid.addWidget(tile, number // _COLUMNS, number % _COLUMNS)
@@ -115,12 +115,12 @@ class Gallery(QWidget):
         index = source.plane_index(self.viewer)
         plane, strokes = _plane(source, index), self._strokes(index)
         strokes = None if strokes is None else np.array(strokes)
-        self._watched, self._place, self._plane = source, source.place_plane(index), plane
+        self._watched, at = source, (source, source.place_plane(index))
         say(self.hint, "making start masks …")
         worker = create_worker(_pictures, plane, strokes, _start_thread=False, _ignore_errors=True)
-        worker.yielded.connect(lambda pictures: self._show(worker, pictures))
+        worker.yielded.connect(lambda pictures: self._show(worker, pictures, plane, at))
         worker.errored.connect(notify_error)
-        worker.finished.connect(lambda: self._finished(worker))
+        worker.finished.connect(lambda: self._finished(worker, at))
         self._worker = worker
         worker.start()
 
@@ -135,40 +135,58 @@ class Gallery(QWidget):
         """Stop, forget the pictures and take the live layer away."""
         self.stop()
         self._watched, self._doubt = None, ""
-        self.pictures = []
-        for tile in self.tiles:
-            tile.hide()
+        self._forget()
         say(self.hint, None)
+        self.take_away()
+
+    def take_away(self) -> None:
+        """Take the live layer of the mask that was clicked away."""
         self._live.remove()
 
-    def _show(self, worker: Any, pictures: list) -> None:
+    def _forget(self) -> None:
+        """Show no pictures."""
+        self.pictures, self._shown_at = [], None
+        for tile in self.tiles:
+            tile.hide()
+
+    def _show(self, worker: Any, pictures: list, plane: NDArray, at: tuple[Source, dict]) -> None:
         if worker is not self._worker or not pictures:
             return
         from napari_metastructure.few_labels.filters import describe
 
-        self.pictures = pictures
+        self.pictures, self._shown_at = pictures, at
         for number, tile in enumerate(self.tiles):
             tile.setVisible(number < len(pictures))
             if number < len(pictures):
                 start, mask = pictures[number]
-                tile.setIcon(_icon(self._plane, mask))
+                tile.setIcon(_icon(plane, mask))
                 words = describe(start.name)
                 tile.setToolTip(f"{start.name}, {start.polarity} structures: {words}")
+        self._mark()
 
-    def _finished(self, worker: Any) -> None:
-        if worker is self._worker:
-            self._worker = None
-            text = self._doubt or "Click on the mask that fits best. The network starts from it."
-            say(self.hint, text if self.pictures else "All pixels of this plane are equal.")
+    def _mark(self) -> None:
+        """Frame the picture of the start that was taken, if it is among them."""
+        for tile, (start, _) in zip(self.tiles, self.pictures):
+            tile.setChecked((start.name, start.polarity) == self._taken)
+
+    def _finished(self, worker: Any, at: tuple[Source, dict]) -> None:
+        if worker is not self._worker:
+            return
+        self._worker = None
+        if self._shown_at is not at:  # those of another plane
+            self._forget()
+        text = self._doubt or "Click on the mask that fits best. The network starts from it."
+        say(self.hint, text if self.pictures else "No start mask can be made of this plane.")
 
     def _pick(self, number: int) -> None:
-        """Take a picture as the start, and show it on the image."""
-        if number >= len(self.pictures) or self._watched is None:
+        """Take a picture as the start, and show it on the plane that it was made of."""
+        if number >= len(self.pictures) or self._shown_at is None:
             return
-        start, mask = self.pictures[number]
-        self._live.draw(self._watched.shaped(mask.astype(np.uint8)), self._place)
-        self._doubt = ""
-        self.picked.emit(start.name, start.polarity)
+        (start, mask), (source, place) = self.pictures[number], self._shown_at
+        self._live.draw(source.shaped(mask.astype(np.uint8)), place)
+        self._doubt, self._taken = "", (start.name, start.polarity)
+        self._mark()
+        self.picked.emit(*self._taken)
 
 
 def _plane(source: Source, index: tuple) -> NDArray:
