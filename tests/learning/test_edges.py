@@ -100,6 +100,34 @@ def test_labels_that_err_pixel_by_pixel_count_for_more_than_the_edges():
     assert found["flipped"] < found["clean"] - 0.5
 
 
+def _tubes(moved, blur, number=4):
+    """Probabilities, pictures and labels of blurred thin tubes, the labels moved inwards."""
+    found = []
+    for seed in range(number):
+        ridge = np.abs(ndi.gaussian_filter(np.random.default_rng(seed).normal(size=(128, 128)), 8))
+        truth = ridge < np.quantile(ridge, 0.25)
+        distance = ndi.distance_transform_edt(truth) - ndi.distance_transform_edt(~truth)
+        distance = ndi.gaussian_filter(distance, 0.7)
+        noise = np.random.default_rng(seed).normal(0, 3, truth.shape)
+        picture = 50 + 100 * ndi.gaussian_filter(truth.astype(float), blur) + noise
+        found.append((1 / (1 + np.exp(-3 * (distance - moved))), picture, distance > moved))
+    return map(list, zip(*found))
+
+
+def test_blur_does_not_widen_thin_objects_whose_labels_are_exact():
+    probabilities, pictures, labels = _tubes(0, 1.2)
+    evidence = Evidence(probabilities, pictures, labels)
+    edges = evidence.edges[0].argmax()
+    assert 0.3 < evidence.displacement(edges) < 1
+    assert evidence.displacement(evidence.best()) < 0.6 * evidence.displacement(edges)
+
+
+def test_thin_objects_whose_labels_are_too_thin_are_widened():
+    probabilities, pictures, labels = _tubes(1, 1.2)
+    evidence = Evidence(probabilities, pictures, labels)
+    assert evidence.displacement(evidence.best()) > 1
+
+
 def test_ignored_pixels_do_not_count():
     probabilities, pictures, labels, _ = _maps(0)
     for one in labels:
