@@ -10,6 +10,17 @@ from qtpy.QtWidgets import QApplication
 PLUGIN = "napari-metastructure"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _libraries_are_no_garbage():
+    """Around each window napari's fixture looks for garbage several times, which takes a second
+    among all that libraries hold.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def own_data(tmp_path, monkeypatch):
     """A folder for what the docks keep: not the user's."""
