@@ -3,7 +3,13 @@
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QAbstractItemView, QPushButton, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+)
 
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.learning.configs import TrainingConfig
@@ -30,7 +36,7 @@ __all__ = ["FindSuspects"]
 
 _FIELDS = ("network", "epochs", "channels", "device", "seed")
 _SHOWN = 500  # rows of the table
-_COLUMNS = ("rank", "kind", "image", "area", "confidence")
+_COLUMNS = ("rank", "kind", "image", "decision", "area", "confidence")
 
 
 class FindSuspects(Dock):
@@ -71,8 +77,10 @@ class FindSuspects(Dock):
         self.panel = self.add(RunPanel("Find suspects"))
         self.again = self.add(SayAgain(self, self.python))
         self.about = self.add(note())
-        self.table = self.add(QTableWidget(0, len(_COLUMNS) + 1))
-        self.table.setHorizontalHeaderLabels([*_COLUMNS, "decision"])
+        self.table = self.add(QTableWidget(0, len(_COLUMNS)))
+        self.table.setHorizontalHeaderLabels(_COLUMNS)
+        fit = QHeaderView.ResizeMode.ResizeToContents  # so that a decision can be seen
+        self.table.horizontalHeader().setSectionResizeMode(fit)
         self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.table.setEditTriggers(QAbstractItemView.NoEditTriggers)
         self.table.verticalHeader().hide()  # would say the rank again
@@ -202,8 +210,7 @@ class FindSuspects(Dock):
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows.to_dict("records")):
             for column, name in enumerate(_COLUMNS):
-                self.table.setItem(number, column, QTableWidgetItem(str(row[name])))
-            self.table.setItem(number, len(_COLUMNS), QTableWidgetItem(""))
+                self.table.setItem(number, column, QTableWidgetItem(str(row.get(name, ""))))
 
     def _selected(self) -> list[int]:
         return sorted({index.row() for index in self.table.selectedIndexes()})
@@ -235,7 +242,7 @@ class FindSuspects(Dock):
         for row in self._selected():
             self.decisions[row + 1] = accepted
             word = "accepted" if accepted else "rejected"
-            self.table.item(row, len(_COLUMNS)).setText(word)
+            self.table.item(row, _COLUMNS.index("decision")).setText(word)
         chosen = [rank for rank, yes in self.decisions.items() if yes]
         planes = correct(self._planes, self.suspects, chosen) if self.decisions else []
         if self._corrected in self.viewer.layers:
