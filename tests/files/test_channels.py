@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_metastructure.files.channels import masks_beside
 from napari_metastructure.files.fingerprint import fingerprint
 from napari_metastructure.files.read import read, read_labels, read_pair
 
@@ -194,3 +195,12 @@ def test_time_series_in_folders_of_nnunet_without_masks(tmp_path):
     fill(tmp_path, "c/imagesTs/{}.tif", cases=("movie",))
     with pytest.warns(UserWarning, match="the 2 files are taken for the channels of one image"):
         assert read(tmp_path / "c/imagesTs").data.shape == (1, 2, 6, 7)
+
+
+def test_results_beside_a_folder_are_not_told_of(tmp_path, recwarn):
+    save(tmp_path / "day2" / "a.tif", 1)
+    for name in ("b.tif", "noisy.tif"):
+        save(tmp_path / name, 1)
+    (tmp_path / "noisy.tif.record.json").write_text("{}")
+    assert masks_beside([tmp_path / "day2" / "a.tif"]) == []
+    assert not recwarn.list

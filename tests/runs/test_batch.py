@@ -329,7 +329,7 @@ def test_files_that_are_channels_of_an_image_are_one(channelled):
     text = run("batch", "set", "m.safetensors", "-o", "results", "--objects")
     assert "6 of 6 files done, 0 failed." in text
     assert "6 images of 2 channels (imagesTr/cell_0_0000.tif to cell_0_0001.tif)." in text
-    assert "4 masks are left out, as the steps take images: labelsTr/cell_0.tif." in text
+    assert "4 masks are left out (such as labelsTr/cell_0.tif); the steps take images." in text
     network = load_model("m.safetensors")
     for number, image in enumerate(channelled):
         where = "imagesTr" if number < 4 else "imagesTs"

@@ -147,7 +147,9 @@ def masks_beside(paths: Sequence[Path]) -> list[Path]:
         ending = folder.name[len("images") :]
         layout = folder, folder.with_name(f"labels{ending}")
     else:
-        layout = folder_layout(folder.parent) or (None, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what else lies beside the folder is not read
+            layout = folder_layout(folder.parent) or (None, None)
     if layout[0] != folder or not layout[1].is_dir():
         return []
     try:

@@ -196,7 +196,8 @@ class Files:
             return paths
         count = f"1 {noun} is" if len(left) == 1 else f"{len(left)} {noun}s are"
         example = left[0].relative_to(self.top).as_posix()
-        self.notes.append(f"{count} left out, as the steps take {role}: {example}.")
+        such = "such as " if left[1:] else ""
+        self.notes.append(f"{count} left out ({such}{example}); the steps take {role}.")
         return [path for path in paths if path not in others]
 
     def _whole(self, paths: list[Path]) -> list[Path]:
