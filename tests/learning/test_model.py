@@ -34,6 +34,10 @@ def image(*shape):
     return np.random.default_rng(0).normal(size=shape)
 
 
+def test_a_model_says_what_it_is():
+    assert repr(new_model()) == "<SegmentationModel: unet, 2-D, classes [0, 1]>"
+
+
 # ----------------------------------------------------------------- saved and loaded
 
 

@@ -148,8 +148,8 @@ class Done:
     """
 
     model: Any
-    history: dict = field(default_factory=dict)
-    record: dict = field(default_factory=dict)
+    history: dict = field(default_factory=dict, repr=False)
+    record: dict = field(default_factory=dict, repr=False)
     stopped: bool = False
-    masks: list | None = None
-    probabilities: list | None = None
+    masks: list | None = field(default=None, repr=False)
+    probabilities: list | None = field(default=None, repr=False)

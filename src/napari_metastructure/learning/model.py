@@ -96,6 +96,10 @@ class SegmentationModel:
         self.record = {}
         self.attached = {}
 
+    def __repr__(self) -> str:
+        network, dims = self.architecture["network"], self.spatial_dims
+        return f"<SegmentationModel: {network}, {dims}-D, classes {self.classes}>"
+
     @property
     def by_classifier(self) -> bool:
         """Whether the classifier of the strokes predicts, as it did better than the network."""

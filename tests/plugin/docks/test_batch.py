@@ -107,8 +107,8 @@ def test_what_was_understood_of_the_folder_is_said(qtbot, viewer, open_dock, cha
     dock.steps.value, dock.results.value = (tmp_path / "m.safetensors",), tmp_path / "results"
     assert dock.about.text() == (
         "6 images in 2 groups: imagesTr (4), imagesTs (2). 4 masks are left out (such as "
-        "labelsTr/cell_0.tif); the steps take images. 6 images of 2 channels (imagesTr/cell_0_0000.tif to "
-        "cell_0_0001.tif)."
+        "labelsTr/cell_0.tif); the steps take images. 6 images of 2 channels "
+        "(imagesTr/cell_0_0000.tif to cell_0_0001.tif)."
     )
     dock.panel.run_button.click()
     finish(qtbot, dock)
