@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 import napari_metastructure as nms
 from napari_metastructure.learning.suspects import correct, suspects_from
@@ -47,6 +48,37 @@ def test_accepted_ones_are_corrected(case):
     np.testing.assert_array_equal(one != labels, suspects.regions[0] == 2)
     with pytest.raises(KeyError):
         correct([labels], suspects, [4])
+
+
+def test_objects_that_are_numbered_stay_so(case):
+    probability, labels, truth = case
+    numbers = label(truth)[0].astype(np.uint8)  # 1 top left, 2 top right, 3 and 4 below
+    numbers[labels == 0] = 0
+    numbers[48, 80] = 0
+    numbers[(labels > 0) & (truth == 0) & (np.indices(labels.shape)[1] < 64)] = 3  # too wide
+    numbers[numbers == 4] = 255
+    probability = probability.copy()
+    probability[_disc(truth.shape, (48, 48), 9)] = 0.95  # its label is too narrow
+    suspects = suspects_from([probability], [numbers])
+    kinds = dict(zip(suspects.table["rank"], suspects.table["kind"]))
+    assert sorted(kinds.values()) == ["missed object", "wrong outline", "wrong outline"]
+    [corrected] = correct([numbers], suspects, list(kinds), numbered=True)
+    assert corrected[16, 48] == 256  # as all others are taken
+    assert corrected[48, 48 + 8] == 255
+    assert corrected[48, 16 + 9] == 0
+    assert set(np.unique(corrected)) == {0, 1, 3, 255, 256}
+    mask = np.where(numbers > 0, 255, 0).astype(np.uint8)
+    [corrected] = correct([mask], suspects, list(kinds), numbered=True)
+    assert set(np.unique(corrected)) == {0, 255}
+    assert corrected.dtype == np.uint8
+
+
+def test_a_class_in_one_half_only_is_refused_before_any_training(case):
+    _, labels, truth = case
+    with pytest.raises(ValueError, match="Label 5 occurs only in every second image") as error:
+        nms.find_suspects([truth] * 4, [labels, labels + 4 * (labels * truth)] * 2)
+    assert "as_mask" in str(error.value)
+    nms.find_suspects([truth] * 4, [labels, 5 * labels] * 2, as_mask=True)
 
 
 def test_ranks_run_over_all_images(case):

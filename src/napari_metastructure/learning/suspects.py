@@ -51,7 +51,8 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
     images : sequence of arrays
         At least two, as for `train`.
     labels : sequence of arrays of int
-        Drawn as regions; labels that err pixel by pixel have no regions to suspect.
+        Drawn as regions; labels that err pixel by pixel have no regions to suspect. If they number
+        objects, set ``as_mask=True``.
     config : TrainingConfig or dict, optional
     **params
         As for `train`; the same for both networks.
@@ -76,10 +77,10 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
         raise ValueError(
             "Suspects need at least two images: a network trained on one half checks the other."
         )
+    _check_classes(labels, config)
 
     def work(job: Any) -> Generator[Any, Any, None]:
         found: dict[int, NDArray] = {}
-        models: list[Any] = []
         for half in (0, 1):
             others = range(1 - half, len(images), 2)
             done = yield from _trained(
@@ -88,25 +89,41 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
             if job.stopping:
                 yield Result(None, stopped=True)
                 return
-            models.append(done.model)
             for i in range(half, len(images), 2):
                 yield Progress("checking the images of the other half", i, len(images))
                 found[i] = done.model.predict(images[i])
-        if models[0].classes != models[1].classes:
-            raise ValueError(
-                "The two halves of the images hold different classes; give more images."
-            )
         yield Result(
             suspects_from(
                 [found[i] for i in range(len(images))],
                 labels,
-                models[0].classes,
+                done.model.classes,
                 spatial_dims=config.spatial_dims,
                 ignore_label=config.ignore_label,
             )
         )
 
     return Job(work)
+
+
+def _check_classes(labels, config):
+    """Refuse halves of which one lacks a class of the other."""
+    from napari_metastructure.arrays.labels import as_labels, count_classes
+
+    first, second = (
+        {
+            min(int(value), 1) if config.as_mask else int(value)
+            for label in labels[half::2]
+            for value in count_classes(as_labels(label), config.ignore_label)[0]
+        }
+        for half in (0, 1)
+    )
+    lacking = sorted((first ^ second) - {0})
+    if lacking:
+        raise ValueError(
+            f"Label {lacking[0]} occurs only in every second image, so a network that was "
+            "trained on the others cannot check it; give more images, or set as_mask if the labels "
+            "number objects."
+        )
 
 
 def _trained(job, images, labels, config):
@@ -190,7 +207,11 @@ def suspects_from(
 
 
 def correct(
-    labels: Sequence[NDArray], suspects: Suspects, accepted: Sequence[int]
+    labels: Sequence[NDArray],
+    suspects: Suspects,
+    accepted: Sequence[int],
+    *,
+    numbered: bool = False,
 ) -> list[NDArray]:
     """The labels with the suggested label in the regions of the accepted suspects.
 
@@ -200,11 +221,14 @@ def correct(
     suspects : Suspects
     accepted : sequence of int
         Ranks.
+    numbered : bool
+        Whether the labels number objects, so that they were trained on ``as_mask``: a missed object
+        gets a new number, and a wrong outline that of the object it borders on.
 
     Returns
     -------
     list of arrays
-        New ones, of the labels' types.
+        New ones, of the labels' types, or of larger ones where new numbers ask for it.
 
     Raises
     ------
@@ -213,9 +237,38 @@ def correct(
     """
     table = suspects.table.set_index("rank").loc[list(accepted)]
     corrected = [np.array(label) for label in labels]
+    numbers = _numbers_of(corrected) if numbered else []
     for rank, row in table.iterrows():
-        corrected[row["image"]][suspects.regions[row["image"]] == rank] = row["suggested"]
+        image, value = row["image"], row["suggested"]
+        where = suspects.regions[image] == rank
+        if value and len(numbers) == 1:  # a mask, whatever its value
+            value = numbers[0]
+        elif value and numbers:
+            value = _neighbour(corrected[image], where, row["kind"])
+            if value is None:
+                value = numbers[-1] + 1
+                numbers.append(value)
+                dtype = np.result_type(corrected[image], np.min_scalar_type(value))
+                corrected[image] = corrected[image].astype(dtype)
+        corrected[image][where] = value
     return corrected
+
+
+def _numbers_of(labels):
+    """Sorted values of the objects."""
+    found = [np.unique(label) for label in labels]
+    return sorted({int(value) for values in found for value in values if value > 0})
+
+
+def _neighbour(label, where, kind):
+    """The number of the object that a wrong outline borders on most; None if it is none."""
+    from scipy.ndimage import binary_dilation
+
+    if kind != "wrong outline":
+        return None
+    around = label[binary_dilation(where) & ~where]
+    values, counts = np.unique(around[around > 0], return_counts=True)
+    return int(values[counts.argmax()]) if len(values) else None
 
 
 def _neighbours(ndim, spatial_dims):

@@ -53,8 +53,13 @@ def test_click_accept_reject(qtbot, viewer, dock):
     assert right <= 300  # seen in a narrow dock, too
     before, after = viewer.layers["drawn"].data, viewer.layers["drawn (corrected)"].data
     np.testing.assert_array_equal(before != after, regions.data == 1)
+    free = tuple(np.argwhere(regions.data == 0)[0])
+    viewer.layers["drawn (corrected)"].data_setitem(free, 7)  # painted by hand
     dock.reject_button.click()
-    np.testing.assert_array_equal(viewer.layers["drawn (corrected)"].data, before)
+    rejected = viewer.layers["drawn (corrected)"].data.copy()
+    assert rejected[free] == 7
+    rejected[free] = before[free]
+    np.testing.assert_array_equal(rejected, before)
     assert dock.decisions == {1: False}
 
 

@@ -34,7 +34,7 @@ from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
 
 __all__ = ["FindSuspects"]
 
-_FIELDS = ("network", "epochs", "channels", "device", "seed")
+_FIELDS = ("network", "epochs", "channels", "as_mask", "device", "seed")
 _SHOWN = 500  # rows of the table
 _COLUMNS = ("rank", "kind", "image", "decision", "area", "confidence")
 
@@ -60,6 +60,7 @@ class FindSuspects(Dock):
         self.decisions: dict[int, bool] = {}
         self._regions: Any = None
         self._corrected: Any = None
+        self._made: Any = None  # the corrected labels without what was painted on them
         self.image = self.choose_layer(
             "image", "Image", is_image, tooltip="A stack of two planes or more.", follows=is_image
         )
@@ -147,11 +148,13 @@ class FindSuspects(Dock):
         images, labels = source.canonical, source.labels(self.labels.value)
         leading = len(source.shape) - dims
         self._planes = list(np.asarray(labels).reshape(-1, *labels.shape[leading:]))
+        config = self.config()
+        self._numbered = config.as_mask
         job = late_job(
             "napari_metastructure.learning.suspects:find_suspects",
             images=list(images.reshape(-1, *images.shape[leading:])),
             labels=self._planes,
-            config=self.config(),
+            config=config,
         )
         self.panel.start(job, "Search for suspects")
 
@@ -185,12 +188,15 @@ class FindSuspects(Dock):
         if not isinstance(event, Result) or event.value is None:
             return
         self.suspects, self.decisions, self._corrected = event.value, {}, None
-        self._regions = self._add(self.suspects.regions, "suspects")
+        self._regions = self._add(self._shaped(self.suspects.regions), "suspects")
         self._fill()
 
-    def _add(self, planes: Any, what: str) -> Any:
+    def _shaped(self, planes: Any) -> Any:
+        """Planes as the data of a layer."""
+        return self._source.shaped(np.stack(planes).reshape(self._source.shape))
+
+    def _add(self, data: Any, what: str) -> Any:
         source = self._source
-        data = source.shaped(np.stack(planes).reshape(source.shape))
         operation = "suspects" if what == "suspects" else "corrections"
         return self.viewer.add_labels(
             data,
@@ -244,12 +250,13 @@ class FindSuspects(Dock):
             word = "accepted" if accepted else "rejected"
             self.table.item(row, _COLUMNS.index("decision")).setText(word)
         chosen = [rank for rank, yes in self.decisions.items() if yes]
-        planes = correct(self._planes, self.suspects, chosen) if self.decisions else []
-        if self._corrected in self.viewer.layers:
-            source = self._source
-            self._corrected.data = source.shaped(np.stack(planes).reshape(source.shape))
+        data = correct(self._planes, self.suspects, chosen, numbered=self._numbered)
+        data = self._shaped(data)
+        if self._corrected in self.viewer.layers:  # what was painted on it elsewhere stays
+            self._corrected.data = np.where(data != self._made, data, self._corrected.data)
         elif chosen:
-            self._corrected = self._add(planes, "corrected")
+            self._corrected = self._add(data.copy(), "corrected")
+        self._made = data
 
     def closed(self) -> None:
         """End what runs when the dock is closed."""
