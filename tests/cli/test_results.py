@@ -229,11 +229,12 @@ def test_a_full_disk_costs_no_result(folder, tmp_path, monkeypatch, refused):  #
 
 def test_a_record_counts_only_for_its_own_labels(folder):  # noqa: F811
     run("corrupt", "masks", "-o", "noisy.npy", *FLIP, "--quiet")
-    run("train", "images", "noisy.npy", "-o", "a", *QUICK)
+    assert "has changed" not in run("train", "images", "noisy.npy", "-o", "a", *QUICK)
     assert record_of(folder / "a.safetensors")["options"]["noise"]["kind"] == "flip"
     np.save("noisy.npy", read("masks").data)  # someone puts corrected labels there
-    run("train", "images", "noisy.npy", "-o", "b", *QUICK)
+    told = run("train", "images", "noisy.npy", "-o", "b", *QUICK)
     assert record_of(folder / "b.safetensors")["options"]["noise"] is None
+    assert "noisy.npy has changed since the noise in its record was made" in told
 
 
 def test_a_second_run_to_one_name_is_refused(folder):  # noqa: F811

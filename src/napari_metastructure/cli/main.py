@@ -172,11 +172,13 @@ def train(
     """
     from napari_metastructure.runs.operations import known_noise
 
-    images, labels = pair_of(images, labels, partial(click.echo, err=True))
+    say = partial(click.echo, err=True)
+    images, labels = pair_of(images, labels, say)
     inputs = {"images": images, "labels": labels}
     inputs |= {"validation_images": validation_images, "validation_labels": validation_labels}
     inputs |= {"start_from": start_from}
-    options: dict[str, Any] = {"noise": known_noise(noise, labels), **_kept(checkpoint, fresh)}
+    options: dict[str, Any] = {"noise": known_noise(noise, labels, say)}
+    options |= _kept(checkpoint, fresh)
     perform("train", inputs, {"model": model_path(model)}, config, options, **common)
 
 

@@ -13,7 +13,7 @@ from napari_metastructure.files.names import paths_of
 from napari_metastructure.files.read import read
 from napari_metastructure.files.records import digests_of, read_record, record_path
 
-__all__ = ["MODEL", "own_record", "recorded_colours", "result_digest"]
+__all__ = ["MODEL", "own_record", "record_of_others", "recorded_colours", "result_digest"]
 
 MODEL = ".safetensors"
 """The ending of a model's file."""
@@ -45,6 +45,28 @@ def own_record(path: str | os.PathLike, known: str | None = None) -> dict[str, A
         return record if (known or result_digest(path)) in digests else None
     except (ValueError, OSError):
         return None
+
+
+def record_of_others(path: str | os.PathLike, known: str | None = None) -> dict[str, Any] | None:
+    """The record beside a result that was changed or replaced since.
+
+    Parameters
+    ----------
+    path : path
+        Of the result.
+    known : str, optional
+        The result's digest, where it is known already.
+
+    Returns
+    -------
+    dict or None
+        None if there is no record, or it is of what lies there now.
+    """
+    try:
+        record = read_record(record_path(path))
+    except (ValueError, OSError):
+        return None
+    return record if own_record(path, known) is None else None
 
 
 def recorded_colours(source: Any) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from napari_metastructure.arrays.axes import Layout, channels_first
 from napari_metastructure.arrays.blocks import as_array
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.files.records import record_path
-from napari_metastructure.files.results import own_record
+from napari_metastructure.files.results import own_record, record_of_others
 from napari_metastructure.labels.lines import draw_lines
 
 __all__ = [
@@ -466,6 +466,18 @@ def noise_of(layer: Any) -> list[dict] | None:
     if not record.get("noise") or not record.get("whole", True):
         return None
     return record["noise"] if record.get("digest") == digest(snapshot(layer)) else None
+
+
+def has_noise_of_others(layer: Any) -> bool:
+    """Whether a record tells of noise, but not of these labels, which were painted on since."""
+    record = None if is_shapes(layer) else layer.metadata.get(RECORD)
+    if record is not None:
+        return bool(record.get("noise")) and noise_of(layer) is None
+    path = layer.source.path
+    if path is None or is_shapes(layer) or not record_path(path).is_file():
+        return False
+    other = record_of_others(path, digest(snapshot(layer)))
+    return other is not None and other["operation"] == "corrupt"
 
 
 def _noise_beside(layer):

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from napari_metastructure.files.pairs import by_image
 from napari_metastructure.files.pixels import LAZY
 from napari_metastructure.files.read import read_labels, read_outcome
 from napari_metastructure.files.reservations import reserve
-from napari_metastructure.files.results import own_record
+from napari_metastructure.files.results import own_record, record_of_others
 from napari_metastructure.files.settings import read_settings
 from napari_metastructure.runs.run import Run, carry_out
 
@@ -414,7 +416,7 @@ def _validation(run, labels):
     return {role: pixels.data for role, pixels in zip(roles, found) if pixels is not None}
 
 
-def known_noise(source: Any, labels: Any) -> dict | None:
+def known_noise(source: Any, labels: Any, say: Callable = warnings.warn) -> dict | None:
     """How labels were corrupted: from a record, a file of `NoiseSpec` values, or by their record.
 
     Parameters
@@ -422,13 +424,22 @@ def known_noise(source: Any, labels: Any) -> dict | None:
     source : path, "none" or None
         None: look for the record beside the labels; it counts if it is of these.
     labels : path
+    say : callable
+        Gets a sentence if the record beside the labels is of others.
     """
     from napari_metastructure.labels.noise import NoiseSpec
 
     if source == "none":
         return None
     if source is None:
-        record = own_record(labels) if isinstance(labels, (str, os.PathLike)) else None
+        beside = isinstance(labels, (str, os.PathLike))
+        record = own_record(labels) if beside else None
+        other = record_of_others(labels) if beside else None
+        if other is not None and other["operation"] == "corrupt":
+            say(
+                f"{labels} has changed since the noise in its record was made, so this noise is "
+                "not used; state it with --noise if it still holds."
+            )
         if record is None or record["operation"] != "corrupt":
             return None
         return NoiseSpec(**record["config"]).model_dump(mode="json")

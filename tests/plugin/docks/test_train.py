@@ -341,6 +341,20 @@ def test_noise_of_own_labels_can_be_stated(qtbot, viewer, dock):
     assert (noise["kind"], noise["ratio"]) == ("flip", 0.2)
 
 
+def test_recorded_noise_of_labels_painted_on_since_is_told(dock, placed_layers, monkeypatch):
+    _, labels = placed_layers
+    noise = {"kind": "flip", "ratio": 0.2}
+    labels.metadata[RECORD] = {"operation": "corrupt", "noise": [noise], "digest": "of others"}
+    told = []
+    monkeypatch.setattr("napari_metastructure.plugin.docks.train.show_info", told.append)
+    monkeypatch.setattr(dock.panel, "start", lambda *_: None)
+    dock.run()
+    assert told[0].startswith("The labels have changed since their noise was recorded")
+    dock.noise["label_noise"].value = "none"
+    dock.run()
+    assert len(told) == 1
+
+
 def test_recorded_noise_can_be_left_out(viewer, dock, placed_layers, open_dock, qtbot):
     _, corrupt = open_dock("Corrupt labels")
     corrupt.labels.value = placed_layers[1]

@@ -15,6 +15,7 @@ from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.smp_networks import is_smp, missing_library
 from napari_metastructure.plugin.layers import (
     RECORD,
+    has_noise_of_others,
     is_shapes,
     lines_problem,
     noise_of,
@@ -307,6 +308,11 @@ class TrainSegmentation(Dock):
             model=self.start.value(),
             checkpoint=self.interrupted.start(resume),
         )
+        if self.noise.is_recorded and any(has_noise_of_others(layer) for _, layer in pairs):
+            show_info(
+                "The labels have changed since their noise was recorded, so no noise is corrected; "
+                "state it as label noise if it still holds."
+            )
         self._watched = Watched(job, sources[0])
         self._trained_on = pairs[0][1], pairs[0][1].name
         self._follow_plane()

@@ -41,6 +41,11 @@ class StatedNoise(Form):
         """Whether the user states a kind of noise and its amount."""
         return self.which.value in _STATED
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the records of the labels are to tell."""
+        return self.which.value == _RECORDED
+
     def value(self, recorded: list[dict] | None) -> Any:
         """The noise to train with, as `train` takes it.
 
@@ -52,4 +57,4 @@ class StatedNoise(Form):
         if self.is_stated:
             kind, field = _STATED[self.which.value]
             return [{"kind": kind, field: self[field].value}]
-        return recorded if self.which.value == _RECORDED else None
+        return recorded if self.is_recorded else None
