@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.labels.strokes import check_strokes, simulate_strokes, uncertainty
+from napari_metastructure.labels.strokes import (
+    check_strokes,
+    pixels_under,
+    simulate_strokes,
+    uncertainty,
+)
 
 
 def test_strokes_are_integers():
@@ -23,3 +28,16 @@ def test_simulated_strokes_keep_to_their_class(blobs):
     painted = strokes > 0
     np.testing.assert_array_equal(strokes[painted], masks[0][painted] + 1)
     np.testing.assert_array_equal(strokes, simulate_strokes(masks[0], 5, 20, seed=1))
+
+
+def test_pixels_under_strokes_tell_an_image_from_another():
+    image = np.random.default_rng(0).normal(size=(3, 5, 2, 40, 40)).astype(np.float32)
+    strokes = np.zeros((3, 5, 40, 40), np.uint8)
+    strokes[1, 2, 3, :7], strokes[2, 4, :, 30] = 1, 2
+    found = pixels_under(image, strokes, channel_axis=2)
+    np.testing.assert_array_equal(found[:7], image[1, 2, :, 3, :7].T)
+    np.testing.assert_array_equal(found[7:], image[2, 4, :, :, 30].T)
+    last = pixels_under(np.moveaxis(image, 2, -1), strokes, channel_axis=-1)
+    np.testing.assert_array_equal(last, found)
+    assert len(pixels_under(image[:, :, 0], np.zeros_like(strokes))) == 0
+    assert len(pixels_under(image[:, :, 0], np.ones_like(strokes))) == 1000

@@ -18,7 +18,7 @@ from napari_metastructure.jobs.devices import pick_device, release_memory
 from napari_metastructure.jobs.events import Done, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
-from napari_metastructure.labels.strokes import check_strokes, pack_strokes
+from napari_metastructure.labels.strokes import check_strokes, pack_strokes, pixels_under
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.resume import digests, resuming
 from napari_metastructure.parameters import with_fields_of
@@ -192,6 +192,9 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
         run.model.record = record
         if strokes is not None:
             run.model.attached |= pack_strokes(as_list(strokes))
+            for number, pair in enumerate(zip(arrays, as_list(strokes))):
+                known = pixels_under(*pair, config.channel_axis, config.spatial_dims)
+                run.model.attached[f"strokes.{number}.pixels"] = known
         run.model.network.eval()
         if outs is None:
             masks = _like(arrays, masks, config.channel_axis, config.spatial_dims)

@@ -1,14 +1,19 @@
 """Strokes of a brush: 0 not annotated, 1 background, 2 object, 3 and more further classes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from napari_metastructure.arrays.axes import channels_first
+from napari_metastructure.arrays.blocks import planes
 
 __all__ = [
     "MOST_CLASSES",
     "check_strokes",
     "check_values",
     "pack_strokes",
+    "pixels_under",
     "simulate_strokes",
     "uncertainty",
     "unpack_strokes",
@@ -16,6 +21,7 @@ __all__ = [
 ]
 
 MOST_CLASSES = 32
+_MOST_KNOWN = 1000  # pixels of a plane by which an image is known again
 
 
 def check_strokes(strokes: Sequence) -> np.ndarray:
@@ -90,6 +96,36 @@ def unpack_strokes(packed: dict[str, np.ndarray]) -> list[np.ndarray]:
         one[tuple(packed[f"{name}.where"].T)] = packed[f"{name}.values"]
         found.append(one)
     return found
+
+
+def pixels_under(
+    image: Any, strokes: Any, channel_axis: int | None = None, spatial_dims: int = 2
+) -> np.ndarray:
+    """Values of the first thousand or so pixels under strokes, by which an image is known again.
+
+    Parameters
+    ----------
+    image : array of real numbers
+        Any kind; only planes (or volumes) with strokes are read.
+    strokes : array of int
+        Of the image's shape without channels.
+    channel_axis : int, optional
+    spatial_dims : {2, 3}
+
+    Returns
+    -------
+    array of float32, (pixels, channels)
+    """
+    moved = channels_first(image, channel_axis, spatial_dims)
+    parts = planes(moved, spatial_dims + (channel_axis is not None))
+    found, count = [np.zeros((0, 1), np.float32)], 0
+    for part, stroke in zip(parts, planes(strokes, spatial_dims)):
+        where = np.asarray(stroke) > 0
+        if where.any() and count < _MOST_KNOWN:
+            values = np.asarray(part)[..., where].astype(np.float32)
+            found.append(values.reshape(-1, values.shape[-1]).T[:_MOST_KNOWN])
+            count += len(found[-1])
+    return np.concatenate(found[count > 0 :])
 
 
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Strokes painted in a real napari window: the live result, and the network's."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -203,14 +205,113 @@ def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
     first = dock.models.model
     # what is painted on the result counts, and training goes on from the network
     mask.data[3, :10, :10] = 1
-    assert (dock.results.corrected(dock.strokes.strokes())[0][3, :10, :10] == 2).any()
     dock.panel.run_button.click()
     finish(qtbot, dock)
     assert dock.models.model is not first
+    # also in the rounds after the next, whose masks are new: it can be seen among the strokes
+    kept = dock.strokes.layer.data[3, :10, :10]
+    assert (kept == 2).any()
+    assert set(np.unique(kept)) <= {0, 2}
     visible = [layer.name for layer in viewer.layers if layer.visible]
     assert sum("segmentation" in name for name in visible) == 1
     # results of earlier runs are no inputs
     assert [choice.name for choice in dock.images[0].choices] == ["discs"]
+
+
+def add_another(dock, name="others"):
+    """An image of the same shape, at the same place."""
+    image = dock.images[0].value
+    return dock.viewer.add_image(image.data[::-1].copy(), name=name, **place(image))
+
+
+def test_another_image_does_not_get_the_strokes_of_the_first(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    first, strokes = dock.images[0].value, dock.strokes.layer
+    other = add_another(dock)
+    assert dock.images[0].value is first  # which was painted on
+    dock.images[0].value = other
+    assert dock.strokes.layer is None
+    assert not dock.has_strokes
+    assert "live segmentation" not in viewer.layers
+    first.name = "renamed"
+    dock.images[0].value = first
+    assert dock.strokes.layer is strokes
+    wait_for_result(qtbot, dock)
+
+
+def test_strokes_on_each_image_of_a_set_count(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    first, painted = dock.images[0].value, dock.strokes.layer.data.copy()
+    other = add_another(dock)
+    dock.images[0].value = other
+    dock.strokes.paint_button.click()
+    dock.strokes.layer.data[1, :5] = 1
+    dock.add_image()
+    dock.images[1].value = first
+    first.name, other.name = "one", "two"
+    strokes = dock.strokes.strokes()
+    assert (strokes[0][1, :5] == 1).all()
+    np.testing.assert_array_equal(strokes[1], painted)
+
+
+def test_corrections_of_one_image_are_not_those_of_another(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    mask = viewer.layers["discs segmentation (strokes)"]
+    mask.data[3, :10, :10] = 1
+    zeros = np.zeros((4, 64, 64), np.uint8)
+    first, other = dock.images[0].value, add_another(dock)
+    assert not dock.results.corrected([other], [zeros.copy()])[0].any()
+    assert dock.results.corrected([other, first], [zeros.copy(), zeros.copy()])[1].any()
+
+
+def test_without_strokes_of_two_classes_no_result_stays(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    layer = dock.strokes.layer
+    layer.data = np.minimum(layer.data, 1)
+    qtbot.waitUntil(lambda: "live segmentation" not in viewer.layers, timeout=LONG)
+    assert "at least one stroke on objects" in dock.strokes.note.text()
+    layer.data = np.zeros_like(layer.data)
+    qtbot.waitUntil(lambda: not dock.has_strokes, timeout=LONG)
+    assert dock.problem() is None
+
+
+def test_a_plane_that_comes_into_view_during_the_work_is_predicted(
+    qtbot, viewer, dock, placed_layers, monkeypatch
+):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    predict = strokes_panel.StrokesPanel._classifier_for(
+        dock.strokes, dock._read_sources()
+    ).classifier.predicting_plane
+
+    def slowly(*arguments, **options):
+        time.sleep(1)
+        yield from predict(*arguments, **options)
+
+    monkeypatch.setattr(dock.strokes.live.classifier, "predicting_plane", slowly)
+    before = shown(dock)
+    dock.strokes.update_now()
+    viewer.dims.set_current_step(0, 0)  # the work takes longer than the sliders rest
+    assert dock.strokes.worker is not None
+    qtbot.waitUntil(lambda: shown(dock) != before, timeout=LONG)
+
+
+def test_strokes_of_a_model_do_not_come_to_other_images(
+    qtbot, viewer, dock, placed_layers, tmp_path
+):
+    paint_some(dock, placed_layers[1].data)
+    dock.advanced["min_steps"].value = 2
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    dock.models.save(tmp_path / "model.safetensors")
+    dock.images[0].value = add_another(dock)
+    dock.models.load(tmp_path / "model.safetensors")
+    assert dock.strokes.layer is None
+    assert "on other images" in dock.strokes.note.text()
 
 
 def test_three_classes(qtbot, viewer, dock, placed_layers):
@@ -281,8 +382,10 @@ def test_strokes_come_back_with_a_loaded_model(qtbot, viewer, dock, placed_layer
     finish(qtbot, dock)
     dock.models.save(tmp_path / "model.safetensors")
     viewer.layers.remove(dock.strokes.layer)
+    dock.advanced["channels"].value = 8
     dock.models.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(dock.strokes.layer.data, painted)
+    assert dock.config().channels == 4  # and the settings
 
 
 def test_an_existing_labels_layer_can_be_chosen(qtbot, viewer, dock, placed_layers):

@@ -110,6 +110,16 @@ def test_inputs_follow_the_active_layer_until_one_is_chosen(qtbot, viewer, open_
     assert chosen(dock.image) == ("new",)
 
 
+def test_a_renamed_layer_stays_chosen(qtbot, viewer, open_dock):
+    images = [viewer.add_image(np.eye(32) * k, name=f"image {k}") for k in (1, 2, 3)]
+    _, dock = open_dock("Segment with few or no labels")
+    dock.add_image()
+    dock.images[0].value, dock.images[1].value = images[0], images[1]
+    images[1].name, images[0].name = "second", "first"
+    assert [box.value for box in dock.images] == images[:2]
+    assert [box.current_choice for box in dock.images] == ["first", "second"]
+
+
 def test_results_and_previews_are_not_followed_into_training(qtbot, viewer, open_dock):
     add_sets(viewer)
     _, dock = open_dock("Train segmentation")

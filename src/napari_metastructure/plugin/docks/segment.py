@@ -1,6 +1,7 @@
 """Dock widget: segment images with a few strokes of a brush, or without any label."""
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -298,7 +299,8 @@ class SegmentFewLabels(Dock):
     def _labels(self, config, sources):
         """What the user has annotated, as arguments of `segment`."""
         if self.has_strokes:
-            strokes = self.results.corrected(self.strokes.strokes())
+            strokes = self.results.corrected(self.chosen_images(), self.strokes.strokes())
+            self.strokes.keep(strokes)
             strokes = [
                 one if source.box is None else one[source.box]
                 for one, source in zip(strokes, sources)
@@ -448,7 +450,8 @@ class SegmentFewLabels(Dock):
                 source.name, source.place(), source.shaped(p), source.shaped(mask)
             )
             added = self.viewer.layers[before:]
-            self.results.take(added, layer, self.models.corrections, taught=taught)
+            corrections = self.models.corrections
+            self.results.take(source.layer, added, layer, corrections, taught=taught)
         if taught and self.strokes.layer is not None:
             self.viewer.layers.move(
                 self.viewer.layers.index(self.strokes.layer), len(self.viewer.layers)
@@ -456,12 +459,23 @@ class SegmentFewLabels(Dock):
             self.viewer.layers.selection.active = self.strokes.layer
 
     def _on_model_loaded(self):
-        """Strokes saved with a model come back, where they fit and there are none yet."""
+        """Strokes and settings saved with a model come back, if it was taught on these images."""
         from napari_metastructure.labels.strokes import unpack_strokes
 
-        found, sources = unpack_strokes(self.models.model.attached), self._read_sources()
-        if found and sources and not self.has_strokes and found[0].shape == sources[0].shape:
-            self.strokes.show_strokes(found[0])
+        model = self.models.model
+        found, sources = unpack_strokes(model.attached), self._read_sources()
+        if self.has_strokes or not found:
+            return
+        if len(found) > len(sources) or not all(map(_knows, found, sources, _known(model))):
+            say(self.strokes.note, "The strokes saved with the model are on other images.")
+            return
+        for number, one in enumerate(found):
+            if one.any():
+                self.strokes.show_strokes(one, number)
+        settings = {**model.record["config"]}
+        for form in (self.form, self.advanced):
+            names = [name for name in form.values() if name in settings and name != "seed"]
+            form.set_values({name: settings[name] for name in names})
 
     def actions(self) -> dict[str, Any]:
         """What the keys do while the dock is in front."""
@@ -484,6 +498,23 @@ class SegmentFewLabels(Dock):
 
 def _start_of(record):
     return "+".join(np.atleast_1d(record.get("start", record["config"]["mode"])))
+
+
+def _known(model):
+    """Pixels under the strokes of each image that a model was taught on."""
+    return (model.attached.get(f"strokes.{number}.pixels") for number in count())
+
+
+def _knows(strokes, source, pixels):
+    """Whether strokes were painted on this image, as far as the pixels under them tell."""
+    from napari_metastructure.labels.strokes import pixels_under
+
+    if strokes.shape != source.shape:
+        return False
+    layout = source.layout
+    axis = None if layout.input_axis is None else -layout.spatial_dims - 1
+    found = pixels_under(source.canonical, strokes, axis, layout.spatial_dims)
+    return pixels is None or np.array_equal(found, pixels)
 
 
 def _whole(source, result):

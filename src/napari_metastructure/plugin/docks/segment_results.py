@@ -39,20 +39,24 @@ class Results:
             if layer in self.viewer.layers:
                 layer.visible = False
 
-    def take(self, layers: Any, mask: Any, corrections: Corrections, *, taught: bool) -> None:
+    def take(
+        self, image: Any, layers: Any, mask: Any, corrections: Corrections, *, taught: bool
+    ) -> None:
         """Hold the layers of one image's result, among them its mask."""
         self._layers += list(layers)
         if taught:
             mask.colormap = result_colors()
-        self._masks.append((mask, corrections))
+        self._masks.append((image, mask, corrections))
 
-    def corrected(self, strokes: list) -> list:
-        """Strokes, and what was painted on the last masks as further strokes."""
-        for one, (mask, corrections) in zip(strokes, self._masks):
-            if mask not in self.viewer.layers or mask.data.size != one.size:
-                continue
-            changed = corrections.painted().reshape(one.shape)
-            one[changed] = np.asarray(mask.data).reshape(one.shape)[changed] + 1
+    def corrected(self, images: list, strokes: list) -> list:
+        """Strokes of images, and what was painted on their last masks as further strokes."""
+        for image, one in zip(images, strokes):
+            for masked, mask, corrections in self._masks:
+                fits = masked is image and mask.data.size == one.size
+                if not fits or mask not in self.viewer.layers:
+                    continue
+                changed = corrections.painted().reshape(one.shape)
+                one[changed] = np.asarray(mask.data).reshape(one.shape)[changed] + 1
         return strokes
 
 

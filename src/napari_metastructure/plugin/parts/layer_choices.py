@@ -61,10 +61,10 @@ class LayerChoices:
             return
         self._arranging = True
         try:
-            for choice in self._choices if again else ():
-                before = choice.box.value
-                choice.box.reset_choices()
-                choice.by_hand = choice.by_hand and choice.box.value is before
+            moved = [choice for choice in self._choices if again and not _reset(choice.box)]
+            for choice in moved:  # once no box holds a layer that is gone
+                choice.by_hand = False
+                choice.box.changed.emit(choice.box.value)
             taken = self._follow()
             for choice in self._choices:
                 if not choice.by_hand and choice is not taken:
@@ -81,6 +81,19 @@ class LayerChoices:
                 choice.box.value = layer
                 return choice
         return None
+
+
+def _reset(box):
+    """Offer the layers that are there now, silently; returns whether the box keeps its layer.
+
+    magicgui tells choices apart by their names, so of a renamed layer it would let go.
+    """
+    before = box.value
+    with box.changed.blocked():
+        box.reset_choices()
+        if box.value is not before and before in box.choices:
+            box.value = before
+    return box.value is before
 
 
 def _suggest(choice):

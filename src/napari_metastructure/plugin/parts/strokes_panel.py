@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Labels
@@ -71,6 +72,9 @@ class StrokesPanel(QWidget):
         self.worker = self.live = None
         self._live_key = self._learned = self._drawn = None
         self._watched_layer: Any = None
+        self._image: Any = None  # whose strokes are chosen
+        self._made_for: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # image, by strokes
+        self._doing: str | None = None  # of the worker: "learn", "predict", "search"
         self._values: set[int] = set()
         self._wanted = None  # what to do when the worker has ended: "learn", "predict", "search"
         self._brush_down = False
@@ -184,12 +188,41 @@ class StrokesPanel(QWidget):
     def refresh(self) -> None:
         """Offer what can be done with the image and the layer that are chosen."""
         source = self._first()
+        self._follow_image(source)
         self.paint_button.setEnabled(source is not None)
         self.restore_button.setVisible(
             source is not None and self.layer is None and saved_strokes_path(source).exists()
         )
         self.form.show_only({"strokes"} if len(self.choice.choices) > 1 else set())
         self._painting.setVisible(self.layer is not None)
+
+    def _follow_image(self, source):
+        """With another image, take up the strokes made for it in place of those for another."""
+        image = None if source is None else source.layer
+        before, self._image = self._image, image
+        if image is None or before is None or image is before:
+            return
+        layer, own = self.choice.value, self._layer_of(source)
+        if own is not None or self._is_for_another(layer, image):
+            self.choice.value = own
+        self.clear()  # what is shown is the other image's
+        kept = layer is not None and self.layer is layer
+        if kept and self.values() and self.live_box.isChecked():
+            self.request("learn")
+
+    def _is_for_another(self, layer, image):
+        """Whether a layer was made for strokes on another image that is still there."""
+        made_for = None if layer is None else self._image_of(layer)
+        return made_for is not None and made_for is not image
+
+    def _image_of(self, strokes):
+        """The image that a stroke layer was made for, if it is still there."""
+        image = self._made_for.get(strokes)
+        if image is None:  # of another dock, or of an earlier one
+            record = strokes.metadata.get(RECORD, {})
+            known = record.get("operation") == STROKES and record.get("applied_to")
+            image = next((one for one in self.viewer.layers if one.name == known), None)
+        return image if image in self.viewer.layers else None
 
     def _show_classes(self):
         while self.classes.count():
@@ -222,7 +255,7 @@ class StrokesPanel(QWidget):
         """Make a layer to paint on, or take up the one there is."""
         source, layer = self._first(), self.layer
         if layer is None:
-            layer = new_stroke_layer(self.viewer, source)
+            layer = self._new_layer(source)
             self._take(layer)
         ready_to_paint(self.viewer, layer, source.shape)
 
@@ -235,9 +268,16 @@ class StrokesPanel(QWidget):
             return
         self.show_strokes(strokes)
 
-    def show_strokes(self, strokes: Any) -> None:
-        """A new stroke layer with these strokes on the first image."""
-        self._take(new_stroke_layer(self.viewer, self._first(), data=strokes))
+    def show_strokes(self, strokes: Any, number: int = 0) -> None:
+        """A new stroke layer with these strokes on an image of the set, the first by default."""
+        layer = self._new_layer(self._sources()[number], strokes)
+        if number == 0:
+            self._take(layer)
+
+    def _new_layer(self, source, strokes=None):
+        layer = new_stroke_layer(self.viewer, source, data=strokes)
+        self._made_for[getattr(layer, "__wrapped__", layer)] = source.layer
+        return layer
 
     def _take(self, layer):
         self.choice.reset_choices()
@@ -271,6 +311,31 @@ class StrokesPanel(QWidget):
                 else np.asarray(source.labels(layer))
             )
         return found
+
+    def keep(self, strokes: list) -> None:
+        """Show what was painted on results as strokes, that it counts from now on.
+
+        Parameters
+        ----------
+        strokes : list of arrays
+            As from `strokes`, with more in them.
+        """
+        for number, (source, one) in enumerate(zip(self._sources(), strokes)):
+            layer = self.layer if number == 0 else self._layer_of(source)
+            if layer is None or not isinstance(layer.data, np.ndarray):
+                if layer is None and one.any():
+                    self.show_strokes(one, number)
+                continue
+            if layer.data.size != one.size:
+                continue
+            one = one.reshape(layer.data.shape)
+            changed = layer.data != one
+            if changed.any():
+                layer.data[changed] = one[changed]
+                layer.refresh()
+                if number == 0:
+                    self._learned, self._values = _look_at(layer.data)
+                    self._saving.start()
 
     def code(self, name: str, source: Any) -> Any:
         """The strokes of a source, as Python code; `name` is the source in it."""
@@ -307,8 +372,7 @@ class StrokesPanel(QWidget):
     def _layer_of(self, source):
         """The stroke layer that was made for a further image of the set."""
         for layer in self.viewer.layers:
-            record = layer.metadata.get(RECORD, {})
-            if record.get("operation") == STROKES and record.get("applied_to") == source.name:
+            if may_hold_strokes(layer) and self._image_of(layer) is source.layer:
                 return layer
         return None
 
@@ -331,6 +395,7 @@ class StrokesPanel(QWidget):
             self._show_classes()
             self._on_change()
         self._learned = None
+        self.clear()
         self.refresh()
         self.changed.emit()
 
@@ -366,7 +431,11 @@ class StrokesPanel(QWidget):
             return
         self._saving.start()
         self.changed.emit()
-        if self.live_box.isChecked():
+        problem = self.problem()
+        if problem:
+            self.clear()
+            say(self.note, problem)
+        elif self.live_box.isChecked():
             self.request("learn")
 
     def _save(self):
@@ -401,12 +470,13 @@ class StrokesPanel(QWidget):
         if self.worker is not None:
             if what != "predict" or self._wanted is None:
                 self._wanted = what
-            self.live.cancelled = True
+            if what != "predict" or self._doing != "search":
+                self.live.cancelled = True
             return
         self._start(what)
 
     def _start(self, what):
-        self._wanted = None
+        self._wanted, self._doing = None, what
         sources, strokes = self._sources(), self.strokes()
         self.live = self._classifier_for(sources)
         self.live.cancelled = False
@@ -531,7 +601,7 @@ class StrokesPanel(QWidget):
             self._looking.start()
 
     def _look_again(self):
-        if self.live is not None and self.live.classifier.fitted and self.worker is None:
+        if self.live is not None and (self.live.classifier.fitted or self.worker is not None):
             self.request("predict")
 
     def _go_to(self, place):
