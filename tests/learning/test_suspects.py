@@ -81,6 +81,12 @@ def test_a_class_in_one_half_only_is_refused_before_any_training(case):
     nms.find_suspects([truth] * 4, [labels, 5 * labels] * 2, as_mask=True)
 
 
+def test_strokes_are_refused(case):
+    _, labels, truth = case
+    with pytest.raises(ValueError, match="drawn as regions; strokes"):
+        nms.find_suspects([truth] * 4, [labels] * 4, unannotated=True)
+
+
 def test_ranks_run_over_all_images(case):
     probability, labels, truth = case
     table, regions = suspects_from([probability, probability], [truth, labels])

@@ -77,6 +77,11 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
         raise ValueError(
             "Suspects need at least two images: a network trained on one half checks the other."
         )
+    if config.unannotated:
+        raise ValueError(
+            "Suspects are looked for in labels that are drawn as regions; strokes leave most pixels "
+            "out."
+        )
     _check_classes(labels, config)
 
     def work(job: Any) -> Generator[Any, Any, None]:
