@@ -7,7 +7,11 @@ import pytest
 from scipy import ndimage as ndi
 
 import napari_metastructure as nms
-from napari_metastructure.learning.noise_estimate import NoiseEstimate, estimate_from
+from napari_metastructure.learning.noise_estimate import (
+    NoiseEstimate,
+    _loneliness,
+    estimate_from,
+)
 
 
 def _task(number=6, size=128):
@@ -131,3 +135,13 @@ def test_strokes_say_nothing_of_noise_by_pixel():
     assert found.text == "Too few pixels are annotated to look for noise in the labels."
     assert found.record()["judged"] is False
     assert estimate_from(list(doubtful), list(masks.astype(int)), 2).judged
+
+
+def test_few_lonely_pixels_by_chance_are_no_patches():
+    rng = np.random.default_rng(0)
+    everywhere = np.ones((52, 52), bool)
+    drawn = (rng.random((300, 52, 52)) > 0.4).astype(int)  # about 18 stand alone
+    found = [_loneliness([labels], [everywhere], 1) for labels in drawn]
+    assert min(found) > 0.5
+    patches = np.kron(rng.random((13, 13)) > 0.4, np.ones((4, 4), int))
+    assert _loneliness([patches], [everywhere], 1) < 0.5

@@ -240,4 +240,5 @@ def _loneliness(labels, where, true):
         rare_count += np.count_nonzero(rare & a)
         lonely += np.count_nonzero(rare & a & (around < 1.5))
     expected = rare_count * (1 - rare_count / max(count, 1)) ** 8
-    return lonely / expected if expected >= _FEWEST_LONELY else 1.0
+    most = lonely + 2 * (lonely + 1) ** 0.5  # of a count that may have come out low by chance
+    return most / expected if expected >= _FEWEST_LONELY else 1.0
