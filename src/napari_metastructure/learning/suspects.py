@@ -79,8 +79,8 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
         )
     if config.unannotated:
         raise ValueError(
-            "Suspects are looked for in labels that are drawn as regions; strokes leave most pixels "
-            "out."
+            "Suspects are looked for in labels that are drawn as regions; strokes leave most "
+            "pixels out."
         )
     _check_classes(labels, config)
 
