@@ -15,7 +15,7 @@ from napari_metastructure.few_labels.paper import Paper
 from napari_metastructure.few_labels.robust import Robust
 from napari_metastructure.few_labels.taught import Taught
 from napari_metastructure.jobs.devices import pick_device, release_memory
-from napari_metastructure.jobs.events import Done, Progress
+from napari_metastructure.jobs.events import Done, Note, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.strokes import check_strokes, pack_strokes, pixels_under
@@ -190,6 +190,8 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
             "versions": versions(),
         }
         run.model.record = record
+        if "note" in record:
+            yield Note(f"{record['note'][:1].upper()}{record['note'][1:]}.")
         if strokes is not None:
             run.model.attached |= pack_strokes(as_list(strokes))
             for number, pair in enumerate(zip(arrays, as_list(strokes))):

@@ -260,7 +260,7 @@ class Taught(Mode):
             return
         self.choice = "classifier"
         self.facts["note"] = (
-            "the network had too little time to learn, so the result is that of the classifier"
+            "the result is that of the classifier, as the network had too little time to learn"
         )
 
     def _check_on_strokes(self):
@@ -288,8 +288,7 @@ class Taught(Mode):
         if _beyond_chance(np.mean(shares), len(shares)) < _beyond_chance(expected, len(shares)) / 2:
             self.choice = "classifier"
             self.facts["note"] = (
-                "the network's result contradicts the strokes, so the result is that of the "
-                "classifier"
+                "the result is that of the classifier, as the network contradicts the strokes"
             )
 
     def _note_classifier(self):

@@ -201,7 +201,7 @@ def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
     assert_same_place(mask, image)
     assert mask.metadata[RECORD]["operation"] == "segment"
     assert "live segmentation" not in viewer.layers
-    assert "result of the" in dock.summary.text().lower()
+    assert "result" in dock.summary.text().lower()
     first = dock.models.model
     # what is painted on the result counts, and training goes on from the network
     mask.data[3, :10, :10] = 1
@@ -253,6 +253,19 @@ def test_strokes_on_each_image_of_a_set_count(qtbot, viewer, dock, placed_layers
     strokes = dock.strokes.strokes()
     assert (strokes[0][1, :5] == 1).all()
     np.testing.assert_array_equal(strokes[1], painted)
+
+
+def test_a_run_on_another_image_leaves_the_result_of_the_first(qtbot, viewer, dock, placed_layers):
+    dock.advanced["min_steps"].value = 2
+    for image in (placed_layers[0], add_another(dock)):
+        dock.images[0].value = image
+        paint_some(dock, placed_layers[1].data)
+        wait_for_result(qtbot, dock)
+        dock.panel.run_button.click()
+        finish(qtbot, dock)
+    names = [layer.name for layer in viewer.layers]
+    assert "discs segmentation (strokes)" in names
+    assert "others segmentation (strokes)" in names
 
 
 def test_corrections_of_one_image_are_not_those_of_another(qtbot, viewer, dock, placed_layers):

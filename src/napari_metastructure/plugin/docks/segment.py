@@ -234,7 +234,7 @@ class SegmentFewLabels(Dock):
         self.hold_choices()  # another image would have no strokes
         self.gallery.take_away()
         if self.strokes.live_box.isChecked():
-            self.results.hide()
+            self.results.hide(self.chosen_images())
 
     def _on_mode(self):
         """Fill in the defaults of the mode."""
@@ -436,7 +436,7 @@ class SegmentFewLabels(Dock):
 
     def _show_results(self, done, taught):
         self.strokes.clear()
-        self.results.put_away()
+        self.results.put_away([source.layer for source, _ in self._sources])
         for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
             if region is not None:
                 inside = np.broadcast_to(region, source.layout.label_shape)

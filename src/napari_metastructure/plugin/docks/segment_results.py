@@ -23,27 +23,35 @@ class Results:
         self.viewer = viewer
         self._layers, self._masks = [], []
 
-    def put_away(self) -> None:
-        """Remove hidden layers of earlier runs and hide the others: nothing lies twice."""
-        present = [layer for layer in self._layers if layer in self.viewer.layers]
-        for layer in present:
+    def put_away(self, images: list) -> None:
+        """Remove hidden layers of earlier runs on these images and hide the others.
+
+        So nothing lies twice; results of other images stay.
+        """
+        for layer in self._of(images):
             if not layer.visible:
                 self.viewer.layers.remove(layer)
-        self._layers = [layer for layer in present if layer in self.viewer.layers]
-        self.hide()
-        self._masks = []
+        self._layers = [pair for pair in self._layers if pair[1] in self.viewer.layers]
+        self.hide(images)
+        self._masks = [one for one in self._masks if not any(one[0] is image for image in images)]
 
-    def hide(self) -> None:
-        """Hide the layers, as while a live result is shown."""
-        for layer in self._layers:
-            if layer in self.viewer.layers:
-                layer.visible = False
+    def hide(self, images: list) -> None:
+        """Hide the layers of these images, as while a live result is shown."""
+        for layer in self._of(images):
+            layer.visible = False
+
+    def _of(self, images):
+        return [
+            layer
+            for image, layer in self._layers
+            if layer in self.viewer.layers and any(image is one for one in images)
+        ]
 
     def take(
         self, image: Any, layers: Any, mask: Any, corrections: Corrections, *, taught: bool
     ) -> None:
         """Hold the layers of one image's result, among them its mask."""
-        self._layers += list(layers)
+        self._layers += [(image, layer) for layer in layers]
         if taught:
             mask.colormap = result_colors()
         self._masks.append((image, mask, corrections))
@@ -74,8 +82,10 @@ def summary(done: Any, step: Any) -> str:
         verb = "Stopped at step" if done.stopped else "Trained for"
         unit = "" if done.stopped else " steps"
         parts.append(f"{verb} {step.step} of {step.total}{unit}")
-    if "result" in record:
-        parts += [] if record["result"] == "none" else [f"result of the {record['result']}"]
+    if "note" in record:
+        parts.append(record["note"])
+    elif "result" in record:
+        parts.append(f"result of the {record['result']}")
         held_out = record.get("held_out")
         if isinstance(held_out, dict):
             parts.append(
@@ -84,6 +94,5 @@ def summary(done: Any, step: Any) -> str:
             )
         elif held_out:
             parts.append("too few strokes to compare network and classifier")
-    parts += [record["note"]] if "note" in record else []
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
