@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QScrollArea
 
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.plugin.layers import RECORD, place
@@ -71,6 +72,8 @@ def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_do
     qtbot.waitUntil(lambda: dock.score_note.text() != "", timeout=LONG)
     dice = evaluate(labels.data, probability.data)["dice"]
     assert f"Dice {dice:.3f}" in dock.score_note.text()
+    bar = dock.findChild(QScrollArea).verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.value() == bar.maximum() > 0)  # the scores are at the very end
 
 
 def test_pause_resume_and_stop_keep_the_model(qtbot, viewer, dock):

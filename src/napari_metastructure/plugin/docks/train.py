@@ -477,6 +477,7 @@ class TrainSegmentation(Dock):
         for label, values in scores.get("per_class", {}).items():
             lines.append(f"class {label}: Dice {values['dice']:.3f}, IoU {values['iou']:.3f}")
         say(self.score_note, "\n".join(lines))
+        self.bring_into_view(self.score_note)
 
 
 def is_annotation(layer: Any) -> bool:

@@ -83,6 +83,8 @@ class Dock(QWidget):
         self._placed = QTimer(self)
         self._placed.setSingleShot(True)
         self._placed.timeout.connect(self._share_tab)
+        self._seeking = QTimer(self, interval=0, singleShot=True)
+        self._seeking.timeout.connect(self._seek)
         column = QWidget()
         self.column = QVBoxLayout(column)
         self.column.setContentsMargins(6, 6, 6, 6)
@@ -116,6 +118,14 @@ class Dock(QWidget):
         """Append a Qt or magicgui widget to the column."""
         self.column.addWidget(getattr(widget, "native", widget))
         return widget
+
+    def bring_into_view(self, widget: QWidget) -> None:
+        """Scroll to a part of the column, once it has its place."""
+        self._sought = widget
+        self._seeking.start()
+
+    def _seek(self):
+        self.findChild(_Column).ensureWidgetVisible(self._sought)
 
     def choose_layer(
         self,
