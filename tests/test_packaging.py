@@ -171,7 +171,7 @@ def test_dependencies_leave_the_choice_of_napari_and_qt():
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    optional = (extras[name] for name in ("bioimageio", "bioio", "distributed", "networks", "zarr"))
+    optional = (extras[name] for name in ("bioimageio", "bioio", "distributed", "networks"))
     declared = [*project["dependencies"], *(text for texts in optional for text in texts)]
     names = {Requirement(text).name.replace("-", "_") for text in declared}
     other = {"pyyaml": "yaml", "scikit_image": "skimage", "scikit_learn": "sklearn"}

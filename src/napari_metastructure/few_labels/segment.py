@@ -50,14 +50,15 @@ def segment(
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; together they are one image set, for
         which one network is trained. With ``channel_axis`` they have one axis more, for
-        channels: the network sees all of them, start labels are drawn from the mean of the
+        channels: the network sees all of them, start masks are made from the mean of the
         normalised channels or from ``start_channel``.
     config : SegmentConfig or dict, optional
     strokes : array or sequence of arrays, optional
         Integers of the images' shapes without channels: 0 not annotated, 1 background, 2 object,
         3 and more further classes, on any planes of any images. They teach a pixel classifier
-        (`StrokeClassifier`), and that teaches the network; the result is that of the one which does
-        better on strokes held out of the teaching. Masks hold the stroke's value minus 1.
+        (`StrokeClassifier`), and its labels teach the network. The result is that of the network,
+        unless the classifier is clearly better on held-out strokes. Masks hold the stroke's value
+        minus 1.
     labels : array or sequence of arrays, optional
         Integers of the images' shapes, for ``start="labels"``: a first segmentation, 0 is
         background.
@@ -69,9 +70,9 @@ def segment(
         is trained on evenly spread planes (parts, of very large ones) of about 2**25 pixels in all,
         and then applied to all planes, whose masks are written as they come.
     checkpoint : path, optional
-        A ``.safetensors`` file in which the training is kept every 20 s and when it stops. The same
-        call goes on from there, on a CPU with the same result as without the interruption: what
-        comes before the training and after it is done again.
+        A ``.safetensors`` file in which the training is saved every 20 s and when it stops. The
+        same call resumes it, on a CPU with the same result as without the interruption. What comes
+        before and after the training is done again.
     fresh : bool
         Start anew whatever the checkpoint holds; it is replaced.
     **params

@@ -473,9 +473,7 @@ def require_zarr() -> Any:
     try:
         import zarr
     except ImportError:
-        raise ImportError(
-            "OME-Zarr needs the package zarr: pip install 'napari-metastructure[zarr]'."
-        ) from None
+        raise ImportError("OME-Zarr needs the package zarr: pip install zarr.") from None
     return zarr
 
 

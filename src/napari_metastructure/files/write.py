@@ -40,7 +40,7 @@ def write(
     Parameters
     ----------
     path : path or str
-        ``.tif`` or ``.ome.tif``: OME-TIFF; ``.zarr``: OME-Zarr, with the extra ``[zarr]``;
+        ``.tif`` or ``.ome.tif``: OME-TIFF; ``.zarr``: OME-Zarr;
         ``.npy``: NumPy; no ending: a folder of one OME-TIFF per plane, named as the planes are.
     data : array or sequence of arrays
         Dask arrays are written part by part. A list becomes a folder.

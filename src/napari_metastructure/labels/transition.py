@@ -398,8 +398,8 @@ def judge(
 ) -> Verdict:
     """The verdict on a noisy label, from the labels alone.
 
-    Borders count as moved where the changes of neighbouring pixels hang together: a randomised
-    label changes each pixel by itself.
+    Borders count as moved where neighbouring pixels change together; randomisation changes each
+    pixel independently.
 
     Parameters
     ----------
@@ -415,7 +415,7 @@ def judge(
     Raises
     ------
     TypeError, ValueError
-        As in `count`, and if the clean label has but one class.
+        As in `count`, and if the clean label has only one class.
     """
     counts = count(clean, noisy, num_classes, ignore_label=ignore_label)
     moved = 0.0

@@ -69,8 +69,8 @@ def export_bioimageio(
     path : path
         ``.bioimageio.zip`` is added where it is missing. A file of that name is replaced.
     image : array of real numbers, as for `SegmentationModel.predict`
-        Of which the middle of the first plane (or volume) becomes the test image; it is part of
-        the package and seen by all who get it.
+        The middle of its first plane (or volume) becomes the test image, which everyone who gets
+        the package can see.
     name : str
         5 to 128 letters, digits, spaces or any of ``_+-()``.
     authors : sequence of str, or str
@@ -90,7 +90,7 @@ def export_bioimageio(
     ImportError
         If `bioimageio.spec` is not installed.
     ValueError
-        If the image does not fit the model, or a text is not as the format wants it.
+        If the image does not fit the model, or a text does not follow the format.
     OSError
         If the file cannot be written.
 

@@ -63,10 +63,10 @@ class SegmentationModel:
     flips : bool
         Whether predictions are averaged over the mirror images of each tile.
     robust : bool
-        Whether outliers and missing pixels are left out of the images' mean and deviation; not so
-        in models saved by versions before this one.
+        Whether outliers and missing pixels are left out of the images' mean and deviation; False
+        for models of early versions.
     record : dict
-        How the model came about.
+        How the model was made.
     attached : dict of {str: numpy array}
         What is saved with the model, such as the strokes it was taught by. If the record says that
         the result was that of the classifier of the strokes, this classifier predicts.
@@ -193,7 +193,7 @@ class SegmentationModel:
             Where to write the result as it comes, so that it is never whole in memory:
             `ome_zarr.create_image`, numpy.memmap or whatever else can be assigned to by index.
         labels : bool
-            What `decide` makes of the probabilities, in place of these.
+            Give labels, as `decide` makes them, in place of probabilities.
         **tiling
             ``tile, overlap, batch_size`` of `prediction.predict_tiles`.
 

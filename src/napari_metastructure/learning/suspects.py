@@ -51,8 +51,8 @@ def find_suspects(images: Any, labels: Any, config: Any = None, **params: Any) -
     images : sequence of arrays
         At least two, as for `train`.
     labels : sequence of arrays of int
-        Drawn as regions; labels that err pixel by pixel have no regions to suspect. If they number
-        objects, set ``as_mask=True``.
+        Drawn as regions; errors in single pixels form no regions, and are not found. If they
+        number objects, set ``as_mask=True``.
     config : TrainingConfig or dict, optional
     **params
         As for `train`; the same for both networks.

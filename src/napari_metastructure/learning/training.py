@@ -67,13 +67,13 @@ def train(
     ----------
     images : array or sequence of arrays
         Planes (y, x) or stacks (..., y, x) of any real type; each plane (volume for
-        ``spatial_dims=3``) is brought to zero mean and unit deviation, which
-        outliers such as hot pixels do not move; pixels that are NaN or infinite do not count.
+        ``spatial_dims=3``) is normalised to zero mean and unit standard deviation, in which
+        outliers, such as hot pixels, and pixels that are NaN or infinite do not count.
         With ``channel_axis`` they have one axis more, for channels, each of which is normalised
         by itself.
     labels : array or sequence of arrays
         Integers of the same shapes, without channels; 0 is background, -1 and ``ignore_label``
-        do not count. Where no pixel of a plane counts, it is left out.
+        do not count. Planes in which no pixel counts are left out.
     config : TrainingConfig or dict, optional
     validation_images : array or sequence of arrays, optional
         Images to validate on. By default a block of `images` is held back.
@@ -86,11 +86,11 @@ def train(
         then the cross entropy of the noisy labels under the matrix (forward correction, see
         `losses.forward_corrected`): probabilities are those of the true labels.
     model : SegmentationModel or path, optional
-        Go on from the weights of this one, which stays as it is, with its network in place of the
-        config's. The classes may be others: then the last layer starts anew.
+        Start from the weights of this model, with its network in place of the config's; the model
+        itself is not changed. If the classes differ, the last layer starts anew.
     checkpoint : path, optional
-        A ``.safetensors`` file in which the training is kept every 20 s and when it stops. The same
-        call goes on from there, on a CPU with the same result as without the interruption.
+        A ``.safetensors`` file in which the training is saved every 20 s and when it stops. The
+        same call resumes it, on a CPU with the same result as without the interruption.
     fresh : bool
         Start anew whatever the checkpoint holds; it is replaced.
     **params

@@ -81,7 +81,9 @@ def batch(
     objects: Any = None,
     device: str | None = None,
 ) -> Job:
-    """Take steps on each image of a folder; what is done already is not done again.
+    """Apply a model, or repeat recorded steps, on each image of a folder.
+
+    The same call again continues: files that are done already are left as they are.
 
     Parameters
     ----------
@@ -96,18 +98,19 @@ def batch(
         gets ``objects.csv`` and ``summary.csv``, the tables of all files with their names and
         groups, and ``files.jsonl``, a line for each file.
     outputs : collection of {"probabilities", "objects", "table"}
-        What to make besides labels, or what the records tell. Of paths only, as the next two.
+        What to make besides labels; by default what the records say. This and the next two are
+        used if `steps` are paths, since `Step` objects hold them already.
     objects : ObjectsConfig or dict, optional
         How labels are split into objects, where no record tells it.
     device : str, optional
-        In place of that of the records.
+        Device, in place of that of the records.
 
     Returns
     -------
     Job
-        Yields a `FileDone` for each file; one that cannot be read or done is said to be so, and
-        the rest goes on. Ends with a `Result` of a `Batch`. After `stop` the file under way
-        is not kept; the same call goes on with it.
+        Yields a `FileDone` for each file. A file that cannot be read or processed is listed with
+        the reason, and the others are processed. Ends with a `Result` that holds a `Batch`.
+        After `stop` the current file is discarded; the same call continues with it.
 
     Raises
     ------
