@@ -3,6 +3,8 @@
 Needs a display; without one, put before it: xvfb-run -a -s "-screen 0 1600x1000x24"
 """
 
+import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +29,7 @@ DOCKS = {
 
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
+    os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()  # no unfinished trainings of one's own
     viewer = napari.Viewer()
     viewer.open_sample(PLUGIN, "er")
     for name, file in DOCKS.items():
