@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_metastructure.jobs.events import Result
+from napari_metastructure.learning.suspects import suspects_from
+
 LONG = 120_000
 
 
@@ -61,6 +64,34 @@ def test_click_accept_reject(qtbot, viewer, dock):
     rejected[free] = before[free]
     np.testing.assert_array_equal(rejected, before)
     assert dock.decisions == {1: False}
+
+
+def test_nothing_is_decided_before_a_search_or_without_a_choice(viewer, dock):
+    dock.accept_button.click()
+    dock.reject_button.click()
+    assert dock.decisions == {}
+    assert [layer.name for layer in viewer.layers] == ["cells", "drawn"]
+
+
+def found_on(planes, truth):
+    """The end of a search in labels, without a network."""
+    return Result(suspects_from(list(np.where(truth, 0.9, 0.1)), list(planes)))
+
+
+def test_decisions_are_about_the_labels_searched_in(viewer, dock, monkeypatch):
+    monkeypatch.setattr(dock.panel, "start", lambda *_: None)
+    labels = viewer.layers["drawn"].data
+    truth = labels > 0
+    wrong = labels.copy()
+    wrong[3, :24, :24] = 1
+    viewer.layers["drawn"].data = wrong
+    dock.run()
+    dock._on_event(found_on(wrong, truth))
+    viewer.layers["drawn"].data = 0 * wrong  # others, and a search in them that is not done yet
+    dock.run()
+    dock.table.selectRow(0)
+    dock.accept_button.click()
+    np.testing.assert_array_equal(viewer.layers["drawn (corrected)"].data, labels)
 
 
 def test_one_image_is_refused(viewer, dock):

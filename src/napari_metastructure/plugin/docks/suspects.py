@@ -143,17 +143,18 @@ class FindSuspects(Dock):
 
     def run(self) -> None:
         """Look for suspects in the background."""
-        self._source = source = self.reading.source(self.image.value)
-        self._name, dims = self.labels.value.name, source.layout.spatial_dims
+        source = self.reading.source(self.image.value)
         images, labels = source.canonical, source.labels(self.labels.value)
-        leading = len(source.shape) - dims
-        self._planes = list(np.asarray(labels).reshape(-1, *labels.shape[leading:]))
-        config = self.config()
-        self._numbered = config.as_mask
+        leading = len(source.shape) - source.layout.spatial_dims
+        planes, config = (
+            list(np.asarray(labels).reshape(-1, *labels.shape[leading:])),
+            self.config(),
+        )
+        self._searched = source, self.labels.value.name, planes, config.as_mask
         job = late_job(
             "napari_metastructure.learning.suspects:find_suspects",
             images=list(images.reshape(-1, *images.shape[leading:])),
-            labels=self._planes,
+            labels=planes,
             config=config,
         )
         self.panel.start(job, "Search for suspects")
@@ -188,6 +189,7 @@ class FindSuspects(Dock):
         if not isinstance(event, Result) or event.value is None:
             return
         self.suspects, self.decisions, self._corrected = event.value, {}, None
+        self._source, self._name, self._planes, self._numbered = self._searched
         self._regions = self._add(self._shaped(self.suspects.regions), "suspects")
         self._fill()
 
@@ -245,7 +247,10 @@ class FindSuspects(Dock):
         """
         from napari_metastructure.learning.suspects import correct
 
-        for row in self._selected():
+        rows = self._selected()
+        if self.suspects is None or not rows:
+            return
+        for row in rows:
             self.decisions[row + 1] = accepted
             word = "accepted" if accepted else "rejected"
             self.table.item(row, _COLUMNS.index("decision")).setText(word)
