@@ -6,7 +6,7 @@ import pytest
 import napari_metastructure as nms
 from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.configs import TrainingConfig
-from napari_metastructure.learning.dataset import hold_back
+from napari_metastructure.learning.dataset import hold_back, warn_of_numbers
 from napari_metastructure.learning.losses import IGNORE
 
 SMALL = {"channels": 2, "depth": 3, "patch_size": 32, "epochs": 1, "min_steps": 2, "seed": 0}
@@ -79,3 +79,23 @@ def test_class_weights_go_with_cross_entropy_and_unknown_noise(blobs, one_thread
     noise = nms.NoiseSpec(kind="flip", ratio=0.2)
     with pytest.raises(ValueError, match="known noise"):
         nms.train(images, masks, class_weights=True, noise=noise, **SMALL).run(hidden=True)
+
+
+def _numbers_and_classes():
+    """Discs, numbered in each plane, and the same of four classes."""
+    numbers = np.zeros((3, 60, 60), np.uint8)
+    for plane in range(3):
+        for number, (y, x) in enumerate(np.ndindex(3, 3), 1):
+            numbers[plane, 20 * y + 3 : 20 * y + 15, 20 * x + 3 : 20 * x + 15] = number
+    return numbers, np.where(numbers, numbers % 4 + 1, 0)
+
+
+def test_few_numbered_objects_are_told_from_classes(recwarn):
+    numbers, classes = _numbers_and_classes()
+    warn_of_numbers(list(classes), [0, 1, 2, 3, 4])
+    warn_of_numbers(list(numbers % 2), [0, 1])
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"10 values .* train on the mask \(as_mask\)"):
+        warn_of_numbers(list(numbers), list(range(10)))
+    with pytest.warns(UserWarning, match="train on the mask"):
+        nms.train(numbers.astype(float), numbers, **{**SMALL, "device": "cpu"}).run(hidden=True)

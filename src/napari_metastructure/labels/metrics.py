@@ -87,10 +87,6 @@ def evaluate(reference: Any, prediction: Any, *, ignore_label: int | None = None
     return _label_scores(reference, prediction, sorted(classes))
 
 
-def _masked(array: Any) -> np.ndarray | None:
-    return np.ma.getmaskarray(array) if np.ma.isMaskedArray(array) else None
-
-
 def _numbers(name: str, array: Any) -> np.ndarray:
     array = np.asarray(as_array(array))
     if array.dtype.kind not in "biuf":

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,14 @@ from napari_metastructure.arrays.labels import as_labels, count_classes
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.labels.stroke_parts import hold_out
 from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.patches import class_indices
 
-__all__ = ["classes_of", "counting", "hold_back"]
+__all__ = ["classes_of", "counting", "hold_back", "warn_of_numbers"]
 
 _MAX_CLASSES = 256
+_FEWEST_NUMBERS = 5  # label values, background too, from which they may number objects
+_SINGLE = 0.9  # of the values of a plane that are single parts, where they do
+_LOOKED_AT = 8  # planes
 _MANY_CLASSES = 20
 _MOST_COUNTED = 2**32  # pixels
 _MOST_VALIDATED = 2**26  # of images that are not in memory
@@ -171,3 +175,39 @@ def classes_of(counts: Any, judged: Any, clean: Any) -> Any:
             "not hold; use the same values in both."
         )
     return sorted(present)
+
+
+def warn_of_numbers(labels: Sequence[Any], classes: Sequence[int]) -> None:
+    """Warn if nearly each value is a single connected part of a plane, as if it numbered objects.
+
+    Parameters
+    ----------
+    labels : sequence of arrays of int
+        Planes or volumes; eight of those in memory are looked at.
+    classes : sequence of int
+        Label values, background first; more than 20 of them are told of by `classes_of`.
+    """
+    if not _FEWEST_NUMBERS <= len(classes) <= _MANY_CLASSES:
+        return
+    in_memory = [label for label in labels if not isinstance(label, ChunkedArray)]
+    parts = [
+        count
+        for label in in_memory[:: -(-len(in_memory) // _LOOKED_AT) or 1]
+        for count in _parts_of_each(class_indices(label, classes))
+    ]
+    if len(parts) >= _FEWEST_NUMBERS and np.mean(np.array(parts) == 1) >= _SINGLE:
+        warnings.warn(
+            f"The {len(classes)} values of the labels are trained as separate classes, but each "
+            "looks like a single object; if they number objects, train on the mask (as_mask).",
+            stacklevel=2,
+        )
+
+
+def _parts_of_each(indices):
+    """Number of connected parts of each class that occurs."""
+    from scipy.ndimage import find_objects, generate_binary_structure, label
+
+    corners = generate_binary_structure(indices.ndim, indices.ndim)
+    for number, box in enumerate(find_objects(np.maximum(indices, 0)), 1):
+        if box is not None:
+            yield label(indices[box] == number, corners)[1]

@@ -17,7 +17,12 @@ from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.noise import specs
 from napari_metastructure.learning.augmentation import Augmentation, strength_for
 from napari_metastructure.learning.configs import TrainingConfig
-from napari_metastructure.learning.dataset import classes_of, counting, hold_back
+from napari_metastructure.learning.dataset import (
+    classes_of,
+    counting,
+    hold_back,
+    warn_of_numbers,
+)
 from napari_metastructure.learning.duration import (
     AutomaticDuration,
     FixedDuration,
@@ -248,6 +253,7 @@ class _Training:
         counts = yield from counting(self.job, self.items, self.config)
         held_back_counts = yield from counting(self.job, self.held_back, self.config)
         classes = classes_of(counts, held_back_counts, clean)
+        warn_of_numbers(self.items.labels, classes)
         self.shares = [counts[value] / counts.total() for value in classes]
         self.augmentation = strength_for(counts.total(), self.config.augmentation)
         self.matrix = known_matrix(self.noise, classes)
