@@ -6,6 +6,7 @@ import pytest
 import napari_metastructure as nms
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
+from napari_metastructure.learning.prediction import predict
 
 QUICK = {
     "channels": 4,
@@ -367,6 +368,29 @@ def test_an_empty_start_is_said():
 
 def test_published_mode_without_a_step_of_training_gives_empty_masks_and_says_so():
     stack, _ = _stack()
-    done = _end(stack, mode="paper", epochs=2, patch_size=64, time_limit=1e-6, seed=0)
+    paper = {"mode": "paper", "epochs": 2, "patch_size": 64, "time_limit": 1e-6, "seed": 0}
+    done = _end(stack, **paper)
     assert not done.masks[0].any()
     assert "no step of training" in done.record["note"]
+    out = np.ones(stack.shape, np.uint8)
+    _end(stack, out=out, **paper)
+    assert not out.any()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_model_of_the_published_mode_predicts_upright(seed):
+    stack, _ = _stack()
+    done = _end(stack, mode="paper", epochs=2, patch_size=64, start="otsu", seed=seed)
+    again = done.model.predict(stack)
+    np.testing.assert_array_equal(again, done.probabilities[0])
+    assert (done.model.segment(stack) == done.masks[0]).mean() > 0.7  # planes have thresholds
+
+
+def test_a_model_whose_result_was_its_start_says_so_when_it_is_applied():
+    stack, truth = _stack()
+    wrong = np.roll(truth, 20, axis=2).astype(np.uint8)
+    done = _end(stack, labels=wrong, start="labels", time_limit=1e-6, seed=0)
+    np.testing.assert_array_equal(done.masks[0], wrong)
+    notes = [event.text for event in predict(done.model, stack) if isinstance(event, Note)]
+    assert any("start mask, which was the result" in note for note in notes)
+    assert _end(stack, seed=0).model.caution is None

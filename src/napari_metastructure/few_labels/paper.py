@@ -189,10 +189,16 @@ class Paper(Mode):
         self.model.threshold = float(np.median(thresholds))
         self.model.threshold_source = "median of the planes' thresholds of largest DMI"
         masks = [(p > t).astype(np.uint8) for p, t in zip(probabilities, thresholds)]
+        if np.mean([2 * mask.mean() > 1 for mask in masks]) > 0.5:  # so that it predicts upright
+            self.model.inverted, self.model.threshold = True, 1 - self.model.threshold
+            probabilities[:] = [1 - p for p in probabilities]
         return [background_is_larger(mask) for mask in masks]
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane, which has to be in memory to choose a threshold."""
+        if not self.learnt:
+            write(0, np.zeros(item.pictures()[0].shape, np.uint8))
+            return
         p = yield from self.model.predicting_plane(item.images[0])
         chosen = candidate(p, self.config.num_thresholds)
         write(0, background_is_larger(chosen))

@@ -215,7 +215,7 @@ class Robust(Mode):
         ]
         if not self.learnt:
             if any(label.any() for label in start) and not self.job.stopping:
-                self.result_is_start = True
+                self.result_is_start = self.facts["result_is_start"] = True
                 self.facts["note"] = (
                     "there was too little time to learn, so the result is the start mask"
                 )
@@ -229,7 +229,7 @@ class Robust(Mode):
         masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
         if self._network_is_better(masks):
             return masks
-        self.result_is_start = True
+        self.result_is_start = self.facts["result_is_start"] = True
         probabilities[:] = [label.astype(np.float32) for label in start]
         return start
 

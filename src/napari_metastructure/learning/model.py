@@ -105,6 +105,16 @@ class SegmentationModel:
         """Whether the classifier of the strokes predicts, as it did better than the network."""
         return (self.record or {}).get("result") == "classifier"
 
+    @property
+    def caution(self) -> str | None:
+        """What to know before it is applied: that its result was not the network's; else None."""
+        if not (self.record or {}).get("result_is_start"):
+            return None
+        return (
+            "This network fitted the images less well than its start mask, which was the result; "
+            "its predictions differ from that."
+        )
+
     @cached_property
     def classifier(self) -> StrokeClassifier:
         """The classifier of the strokes, grown again from what is attached."""

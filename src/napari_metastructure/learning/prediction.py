@@ -65,6 +65,8 @@ def predict(
         total = int(np.prod(shape[:-1] if model.channel_axis is not None else shape))
         record = {"operation": "predict", "labels": labels, "model": model.record}
         try:
+            if model.caution:
+                yield Note(model.caution)
             while True:
                 try:
                     plane, done, tiles = next(prediction)

@@ -268,6 +268,22 @@ def test_a_run_on_another_image_leaves_the_result_of_the_first(qtbot, viewer, do
     assert "others segmentation (strokes)" in names
 
 
+def test_many_classes_do_not_widen_the_dock(qtbot, viewer, dock):
+    dock.strokes.paint_button.click()
+    width = dock.minimumSizeHint().width()
+    for _ in range(7):
+        dock.strokes.add_class_button.click()
+    assert dock.strokes.layer.selected_label == 9
+    qtbot.wait(50)
+    assert dock.minimumSizeHint().width() <= width + 40
+    rows = dock.strokes.classes
+    assert [rows.itemAt(k).widget().text() for k in (0, 1, 8)] == [
+        "background",
+        "object",
+        "class 9",
+    ]
+
+
 def test_corrections_of_one_image_are_not_those_of_another(qtbot, viewer, dock, placed_layers):
     paint_some(dock, placed_layers[1].data)
     dock.panel.run_button.click()

@@ -186,6 +186,7 @@ class ModelPanel(QWidget):
             threshold = f"{model.threshold:.{decimals(model.threshold)}f}"
             text += f" Threshold {threshold}: {model.threshold_source}."
             text += " Its output is inverted." if model.inverted else ""
+        text += f" {model.caution}" if model.caution else ""
         estimate = (model.record or {}).get("noise_estimate") or {}
         say(self.note, f"{text} {estimate.get('text', '')}".rstrip())
 

@@ -11,7 +11,7 @@ from napari.layers import Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.labels.strokes import check_values, values_in
 from napari_metastructure.plugin.keys import with_key
@@ -38,6 +38,7 @@ _SETTLE = 60  # ms after the last change
 _SAVE_AFTER = 1000  # ms
 _REDRAW = 100  # ms
 _MOST_CLASSES = 32
+_COLUMNS = 3  # of buttons of classes
 _QUICKLY_READ = 2**22  # pixels: larger layers are looked at in a thread
 
 
@@ -136,7 +137,7 @@ class StrokesPanel(QWidget):
         )
         self.form = Form().add(self.choice)
         self.choice.changed.connect(self._on_chosen)
-        self.classes = QHBoxLayout()
+        self.classes = QGridLayout()
         self.add_class_button = _button("Add class", "Add one more kind of object.", self.add_class)
         self.live_box = QCheckBox("Live")
         self.live_box.setChecked(True)
@@ -226,7 +227,9 @@ class StrokesPanel(QWidget):
 
     def _show_classes(self):
         while self.classes.count():
-            self.classes.takeAt(0).widget().deleteLater()
+            button = self.classes.takeAt(0).widget()
+            button.hide()
+            button.deleteLater()
         pairs = zip(class_names(self.num_classes), class_colors(self.num_classes))
         for value, (name, color) in enumerate(pairs, 1):
             swatch = QPixmap(14, 14)
@@ -235,7 +238,7 @@ class StrokesPanel(QWidget):
                 name, f"Paint {name} (label {value}).", lambda *_, v=value: self.take_class(v)
             )
             button.setIcon(QIcon(swatch))
-            self.classes.addWidget(button)
+            self.classes.addWidget(button, (value - 1) // _COLUMNS, (value - 1) % _COLUMNS)
 
     # ------------------------------------------------------------------ the layer
 
