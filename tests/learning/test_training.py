@@ -654,6 +654,11 @@ def change(array, value):
         (lambda i, m: (list(i), list(m[:3])), ValueError, "16 images but 3 label arrays"),
         (lambda i, m: ([], []), ValueError, "Give at least one image"),
         (lambda i, m: (i * np.nan, m), ValueError, "only NaN or infinity"),
+        (
+            lambda i, m: (np.where(np.arange(16)[:, None, None] == 4, np.nan, i), m),
+            ValueError,
+            "Plane 5 of 16 of the images holds only NaN",
+        ),
         (lambda i, m: (i.astype(complex), m), TypeError, "complex"),
         (lambda i, m: (i, 0 * m), ValueError, "hold no object, only background"),
         (lambda i, m: (i, 0 * m + 1), ValueError, "objects on every pixel that counts"),

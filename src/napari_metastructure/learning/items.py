@@ -81,10 +81,10 @@ class Items:
             text = ", ".join(str(*count) for count in sorted(counts))
             raise ValueError(f"The images should have the same number of channels, not {text}.")
         items.moments = known_moments or [
-            _Later(channel_moments, image, spatial_dims)
+            _Later(_moments, image, spatial_dims, place)
             if isinstance(image, ChunkedArray)
-            else channel_moments(image, spatial_dims)
-            for image in items.images
+            else _moments(image, spatial_dims, place)
+            for image, place in zip(items.images, _places(len(items), spatial_dims))
         ]
         return items
 
@@ -229,6 +229,24 @@ class Items:
     def _take(self, which):
         boxes = None if self.boxes is None else self.boxes[which]
         return Items(self.images[which], self.labels[which], self.moments[which], boxes)
+
+
+def _places(count, spatial_dims):
+    """What each entry is called."""
+    if count == 1:
+        return ["The image"]
+    part = "Plane" if spatial_dims == 2 else "Volume"
+    return [f"{part} {number} of {count} of the images" for number in range(1, count + 1)]
+
+
+def _moments(image, spatial_dims, place):
+    try:
+        return channel_moments(image, spatial_dims)
+    except ValueError:  # of a channel, where there are several
+        what = "has a channel of" if image.ndim > spatial_dims else "holds"
+        raise ValueError(
+            f"{place} {what} only NaN or infinity; leave it out, or replace these pixels first."
+        ) from None
 
 
 class _Later:
