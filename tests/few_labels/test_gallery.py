@@ -70,3 +70,13 @@ def test_masks_of_a_large_plane_are_whole_and_come_in_time():
             seconds.append(time.process_time() - started)
             assert all(mask.shape == image.shape for _, mask in pictures)
     assert seconds[-1] < 30  # a busy machine; a free one takes a fifth
+
+
+def test_the_ranking_follows_strokes_at_the_border_of_a_large_plane():
+    image, truth = (np.tile(part, (8, 8)) for part in discs())
+    strokes = np.zeros(image.shape, np.uint8)
+    strokes[:96, :96][truth[:96, :96]] = 1  # the user takes the discs for background
+    strokes[:15, :90] = 2
+    _, mask = shown(image, strokes=strokes)[-1][0]
+    assert mask[truth].mean() < 0.3
+    assert mask[strokes == 2].mean() > 0.5

@@ -1,6 +1,7 @@
 """The best start masks of one plane that differ from each other, as they are found."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +11,9 @@ from napari_metastructure.few_labels.filters import GROUPS, Views
 from napari_metastructure.few_labels.ranking import Judge, Start, evenly_spread
 
 __all__ = ["gallery"]
+
+_STEP = 128  # pixels between parts that are tried
+_MOST_LOOKED_AT = 2000  # pixels of strokes of a kind
 
 
 def gallery(
@@ -24,7 +28,8 @@ def gallery(
     Parameters
     ----------
     plane : array, (y, x)
-        Any real type. Of a large one the middle, 512 x 512 pixels, is judged; masks are whole.
+        Any real type. Of a large one a part of 512 x 512 pixels is judged, the middle or where most
+        of the strokes are; masks are whole.
     strokes : array of int, (y, x), optional
         0 not annotated, 1 background, 2 and above object: then those come first that agree best.
     polarity : {"auto", "bright", "dark"}
@@ -53,6 +58,8 @@ def gallery(
             "they should be the same."
         )
     ((_, where),) = evenly_spread([bright])
+    if strokes is not None and np.any(strokes):
+        where = _most_painted(np.asarray(strokes), where)
     marks = None if strokes is None else [np.asarray(strokes)[where]]
     judge = Judge([bright[where]], polarity, keep=True, both=marks is not None)
     views = {each: Views(bright if each == "bright" else 1 - bright) for each in judge.polarities}
@@ -63,3 +70,21 @@ def gallery(
         ranking, painted = judge.ranking(marks), marks is not None and marks[0].any()
         starts = (judge.different if painted else judge.suggested)(ranking, count)
         yield [(start, views[start.polarity].mask(start.name)) for start in starts]
+
+
+def _most_painted(strokes, where):
+    """The part, of the size of the one given, that holds most of the strokes of both kinds."""
+    kinds = [np.argwhere(kind) for kind in (strokes == 1, strokes > 1)]
+    kinds = [kind[:: -(-len(kind) // _MOST_LOOKED_AT)] for kind in kinds if len(kind)]
+    sides = np.array([part.stop - part.start for part in where])
+    spare = [whole - side for whole, side in zip(strokes.shape, sides)]
+    corners = [
+        tuple(part.start for part in where),
+        *product(*([*range(0, most, _STEP), most] for most in spare)),
+    ]
+    held = [
+        sum(((kind >= corner) & (kind < corner + sides)).all(axis=1).mean() for kind in kinds)
+        for corner in corners
+    ]
+    corner = corners[int(np.argmax(held))]  # the first, if others hold as many
+    return tuple(slice(start, start + side) for start, side in zip(corner, sides.tolist()))
