@@ -317,8 +317,13 @@ def test_bad_input_is_told_in_a_sentence(taught, change, options, reason):
 
 
 def test_strokes_of_another_shape(taught):
-    with pytest.raises(ValueError, match="shape"):
-        segment(taught[0], strokes=taught[2][:, :50], **QUICK)
+    images, _, strokes = taught
+    with pytest.raises(ValueError, match=r"strokes of image 0 have shape \(4, 50, 64\)"):
+        nms.segment(images, strokes=strokes[:, :50], **QUICK)
+    with pytest.raises(ValueError, match="without its channels"):
+        nms.segment(images[..., None], strokes=strokes[:, :50], channel_axis=-1, **QUICK)
+    with pytest.raises(ValueError, match="2 images but 1 arrays of strokes"):
+        nms.segment([images, images], strokes=strokes, **QUICK)
 
 
 def test_few_strokes_need_a_clear_difference_to_choose_the_classifier():

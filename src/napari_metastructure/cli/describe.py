@@ -79,8 +79,12 @@ def _model(path):
     ]
     if len(model.classes) == 2:
         lines.append(f"threshold {model.threshold:.3f}: {model.threshold_source}")
+    if model.by_classifier:
+        lines.append("the classifier of the strokes predicts, not the network")
     if model.inverted:
         lines.append("its output is inverted")
+    if model.caution:
+        lines.append(model.caution)
     if made:
         when, how = made.get("started", "?"), made.get("operation", "?")
         lines.append(f"made by {how} on {when}, {made.get('steps', '?')} steps")

@@ -105,7 +105,7 @@ def segment(
     """
     config = SegmentConfig.of(config, **params)
     if strokes is not None:
-        _check_strokes(strokes, labels, config)
+        _check_strokes(images, strokes, labels, config)
         if "min_steps" not in config.model_fields_set:
             config = SegmentConfig.of(config, min_steps=_STEPS_WITH_STROKES)
     elif model is not None:
@@ -134,7 +134,7 @@ def _digests(images, strokes, labels, model):
     return digests(data)
 
 
-def _check_strokes(strokes, labels, config):
+def _check_strokes(images, strokes, labels, config):
     """Raise one sentence if strokes cannot be used."""
     if labels is not None:
         raise ValueError("Give either strokes or labels, not both.")
@@ -145,7 +145,20 @@ def _check_strokes(strokes, labels, config):
             "With strokes no meta-structure is extracted, as the network learns the classifier's "
             "label; leave ems out."
         )
-    check_strokes(as_list(strokes))
+    images, strokes = as_list(images), as_list(strokes)
+    check_strokes(strokes)
+    if len(images) != len(strokes):
+        raise ValueError(
+            f"There are {len(images)} images but {len(strokes)} arrays of strokes; give one per "
+            "image."
+        )
+    for number, (image, stroke) in enumerate(zip(images, strokes)):
+        shape = without_channels(image.shape, config.channel_axis)
+        if tuple(stroke.shape) != shape:
+            raise ValueError(
+                f"The strokes of image {number} have shape {tuple(stroke.shape)}, but the image "
+                f"has {shape}{'' if config.channel_axis is None else ' without its channels'}."
+            )
 
 
 def _segmenting(job, images, strokes, labels, model, out, config, resume):
