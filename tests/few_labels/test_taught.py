@@ -87,6 +87,21 @@ def test_an_untrained_network_loses_to_the_classifier(taught):
     assert dice(masks[3], done.masks[0][3]) > 0.8
 
 
+@pytest.mark.parametrize("different", [False, True])
+def test_planes_that_differ_from_those_with_strokes_are_told(taught, different):
+    images, _, strokes = taught
+    images = images.astype(np.float32)
+    if different:  # without contrast, and so less certain
+        images[[0, 3]] = np.random.default_rng(0).normal(1000, 50, images[:2].shape)
+    done = segment(images, strokes=strokes, **QUICK)
+    found = done.record["uncertainty"]
+    assert (found["other_planes"] > 2 * found["planes_with_strokes"]) == different
+    told = [
+        note for note in done.record.get("notes", []) if "without strokes look different" in note
+    ]
+    assert bool(told) == different
+
+
 def test_few_strokes_are_not_held_out(taught):
     images, masks, _ = taught
     strokes = np.zeros_like(masks)

@@ -19,7 +19,7 @@ from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import in_background, run_until_stopped
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
-from napari_metastructure.labels.strokes import check_strokes
+from napari_metastructure.labels.strokes import check_strokes, uncertainty
 from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.features import FeatureCache
 from napari_metastructure.learning.items import Items
@@ -42,6 +42,8 @@ _LEAST_HELD_OUT = 8  # strokes of each class, else none is held out
 _MOST_CHECKED = 4  # planes on which the network's result is compared with the strokes
 _MARGIN = 0.01  # of the area under the ROC curve, by which the classifier must be better
 _MARGIN_OF_ONE = 0.1  # the same if a class has a single stroke held out
+_MUCH_LESS_CERTAIN = 2  # times, on planes without strokes
+_UNCERTAIN = 0.05  # mean over a plane, below which nothing is told
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
 _EDGES_BESIDE_NETWORK = 0.25
 _RULE = "largest expected Dice times gradient along the outline"
@@ -124,6 +126,7 @@ class Taught(Mode):
             compares = number == 0 and held_out is not None and not self.ended_early
             if compares and not self.job.stopping:
                 yield from self._compare(held_out)
+        yield from self._tell_where_uncertain()
         self._judge_early_end()
         if self.choice == "network" and not self.job.stopping:
             yield from self._check_on_strokes()
@@ -159,11 +162,37 @@ class Taught(Mode):
             if found is None:
                 return []
             probabilities.append(found)
+        self._compare_planes(chosen, probabilities)
         decide = self._decision_of_classifier(probabilities, chosen)
         return [
             np.where(strokes[number] > 0, strokes[number], decide(p) + 1).astype(np.int16) - 1
             for number, p in zip(chosen, probabilities)
         ]
+
+    def _compare_planes(self, chosen, probabilities):
+        """Record how uncertain the classifier is on planes with strokes, and on the others."""
+        found: dict[bool, list] = {True: [], False: []}
+        for number, p in zip(chosen, probabilities):
+            found[bool(self.strokes[number].any())].append(uncertainty(p).mean())
+        if all(found.values()):
+            with_strokes, without = (float(np.mean(found[key])) for key in (True, False))
+            self.facts["uncertainty"] = {
+                "planes_with_strokes": round(with_strokes, 4),
+                "other_planes": round(without, 4),
+            }
+
+    def _tell_where_uncertain(self):
+        """A note if strokes on a few planes say little of the others; generator."""
+        found = self.facts.get("uncertainty")
+        if found is None:
+            return
+        with_strokes, others = found["planes_with_strokes"], found["other_planes"]
+        if others > max(_MUCH_LESS_CERTAIN * with_strokes, _UNCERTAIN):
+            yield self.note(
+                "The planes without strokes look different: the classifier is less certain there "
+                f"(mean uncertainty {others:.2f}, against {with_strokes:.2f} on the others), so "
+                "the result may be wrong there. Paint a few strokes on some of them."
+            )
 
     def _classified(self, number, event):
         """The classifier's probabilities of a plane; None if the job is stopped before."""
