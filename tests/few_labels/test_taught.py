@@ -8,6 +8,7 @@ from napari_metastructure.few_labels.taught import compare_on_strokes
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
 from napari_metastructure.labels.strokes import simulate_strokes
+from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
@@ -260,6 +261,16 @@ def test_masks_written_elsewhere(taught):
     done = segment(images, strokes=strokes, out=out, **QUICK)
     assert done.masks[0] is out
     assert out.any()
+
+
+def test_of_large_sets_images_without_strokes_are_learnt_from_too(taught):
+    images, _, strokes = taught
+    every = Items.of(images, strokes)
+    for planes, expected in ((1, [1]), (2, [1, 2]), (3, [0, 1, 2]), (9, [0, 1, 2, 3])):
+        taken = every.in_memory(planes * 64 * 64, unlabelled=True)
+        for number, image in zip(expected, taken.images, strict=True):
+            np.testing.assert_array_equal(image, images[number])
+    assert len(every.in_memory(9 * 64 * 64)) == 2  # those with a label
 
 
 def test_the_time_limit_is_told(taught):

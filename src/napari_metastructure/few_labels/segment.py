@@ -171,7 +171,8 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
     labels = strokes if strokes is not None else labels
     every = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
     outs = _checked(out, every, arrays, config)
-    items = every.in_memory(None if outs is None else _MOST_TRAINED)
+    most = None if outs is None else _MOST_TRAINED
+    items = every.in_memory(most, unlabelled=strokes is not None)
     if strokes is not None:
         run = Taught(job, items, config, device, seed, model)
     else:

@@ -182,7 +182,7 @@ class Items:
         labels = [self.labels[index][where] for index, where in places]
         return Items(images, labels, [self.moments[index] for index, _ in places])
 
-    def in_memory(self, most_pixels: int | None = None) -> "Items":
+    def in_memory(self, most_pixels: int | None = None, *, unlabelled: bool = False) -> "Items":
         """The entries as numpy arrays.
 
         Parameters
@@ -191,19 +191,22 @@ class Items:
             Of more pixels in all, evenly spread entries are taken, and of entries larger than a
             block of 2048 x 2048 (or 256 x 256 x 256) pixels, blocks; where there are labels, such
             with a label.
+        unlabelled : bool
+            After these, as many without a label as may be.
         """
         if most_pixels is None and not any(isinstance(i, ChunkedArray) for i in self.images):
             return self
         labelled = self.labels[0] is not None
         taken = Items([], [] if labelled else [None])
-        for index, where in self._spread(most_pixels, labelled=most_pixels and labelled):
+        sought = most_pixels is not None and labelled
+        for index, where in self._spread(most_pixels, labelled=sought, unlabelled=unlabelled):
             taken.images.append(np.array(self.images[index][(..., *where)]))
             if labelled:
                 taken.labels.append(np.array(self.labels[index][where]))
             taken.moments.append(self.moments[index])
         return taken
 
-    def _spread(self, most_pixels, labelled=False):
+    def _spread(self, most_pixels, labelled=False, unlabelled=False):
         """(index, slices) of evenly spread entries or blocks of about so many pixels in all."""
         channels = np.ndim(self.moments[0][0]) > 0
         side, places = _BLOCK[self.images[0].ndim - channels], []
@@ -214,14 +217,18 @@ class Items:
             else:
                 sides = [[slice(a, min(a + side, n)) for a in range(0, n, side)] for n in sides]
             places += [(index, where) for where in product(*sides)]
+        first = range(len(places))
         if labelled:
-            places = [place for place in places if self._labelled(*place)] or places
-        if most_pixels is not None:
-            pixels = np.mean([np.prod([w.stop - w.start for w in where]) for _, where in places])
-            count = min(len(places), max(1, int(most_pixels / pixels)))
-            chosen = np.linspace(0, len(places) - 1, count).round().astype(int)
-            places = [places[number] for number in chosen]
-        return places
+            first = [n for n, place in enumerate(places) if self._labelled(*place)] or first
+        if most_pixels is None:
+            return [places[n] for n in first]
+        counted = places if unlabelled else [places[n] for n in first]
+        pixels = np.mean([np.prod([w.stop - w.start for w in where]) for _, where in counted])
+        count = max(1, int(most_pixels / pixels))
+        chosen = _evenly(first, count)
+        if unlabelled:
+            chosen += _evenly(sorted({*range(len(places))} - {*first}), count - len(chosen))
+        return [places[n] for n in sorted(chosen)]
 
     def _labelled(self, index, where):
         return bool(np.asarray(self.labels[index][where]).any())
@@ -263,6 +270,12 @@ class _Later:
 
     def __getitem__(self, index):
         return tuple(self)[index]
+
+
+def _evenly(values, count):
+    """At most so many of the values, evenly spread."""
+    count = min(len(values), max(count, 0))
+    return [values[n] for n in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 def _cut(length, fraction):
