@@ -33,6 +33,7 @@ SAMPLES = (
     "mitosis",
     "nuclei",
     "nuclei_stack",
+    "real_nuclei",
     "cell",
     "cells3d",
     "retina",
