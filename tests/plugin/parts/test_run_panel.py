@@ -52,7 +52,7 @@ def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):
     panel = RunPanel()
     qtbot.addWidget(panel)
     monkeypatch.setattr(run_panel, "import_module", taking_long)
-    panel.start(late_job("napari_metastructure.learning.training:train"), "Training")
+    panel.start(late_job("napari_metastructure.not_imported_yet:train"), "Training")
     qtbot.waitUntil(taking_long.begun.is_set)
     with notification_manager, qtbot.waitSignal(panel.finished, timeout=1000):
         panel.stop()

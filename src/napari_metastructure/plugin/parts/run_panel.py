@@ -1,5 +1,6 @@
 """Run, pause and stop a job in a background thread, and watch it."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -235,9 +236,10 @@ def late_job(function: str, **arguments: Any) -> Job:
 
     def work(job):
         module, name = function.split(":")
-        found = yield from in_background(
-            job, Progress("loading PyTorch", 0, 1), import_module, module
-        )
+        found = sys.modules.get(module)
+        if found is None:
+            event = Progress("loading PyTorch", 0, 1)
+            found = yield from in_background(job, event, import_module, module)
         if found is None:
             yield Note("Stopped while PyTorch was loaded; nothing was computed.")
             return
