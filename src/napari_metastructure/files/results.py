@@ -13,7 +13,7 @@ from napari_metastructure.files.names import paths_of
 from napari_metastructure.files.read import read
 from napari_metastructure.files.records import digests_of, read_record, record_path
 
-__all__ = ["MODEL", "own_record", "record_of_others", "recorded_colours", "result_digest"]
+__all__ = ["MODEL", "own_record", "record_beside", "recorded_colours", "result_digest"]
 
 MODEL = ".safetensors"
 """The ending of a model's file."""
@@ -23,7 +23,15 @@ _TYPES = {"F": "float", "I": "int", "U": "uint"}  # of safetensors, without the 
 
 
 def own_record(path: str | os.PathLike, known: str | None = None) -> dict[str, Any] | None:
-    """The record beside a result, if it is of what lies there now.
+    """The record beside a result, if it is of what lies there now; as `record_beside`."""
+    record, own = record_beside(path, known)
+    return record if own else None
+
+
+def record_beside(
+    path: str | os.PathLike, known: str | None = None
+) -> tuple[dict[str, Any] | None, bool]:
+    """The record beside a result, and whether it is of what lies there now.
 
     Parameters
     ----------
@@ -34,39 +42,20 @@ def own_record(path: str | os.PathLike, known: str | None = None) -> dict[str, A
 
     Returns
     -------
-    dict or None
-        None if there is no record, or the result was changed or replaced since.
+    record : dict or None
+        None if there is none.
+    own : bool
+        False if there is none, or the result was changed or replaced since.
     """
     try:
         record = read_record(record_path(path))
+    except (ValueError, OSError):
+        return None, False
+    try:
         digests = digests_of(record, path)
-        if not digests:
-            return None
-        return record if (known or result_digest(path)) in digests else None
+        return record, bool(digests) and (known or result_digest(path)) in digests
     except (ValueError, OSError):
-        return None
-
-
-def record_of_others(path: str | os.PathLike, known: str | None = None) -> dict[str, Any] | None:
-    """The record beside a result that was changed or replaced since.
-
-    Parameters
-    ----------
-    path : path
-        Of the result.
-    known : str, optional
-        The result's digest, where it is known already.
-
-    Returns
-    -------
-    dict or None
-        None if there is no record, or it is of what lies there now.
-    """
-    try:
-        record = read_record(record_path(path))
-    except (ValueError, OSError):
-        return None
-    return record if own_record(path, known) is None else None
+        return record, False
 
 
 def recorded_colours(source: Any) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from napari_metastructure.arrays.axes import Layout, channels_first
 from napari_metastructure.arrays.blocks import as_array
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.files.records import record_path
-from napari_metastructure.files.results import own_record, record_of_others
+from napari_metastructure.files.results import record_beside
 from napari_metastructure.labels.lines import draw_lines
 
 __all__ = [
@@ -460,33 +460,32 @@ def noise_of(layer: Any) -> list[dict] | None:
     """
     if is_shapes(layer):
         return [{"kind": "skeletonize"}]  # centre lines
-    record = layer.metadata.get(RECORD)
-    if record is None:
-        return _noise_beside(layer)
-    if not record.get("noise") or not record.get("whole", True):
-        return None
-    return record["noise"] if record.get("digest") == digest(snapshot(layer)) else None
+    noise, own = _recorded_noise(layer)
+    return noise if own else None
 
 
 def has_noise_of_others(layer: Any) -> bool:
     """Whether a record tells of noise, but not of these labels, which were painted on since."""
-    record = None if is_shapes(layer) else layer.metadata.get(RECORD)
-    if record is not None:
-        return bool(record.get("noise")) and noise_of(layer) is None
-    path = layer.source.path
-    if path is None or is_shapes(layer) or not record_path(path).is_file():
+    if is_shapes(layer):
         return False
-    other = record_of_others(path, digest(snapshot(layer)))
-    return other is not None and other["operation"] == "corrupt"
+    noise, own = _recorded_noise(layer)
+    return noise is not None and not own
 
 
-def _noise_beside(layer):
-    """What the record beside a layer's file says, if it is of these labels."""
-    path = layer.source.path
+def _recorded_noise(layer):
+    """Noise that the record of labels tells, or that beside their file; and if it is of these."""
+    record, path = layer.metadata.get(RECORD), layer.source.path
+    if record is not None:
+        if not record.get("noise"):
+            return None, False
+        whole = record.get("whole", True)
+        return record["noise"], whole and record.get("digest") == digest(snapshot(layer))
     if path is None or not record_path(path).is_file():
-        return None
-    record = own_record(path, digest(snapshot(layer)))
-    return [record["config"]] if record and record["operation"] == "corrupt" else None
+        return None, False
+    record, own = record_beside(path, digest(snapshot(layer)))
+    if record is None or record["operation"] != "corrupt":
+        return None, False
+    return [record["config"]], own
 
 
 def made_by(layer: Any) -> str | None:

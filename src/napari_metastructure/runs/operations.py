@@ -22,7 +22,7 @@ from napari_metastructure.files.pairs import by_image
 from napari_metastructure.files.pixels import LAZY
 from napari_metastructure.files.read import read_labels, read_outcome
 from napari_metastructure.files.reservations import reserve
-from napari_metastructure.files.results import own_record, record_of_others
+from napari_metastructure.files.results import record_beside
 from napari_metastructure.files.settings import read_settings
 from napari_metastructure.runs.run import Run, carry_out
 
@@ -433,14 +433,14 @@ def known_noise(source: Any, labels: Any, say: Callable = warnings.warn) -> dict
         return None
     if source is None:
         beside = isinstance(labels, (str, os.PathLike))
-        record = own_record(labels) if beside else None
-        other = record_of_others(labels) if beside else None
-        if other is not None and other["operation"] == "corrupt":
+        record, own = record_beside(labels) if beside else (None, False)
+        if record is None or record["operation"] != "corrupt":
+            return None
+        if not own:
             say(
                 f"{labels} has changed since the noise in its record was made, so this noise is "
                 "not used; state it with --noise if it still holds."
             )
-        if record is None or record["operation"] != "corrupt":
             return None
         return NoiseSpec(**record["config"]).model_dump(mode="json")
     return NoiseSpec(**read_settings(source)).model_dump(mode="json")
