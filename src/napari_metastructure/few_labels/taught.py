@@ -5,6 +5,7 @@ are held out of both, to tell which of the two does better.
 """
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from napari_metastructure.learning.augmentation import Augmentation
 from napari_metastructure.learning.features import FeatureCache
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import LOSSES
+from napari_metastructure.learning.model import put_rows
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 from napari_metastructure.learning.threshold import outline_threshold
@@ -356,20 +358,13 @@ class Taught(Mode):
         if kind == "network":
             return (yield from self.model.predicting_plane(image))
         found = self.unlearnt(number)
-        by_row = np.moveaxis(found, -self.config.spatial_dims, 0)
-
-        def write(start, rows):
-            rows = np.moveaxis(rows, -self.config.spatial_dims, 0)
-            by_row[start : start + len(rows)] = rows
-
+        write = partial(put_rows, found, found.ndim - self.config.spatial_dims)
         yield from self._by_classifier(image, write, key=number)
         return found
 
     def _by_classifier(self, image, write, key=None):
         """The classifier's probabilities of the network's classes, row by row; generator."""
-        values: Any = [label + 1 for label in self.model.classes]
-        values = values[1] if len(values) == 2 else values
-        return self.classifier.predicting_rows(image, values, write, key=key)
+        return self.classifier.predicting_rows(image, self.model.classes, write, key=key)
 
     def unlearnt(self, number: int) -> NDArray:
         """Zeros, for a plane that was not predicted."""

@@ -21,7 +21,7 @@ from napari_metastructure.learning.prediction import predict_tiles
 from napari_metastructure.learning.regions import NormalisedImage, RegionWriter
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
-__all__ = ["SegmentationModel", "named_tensors", "read_model", "rebuilt"]
+__all__ = ["SegmentationModel", "named_tensors", "put_rows", "read_model", "rebuilt"]
 
 _FORMAT = "napari-metastructure model"
 _FORMAT_VERSION = 1
@@ -308,7 +308,7 @@ class SegmentationModel:
         if write is None:
             result = np.empty((*classes, *region.shape), np.float32)
 
-            write = partial(_put, result, len(classes))
+            write = partial(put_rows, result, len(classes))
         rows = RegionWriter(write, region, box, classes)
         if box is None:
             yield 1, 1
@@ -398,15 +398,12 @@ class SegmentationModel:
 
     def _classifying(self, normalised, write):
         """`predicting_one` by the classifier of the strokes; generator."""
-        values: Any = [label + 1 for label in self.classes]
-        classes, result = (len(values),), None
-        if len(values) == 2:
-            values, classes = values[1], ()
+        classes, result = self.classes, None
         if write is None:
-            sides = normalised.shape[-self.spatial_dims :]
-            result = np.empty((*classes, *sides), np.float32)
-            write = partial(_put, result, len(classes))
-        yield from self.classifier.predicting_rows(normalised, values, write, moments=(0.0, 1.0))
+            leading = (len(classes),) * (len(classes) > 2)
+            result = np.empty((*leading, *normalised.shape[-self.spatial_dims :]), np.float32)
+            write = partial(put_rows, result, len(leading))
+        yield from self.classifier.predicting_rows(normalised, classes, write, moments=(0.0, 1.0))
         return result
 
     def segment(self, image: Any, *, region: Any = None, **tiling: Any) -> np.ndarray:
@@ -485,7 +482,7 @@ class SegmentationModel:
             temporary.write_bytes(data)
 
 
-def _put(result, axis, start, rows):
+def put_rows(result: np.ndarray, axis: int, start: int, rows: np.ndarray) -> None:
     """Write rows, along an axis, into a result."""
     result[(slice(None),) * axis + (slice(start, start + rows.shape[axis]),)] = rows
 

@@ -305,7 +305,7 @@ class StrokeClassifier:
             yield box, self._decide(found[..., ::step, ::step])
 
     def predicting_rows(
-        self, image: Any, values: Any, write: Callable, **options: Any
+        self, image: Any, classes: Sequence[int], write: Callable, **options: Any
     ) -> Iterator[tuple[int, int]]:
         """Predict one plane or volume, rows of tiles (in volumes: along z) one after the other.
 
@@ -313,11 +313,11 @@ class StrokeClassifier:
         ----------
         image : array
             As for `predicting_plane`.
-        values : int or list of int
-            The stroke values whose probabilities are wanted.
+        classes : sequence of int
+            Labels, which are the stroke values minus 1.
         write : callable
             ``write(start, rows)`` gets the probabilities, float32, in order, and the first of their
-            rows; of several values these along a first axis.
+            rows: of two classes those of the second, of more all along a first axis.
         **options
             ``key, moments`` of `predicting_plane`.
 
@@ -327,12 +327,14 @@ class StrokeClassifier:
         """
         sides = image.shape[-self.spatial_dims :]
         boxes = tiles(sides, _TILE[self.spatial_dims])
-        wanted, classes = np.asarray(values) - 1, np.shape(values)
+        wanted: Any = classes[1] if len(classes) == 2 else list(classes)
         rows: Any = None
         predicted = self.predicting_plane(image, boxes=boxes, **options)
         for done, (box, found) in enumerate(predicted, start=1):
             if rows is None:
-                rows = np.empty((*classes, box[0].stop - box[0].start, *sides[1:]), np.float32)
+                rows = np.empty(
+                    (*np.shape(wanted), box[0].stop - box[0].start, *sides[1:]), np.float32
+                )
             rows[(..., slice(None), *box[1:])] = found[wanted]
             if done == len(boxes) or boxes[done][0] != box[0]:
                 write(box[0].start, rows)
