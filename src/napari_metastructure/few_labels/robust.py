@@ -31,7 +31,6 @@ class Robust(Mode):
 
     start_labels: Sequence[NDArray] = ()
     labels: list[NDArray]  # of the round
-    result_is_start = False
 
     def train(self) -> Generator[Any, Any, Any]:
         """Train on the start labels, round by round; generator of events."""
@@ -215,7 +214,7 @@ class Robust(Mode):
         ]
         if not self.learnt:
             if any(label.any() for label in start) and not self.job.stopping:
-                self.result_is_start = self.facts["result_is_start"] = True
+                self.facts["result_is_start"] = True
                 self.facts["note"] = (
                     "there was too little time to learn, so the result is the start mask"
                 )
@@ -229,7 +228,7 @@ class Robust(Mode):
         masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
         if self._network_is_better(masks):
             return masks
-        self.result_is_start = self.facts["result_is_start"] = True
+        self.facts["result_is_start"] = True
         probabilities[:] = [label.astype(np.float32) for label in start]
         return start
 
@@ -261,7 +260,7 @@ class Robust(Mode):
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
-        if self.result_is_start:
+        if self.facts.get("result_is_start"):
             self.items, self.pictures = item, item.pictures(self.config.start_channel)
             write(0, self.start_label(self.facts["start"][0], 0))
             yield

@@ -120,8 +120,10 @@ def pixels_under(
     parts = planes(moved, spatial_dims + (channel_axis is not None))
     found, count = [np.zeros((0, 1), np.float32)], 0
     for part, stroke in zip(parts, planes(strokes, spatial_dims)):
+        if count >= _MOST_KNOWN:
+            break
         where = np.asarray(stroke) > 0
-        if where.any() and count < _MOST_KNOWN:
+        if where.any():
             values = np.asarray(part)[..., where].astype(np.float32)
             found.append(values.reshape(-1, values.shape[-1]).T[:_MOST_KNOWN])
             count += len(found[-1])

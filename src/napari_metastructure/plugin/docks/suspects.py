@@ -146,10 +146,8 @@ class FindSuspects(Dock):
         source = self.reading.source(self.image.value)
         images, labels = source.canonical, source.labels(self.labels.value)
         leading = len(source.shape) - source.layout.spatial_dims
-        planes, config = (
-            list(np.asarray(labels).reshape(-1, *labels.shape[leading:])),
-            self.config(),
-        )
+        planes = list(np.asarray(labels).reshape(-1, *labels.shape[leading:]))
+        config = self.config()
         self._searched = source, self.labels.value.name, planes, config.as_mask
         job = late_job(
             "napari_metastructure.learning.suspects:find_suspects",
