@@ -143,6 +143,8 @@ def test_segment_with_a_few_strokes(folder):
     tifffile.imwrite("one.tif", np.minimum(strokes, 1))
     text = run("segment", "images", "--strokes", "one.tif", "-o", "b.tif", *QUICK, code=1)
     assert "at least one stroke on objects" in text
+    command = ["segment", "images", "--strokes", "strokes.tif", "-o", "c.tif", *QUICK]
+    assert "no use for rounds" in run(*command, "--rounds", 2, code=1)
 
 
 @pytest.mark.parametrize("painted", [[2], [0, 4]])

@@ -334,12 +334,21 @@ def test_stopped_while_all_strokes_are_learnt_the_first_classifier_is_the_result
         (lambda s: np.where(s == 1, 0, s), {}, "at least one stroke on background"),
         (lambda s: s, {"mode": "paper"}, "mode='robust'"),
         (lambda s: s, {"labels": np.zeros((4, 64, 64), int)}, "not both"),
-        (lambda s: s, {"ems": True}, "ems"),
+        (lambda s: s, {"ems": True}, "no use for ems; leave it out"),
+        (lambda s: s, {"rounds": 2, "start": "otsu"}, "no use for start, rounds; leave them out"),
+        (lambda s: s, {"polarity": "dark"}, "polarity"),
+        (lambda s: s, {"loss": "dmi"}, "loss"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(taught, change, options, reason):
     with pytest.raises(ValueError, match=reason):
         nms.segment(taught[0], strokes=change(taught[2]), **options)
+
+
+def test_defaults_are_not_refused_though_they_mean_nothing_with_strokes(taught):
+    stated = nms.SegmentConfig().model_dump()  # as records and forms do
+    assert {"rounds", "loss", "start"} < set(stated)
+    nms.segment(taught[0], strokes=taught[2], config=stated)
 
 
 def test_strokes_of_another_shape(taught):

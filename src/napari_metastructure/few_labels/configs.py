@@ -8,7 +8,19 @@ from napari_metastructure.few_labels.filters import BANK
 from napari_metastructure.learning.configs import VOLUMES, NetworkConfig
 from napari_metastructure.parameters import Field, words
 
-__all__ = ["SegmentConfig"]
+__all__ = ["WITHOUT_STROKES", "SegmentConfig"]
+
+WITHOUT_STROKES = (
+    "start",
+    "polarity",
+    "loss",
+    "rounds",
+    "num_thresholds",
+    "ems",
+    "shift",
+    "fraction",
+)
+"""Fields that mean nothing with strokes, as the network then learns a classifier's label."""
 
 # what Luo et al. (2022) used, where it differs from our defaults
 _PUBLISHED = {
@@ -38,25 +50,26 @@ class SegmentConfig(NetworkConfig):
         "auto",
         title="Start",
         description="Start mask. auto: the filter that fits the images best; black: none, as "
-        "published; labels: your own; or a filter by its name. Not used with strokes.",
+        "published; labels: your own; or a filter by its name. Not with strokes.",
     )
     start_channel: int | None = Field(
         None,
         ge=0,
         title="Start channel",
-        description="The channel that start masks are made from, if there are several. Empty: the "
-        "mean of all.",
+        description="The channel that start masks are made from, and whose edges the threshold "
+        "follows, if there are several. Empty: the mean of all.",
     )
     polarity: Literal["auto", "bright", "dark"] = Field(
         "auto",
         title="Structures are",
-        description="Brighter or darker than the background. auto: estimated from the images.",
+        description="Brighter or darker than the background. auto: estimated from the images. "
+        "Strokes tell it themselves.",
     )
     loss: Literal["bce", "dmi", "signed_dmi", "dmi+iou", "signed_dmi+iou"] = Field(
         "bce",
         title="Loss",
         description="bce: binary cross-entropy; dmi: determinant-based mutual information; "
-        "dmi+iou: as published; signed_dmi: DMI that cannot invert the mask.",
+        "dmi+iou: as published; signed_dmi: DMI that cannot invert the mask. Not with strokes.",
         json_schema_extra=words(
             {
                 "bce": "binary cross-entropy",
@@ -72,7 +85,8 @@ class SegmentConfig(NetworkConfig):
         ge=1,
         le=100,
         title="Rounds",
-        description="How many times the network is trained, each time on its previous result.",
+        description="How many times the network is trained, each time on its previous result. Not "
+        "with strokes.",
     )
     augmentation: float = Field(
         0.5,

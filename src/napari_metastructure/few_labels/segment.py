@@ -10,7 +10,7 @@ import numpy as np
 from napari_metastructure.arrays.axes import without_channels
 from napari_metastructure.arrays.blocks import as_list
 from napari_metastructure.arrays.chunks import ChunkedArray
-from napari_metastructure.few_labels.configs import SegmentConfig
+from napari_metastructure.few_labels.configs import WITHOUT_STROKES, SegmentConfig
 from napari_metastructure.few_labels.paper import Paper
 from napari_metastructure.few_labels.robust import Robust
 from napari_metastructure.few_labels.taught import Taught
@@ -140,10 +140,11 @@ def _check_strokes(images, strokes, labels, config):
         raise ValueError("Give either strokes or labels, not both.")
     if config.mode != "robust":
         raise ValueError("Strokes are used with mode='robust'; the published mode has none.")
-    if config.ems:
+    idle = list(config.model_dump(include=set(WITHOUT_STROKES), exclude_defaults=True))
+    if idle:
         raise ValueError(
-            "With strokes no meta-structure is extracted, as the network learns the classifier's "
-            "label; leave ems out."
+            "With strokes the network learns the label of a classifier, so there is no use for "
+            f"{', '.join(idle)}; leave {'it' if len(idle) == 1 else 'them'} out."
         )
     images, strokes = as_list(images), as_list(strokes)
     check_strokes(strokes)

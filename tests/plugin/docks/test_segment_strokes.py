@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from napari_metastructure.few_labels.configs import WITHOUT_STROKES
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.plugin.layers import RECORD, place
@@ -79,9 +80,19 @@ def test_strokes_end_the_published_mode_and_its_settings(dock, placed_layers):
     dock.form["mode"].value = "paper"
     assert dock.advanced["learning_rate"].value == 0.05
     paint_some(dock, placed_layers[1].data)
-    dock._check()
     assert dock.config().mode == "robust"
     assert dock.config().learning_rate < 0.05
+
+
+def test_settings_that_mean_nothing_with_strokes_are_not_sent(dock, placed_layers):
+    dock.form.set_values({"polarity": "dark", "start": "otsu"})
+    dock.advanced.set_values({"rounds": 3, "loss": "dmi", "ems": True})
+    paint_some(dock, placed_layers[1].data)
+    assert not set(WITHOUT_STROKES) & dock.config().model_fields_set  # though just painted
+    assert not dock.advanced.is_shown("rounds")
+    dock.strokes.layer.data = np.zeros_like(dock.strokes.layer.data)
+    dock._check()
+    assert dock.config().rounds == 3
 
 
 def test_paint_strokes_makes_a_layer_ready_to_paint_on(viewer, dock, placed_layers):

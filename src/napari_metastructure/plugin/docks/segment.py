@@ -8,7 +8,7 @@ import numpy as np
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
-from napari_metastructure.few_labels.configs import SegmentConfig
+from napari_metastructure.few_labels.configs import WITHOUT_STROKES, SegmentConfig
 from napari_metastructure.jobs.events import Done, Preview, Result, Round, Step
 from napari_metastructure.plugin.docks.segment_results import Results, summary
 from napari_metastructure.plugin.layers import in_one_update
@@ -35,11 +35,12 @@ from napari_metastructure.plugin.parts.strokes_panel import StrokesPanel
 
 __all__ = ["SegmentFewLabels"]
 
-_WITHOUT_LABELS = ("polarity", "start", "mode")
-_ALWAYS = ("epochs", "time_limit", "device", "seed")
-_BASIC = _WITHOUT_LABELS + _ALWAYS
-_ADVANCED_WITHOUT_LABELS = ("rounds", "loss", "ems", "start_channel")
-_ADVANCED_ALWAYS = (
+_BASIC = ("polarity", "start", "mode", "epochs", "time_limit", "device", "seed")
+_ADVANCED = (
+    "rounds",
+    "loss",
+    "ems",
+    "start_channel",
     "network",
     "channels",
     "depth",
@@ -48,7 +49,7 @@ _ADVANCED_ALWAYS = (
     "min_steps",
     "learning_rate",
 )
-_ADVANCED = _ADVANCED_WITHOUT_LABELS + _ADVANCED_ALWAYS
+_HIDDEN_BY_STROKES = {*WITHOUT_STROKES, "mode", "start_channel"}
 _GIVEN = ("labels",)
 
 
@@ -178,6 +179,8 @@ class SegmentFewLabels(Dock):
 
     def config(self) -> SegmentConfig:
         """The `SegmentConfig` that the forms show."""
+        if self.has_strokes:
+            self._check()  # the first may have been painted a moment ago
         values = {**self.form.values(), **self.advanced.values()}
         if values.get("min_steps") == SegmentConfig.model_fields["min_steps"].default:
             del values["min_steps"]  # left alone: strokes have a default of their own
@@ -218,8 +221,9 @@ class SegmentFewLabels(Dock):
         if taught and self.form["mode"].value != "robust":  # the published mode has no strokes
             self.form["mode"].value = "robust"
         given = {"given"} if self.form["start"].value in _GIVEN and not taught else set()
-        self.form.show_only({*(_ALWAYS if taught else _BASIC), *given})
-        self.advanced.show_only(_ADVANCED_ALWAYS if taught else _ADVANCED)
+        hidden = _HIDDEN_BY_STROKES if taught else set()
+        self.form.show_only({*_BASIC, *given} - hidden)
+        self.advanced.show_only({*_ADVANCED} - hidden)
         self.reading.show_layer(self.images[0].value)
         self.interrupted.show_image(self._shown_source())
         self.strokes.refresh()
