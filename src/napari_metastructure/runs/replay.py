@@ -55,9 +55,7 @@ def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        outputs = {
-            role: folder / Path(output["path"]).name for role, output in record["outputs"].items()
-        }
+        outputs = _outputs(record, folder)
         run = Run(
             record["operation"],
             {role: source["path"] for role, source in record["inputs"].items()},
@@ -74,7 +72,7 @@ def replay(path: str | Path, *, keep: Any = None, quiet: bool = False) -> Any:
                 f"{path} does not describe a run that can be repeated ({reason})."
             ) from error
         lines += _other_circumstances(record, again)
-        if record["stopped"]:
+        if record.get("stopped"):
             lines.append("The recorded run was stopped early, so the whole run may differ.")
         same = True
         for role, output in record["outputs"].items():
@@ -89,6 +87,16 @@ def _read(path):
     if not record["outputs"]:
         raise ValueError(f"{path} describes a run that wrote nothing to compare with.")
     return record
+
+
+def _outputs(record, folder):
+    """Paths of the new results by role; those of one name, as a batch has, in a folder each."""
+    names = {role: Path(output["path"]).name for role, output in record["outputs"].items()}
+    if len({name.lower() for name in names.values()}) == len(names):
+        return {role: folder / name for role, name in names.items()}
+    for role in names:
+        (folder / role).mkdir(exist_ok=True)
+    return {role: folder / role / name for role, name in names.items()}
 
 
 def _check_inputs(record):
