@@ -10,7 +10,7 @@ import tifffile
 
 import napari_metastructure as nms
 from napari_metastructure.files.read import read
-from napari_metastructure.jobs.events import FileDone
+from napari_metastructure.jobs.events import FileDone, Note
 from napari_metastructure.labels import objects
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig
@@ -99,7 +99,7 @@ def test_what_is_no_image_is_told_and_the_rest_is_done(plates, model):
     (plates / "images/control/notes.txt").write_text("no image")
     (plates / "images/drug/.hidden.tif").write_text("no image")
     text = run("batch", "images", model, "-o", "results", code=1)
-    assert "1 file is left out, as they are not images: notes.txt." in text
+    assert "1 file is left out, as it is not an image: notes.txt." in text
     assert "4 of 5 files done, 1 failed." in text
     assert "control/a3.tif: images/control/a3.tif cannot be read as TIFF" in text
     before = times(plates / "results")
@@ -303,6 +303,28 @@ def test_results_may_lie_in_the_folder_of_images(plates, model):
     for _ in range(2):
         found = batch("images", plan([model]), "images/results").run(hidden=True)
         assert [row["file"] for row in found.rows] == FILES
+
+
+def test_results_of_an_earlier_batch_are_no_images(plates, model):
+    batch("images", plan([model]), "images/results").run(hidden=True)
+    text = run("batch", "images", model, "-o", "others", "--quiet")
+    assert "4 of 4 files done, 0 failed." in text
+    found = batch("images", plan([model]), "third")
+    notes = [event.text for event in found if isinstance(event, Note)]
+    such = "such as results/labels/control/a2.ome.tif"
+    assert f"4 results of this program are left out ({such})." in notes
+    found = batch("images/results/labels", plan([model]), "on_labels").run(hidden=True)
+    assert len(found.rows) == 4  # nothing else is there
+
+
+def test_links_to_folders_are_followed_and_broken_ones_told(plates, model):
+    (plates / "images/linked").symlink_to(plates / "masks/drug")
+    (plates / "images/drug/back").symlink_to(plates)
+    (plates / "images/drug/lost.tif").symlink_to("nowhere.tif")
+    text = run("batch", "images", model, "-o", "results")
+    assert "6 of 6 files done, 0 failed." in text
+    assert "1 file is left out, as it is a link that leads nowhere: lost.tif." in text
+    assert (plates / "results/labels/linked/a2.ome.tif").exists()
 
 
 @pytest.fixture

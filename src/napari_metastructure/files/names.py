@@ -8,7 +8,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OTHERS", "TIFF", "images_below", "is_zarr", "natural", "paths_of", "stem", "stems"]
+__all__ = [
+    "OTHERS",
+    "TIFF",
+    "has_record",
+    "images_below",
+    "is_zarr",
+    "natural",
+    "paths_of",
+    "split_glob",
+    "stem",
+    "stems",
+]
 
 TIFF = (".tif", ".tiff", ".btf")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".npy")
@@ -38,7 +49,9 @@ def paths_of(source: Any) -> list[Path]:
     elif path.exists():
         return [path]
     elif glob.has_magic(str(path)):
-        found = [Path(item) for item in glob.glob(str(path), recursive=True)]
+        folder, pattern = split_glob(path)
+        pattern = os.path.join(glob.escape(str(folder)), pattern)
+        found = [Path(item) for item in glob.glob(pattern, recursive=True)]
         if not found:
             raise FileNotFoundError(f"No file matches {path}.")
     else:
@@ -46,6 +59,18 @@ def paths_of(source: Any) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"There is no file or folder {path}.")
     return sorted(found, key=natural)
+
+
+def split_glob(path: Path) -> tuple[Path, str]:
+    """The folder that is there under its very name, brackets and all, and the rest of a glob.
+
+    Parameters
+    ----------
+    path : Path
+        Such as "plate [2]/*.tif".
+    """
+    folder = next(folder for folder in path.parents if folder.exists())
+    return folder, str(path.relative_to(folder))
 
 
 def _channel_files(path):
@@ -62,6 +87,8 @@ def images_below(
     folder: str | os.PathLike, leave_out: str | os.PathLike | None = None
 ) -> list[Path]:
     """The images (files or Zarr folders) in a folder and in the folders in it, in natural order.
+
+    Links to folders are followed, each folder once.
 
     Parameters
     ----------
@@ -81,33 +108,48 @@ def images_below(
     Warns
     -----
     UserWarning
-        Of other files, and of our own results, that are left out.
+        Of other files, of links that lead nowhere, and of our own results, that are left out.
     """
     folder = Path(folder).expanduser()
-    avoided = None if leave_out is None else Path(leave_out).expanduser().resolve()
+    home = folder.resolve()
+    known = {home, *home.parents}  # links may lead back
+    if leave_out is not None:
+        known.add(Path(leave_out).expanduser().resolve())
     found: list[Path] = []
     others: list[Path] = []
-    for top, folders, files in os.walk(folder):
-        here = [Path(top, name) for name in folders if not name.startswith(".")]
+    broken: list[Path] = []
+    for top, folders, files in os.walk(folder, followlinks=True):
+        here = [Path(top, name) for name in sorted(folders) if not name.startswith(".")]
         zarr = [path for path in here if is_zarr(path)]
-        go_on = (path for path in here if path not in zarr and path.resolve() != avoided)
-        folders[:] = [path.name for path in go_on]
+        new = [path for path in here if path not in zarr and path.resolve() not in known]
+        known.update(path.resolve() for path in new)
+        folders[:] = [path.name for path in new]
         paths = [Path(top, name) for name in files if not name.startswith(".")]
+        broken += [path for path in paths if not path.exists()]
+        paths = [path for path in paths if path not in broken]
         images = [path for path in paths if _is_image(path)]
         others += [path for path in paths if path not in images and path.suffix != ".json"]
         found += _without_results(zarr + images)
     if not found:
         raise ValueError(f"There is no image in {folder}; it should hold TIFF, PNG or NumPy files.")
-    if others:
-        listed = ", ".join(path.name for path in sorted(others, key=natural)[:5])
-        count = "1 file is" if len(others) == 1 else f"{len(others)} files are"
-        warnings.warn(f"{count} left out, as they are not images: {listed}.", stacklevel=2)
+    _tell_left_out(others, "it is not an image", "they are not images")
+    _tell_left_out(broken, "it is a link that leads nowhere", "they are links that lead nowhere")
     return sorted(found, key=natural)
+
+
+def _tell_left_out(paths, of_one, of_many):
+    if not paths:
+        return
+    listed = ", ".join(path.name for path in sorted(paths, key=natural)[:5])
+    said = f"1 file is left out, as {of_one}"
+    if paths[1:]:
+        said = f"{len(paths)} files are left out, as {of_many}"
+    warnings.warn(f"{said}: {listed}.", stacklevel=3)
 
 
 def _without_results(paths):
     """The images of a folder without our own results among them, if it holds other images too."""
-    results = [path for path in paths if path.with_name(f"{path.name}.record.json").exists()]
+    results = [path for path in paths if has_record(path)]
     if not results or len(results) == len(paths):
         return paths
     listed = ", ".join(sorted(path.name for path in results)[:5])
@@ -118,10 +160,15 @@ def _without_results(paths):
     return [path for path in paths if path not in results]
 
 
+def has_record(path: Path) -> bool:
+    """Whether there is a record beside a file or folder, as beside each result of this program."""
+    return path.with_name(f"{path.name}.record.json").exists()
+
+
 def natural(path: Any) -> list:
     """Sorts names as people do: 2 before 10."""
     parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in parts]
 
 
 def stem(path: Any) -> str:

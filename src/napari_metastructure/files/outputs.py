@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastructure.files.errors import writing
-from napari_metastructure.files.names import TIFF, is_zarr, paths_of
+from napari_metastructure.files.names import TIFF, is_zarr, paths_of, split_glob
 from napari_metastructure.files.ome_zarr import is_own, own_mark
 from napari_metastructure.files.records import (
     FOLDER_MARK,
@@ -242,9 +242,8 @@ def _place(path: Path) -> Path:
 
 def _matches(places: set[Path], pattern: Path) -> bool:
     """Whether one of the paths would be found by a glob."""
-    wanted = list(Path(os.path.abspath(pattern)).parts)
-    fixed = next(i for i, part in enumerate(wanted) if glob.has_magic(part))
-    wanted = [*Path(*wanted[:fixed]).resolve().parts, *wanted[fixed:]]
+    folder, rest = split_glob(Path(os.path.abspath(pattern)))
+    wanted = [*map(glob.escape, folder.resolve().parts), *Path(rest).parts]
     for place in places:
         if "**" in wanted and fnmatch.fnmatch(str(place), str(Path(*wanted))):
             return True

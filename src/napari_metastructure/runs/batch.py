@@ -16,7 +16,7 @@ import numpy as np
 from napari_metastructure.files.channels import masks_beside
 from napari_metastructure.files.errors import sentence, writing
 from napari_metastructure.files.fingerprint import fingerprint
-from napari_metastructure.files.names import images_below, is_zarr, paths_of, stem
+from napari_metastructure.files.names import has_record, images_below, is_zarr, paths_of, stem
 from napari_metastructure.files.pairs import folder_layout
 from napari_metastructure.files.read import image_files
 from napari_metastructure.files.records import load_json, read_lines, read_record, record_path
@@ -172,7 +172,8 @@ class Files:
                 results = None if leave_out is None else Path(leave_out).expanduser().resolve()
                 if self.top.resolve() == results:
                     raise ValueError("Images and results need a folder each.")
-                found = self._wanted(images_below(self.top, leave_out), role)
+                found = images_below(self.top, leave_out)
+                found = self._wanted(self._unmade(found) if role == "images" else found, role)
             else:
                 found = paths_of(images)
                 self.top = Path(os.path.commonpath([path.parent for path in found]))
@@ -183,6 +184,25 @@ class Files:
             stem(path) if plain.count(key) == 1 else path.name.replace(".", "_")
             for path, key in zip(self.paths, plain)
         ]
+
+    def _unmade(self, paths: list[Path]) -> list[Path]:
+        """The images without results of this program, such as those of an earlier batch."""
+
+        def is_result(path):
+            inner = (self.top / place for place in path.relative_to(self.top).parents[:-1])
+            return any(map(has_record, (path, *inner)))
+
+        results = [path for path in paths if is_result(path)]
+        if not results or len(results) == len(paths):
+            return paths
+        self._tell_left_out("result", "of this program ", results)
+        return [path for path in paths if path not in results]
+
+    def _tell_left_out(self, noun, of, paths, why=""):
+        count = f"1 {noun} {of}is" if len(paths) == 1 else f"{len(paths)} {noun}s {of}are"
+        example = paths[0].relative_to(self.top).as_posix()
+        such = "such as " if paths[1:] else ""
+        self.notes.append(f"{count} left out ({such}{example}){why}.")
 
     def _wanted(self, paths: list[Path], role: str) -> list[Path]:
         """The images without the masks beside them, or the masks without the images."""
@@ -197,10 +217,7 @@ class Files:
         left = [path for path in paths if path in others]
         if not left or len(left) == len(paths):
             return paths
-        count = f"1 {noun} is" if len(left) == 1 else f"{len(left)} {noun}s are"
-        example = left[0].relative_to(self.top).as_posix()
-        such = "such as " if left[1:] else ""
-        self.notes.append(f"{count} left out ({such}{example}); the steps take {role}.")
+        self._tell_left_out(noun, "", left, f"; the steps take {role}")
         return [path for path in paths if path not in others]
 
     def _whole(self, paths: list[Path]) -> list[Path]:
