@@ -16,12 +16,12 @@ def test_brackets_in_the_names_of_folders_stand_for_themselves(tmp_path, monkeyp
         np.save(folder / name, np.zeros((2, 2)))
     for source in (folder / "*.npy", folder / "a[12].npy", tmp_path / "plate [2]" / "**" / "*.npy"):
         assert paths_of(source) == [folder / "a1.npy", folder / "a2.npy"]
-    with pytest.raises(ValueError, match="matches .* an input of this run"):
+    with pytest.raises(ValueError, match=r"matches .* an input of this run"):
         check_apart(folder / "new.npy", folder / "*.npy")
     check_apart(folder / "new.tif", folder / "*.npy")
     monkeypatch.chdir(folder)
     assert paths_of("*.npy") == [Path("a1.npy"), Path("a2.npy")]
-    with pytest.raises(ValueError, match="matches .* an input of this run"):
+    with pytest.raises(ValueError, match=r"matches .* an input of this run"):
         check_apart("new.npy", "*.npy")
 
 
