@@ -39,6 +39,7 @@ SAMPLES = (
     "retina",
     "tissue",
 )
+_EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 _OTHER_FORMATS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".pkl", ".json", ".zip", ".zarr", ".npy"}
 _OTHER_FORMATS |= {".tif", ".tiff", ".png"}
 
@@ -512,10 +513,17 @@ def info(paths: Any) -> None:
     """
     from napari_metastructure.cli.describe import describe
 
+    failed = False
     for path in paths:
         click.echo(path)
-        for line in describe(path):
-            click.echo(f"  {line}")
+        try:
+            for line in describe(path):
+                click.echo(f"  {line}")
+        except _EXPECTED as error:  # the others are shown
+            click.echo(f"Error: {sentence(error)}", err=True)
+            failed = True
+    if failed:
+        sys.exit(1)
 
 
 @commands.command()
@@ -610,6 +618,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point; an expected failure is one sentence and exit code 1."""
     try:
         commands.main(args=arguments, standalone_mode=True)
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+    except _EXPECTED as error:
         click.echo(f"Error: {sentence(error)}", err=True)
         sys.exit(1)
