@@ -558,3 +558,52 @@ def test_a_pixel_size_for_planes_measures_planes(folder):
     text = run("measure", "stack.ome.tif", "-o", "planes", "--scale", "0.5,0.5")
     assert "3 objects in planes; lengths in the unit of --scale" in text
     assert "table of 3 rows" in run("info", "planes.csv")
+
+
+def test_results_of_images_in_a_folder_are_measured_in_planes(folder):
+    text = run("measure", "masks", "-o", "t.csv")
+    run("corrupt", "masks", "-o", "same.ome.tif", "--kind", "dilate", "--radius", 0.5)
+    said = run("measure", "same.ome.tif", "-o", "same.csv").splitlines()[0]
+    assert said in text  # not fewer, as in a volume
+
+
+def test_probabilities_of_classes_over_time(folder):
+    masks = read("masks").data
+    classes = np.where(np.arange(48) < 24, masks, 2 * masks).astype(np.uint8)
+    nms.write("movie.ome.tif", read("images").data, axes="tyx")
+    nms.write("classes.ome.tif", classes, axes="tyx")
+    options = ["--epochs", 1, "--channels", 4, "--depth", 3, "--patch-size", 32, "--min-steps", 1]
+    run("train", "movie.ome.tif", "classes.ome.tif", "-o", "m", *options, "--quiet")
+    scores = []
+    for name in ("p.ome.tif", "p.ome.zarr", "p"):
+        run("predict", "m.safetensors", "movie.ome.tif", "--probabilities", name, "--quiet")
+        text = run("compare", "classes.ome.tif", name, "--quiet")
+        scores.append([line for line in text.splitlines() if line.startswith("class ")])
+    assert len(scores[0]) == 2
+    assert scores[0] == scores[1] == scores[2]
+    run("predict", "m.safetensors", "images", "--probabilities", "by_name", "--quiet")
+    assert [path.name for path in sorted((folder / "by_name").glob("*.tif"))] == [
+        f"{number}.tif" for number in range(6)
+    ]
+    assert read("by_name/0.tif").data.shape == (3, 48, 48)
+
+
+def test_a_model_of_one_channel_refuses_colours_and_tells_of_channels(folder):
+    options = ["--epochs", 1, "--channels", 4, "--depth", 3, "--patch-size", 32, "--min-steps", 1]
+    run("train", "images", "masks", "-o", "m", *options, "--quiet")
+    colours = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    tifffile.imwrite("colours.tif", colours, photometric="rgb")
+    said = "The model takes grey images, but these are in colours; save them as grey images"
+    for name in ("x.npy", "x.ome.tif", "x"):
+        assert said in run("predict", "m.safetensors", "colours.tif", "-o", name, code=1)
+    nms.write("channels.ome.tif", np.moveaxis(colours, -1, 0), axes="cyx")
+    text = run("predict", "m.safetensors", "channels.ome.tif", "-o", "x.npy")
+    assert "The model takes one channel: each of the 3 is segmented on its own." in text
+    assert np.load("x.npy").shape == (3, 48, 48)
+
+
+def test_info_goes_on_after_a_file_that_cannot_be_read(folder):
+    (folder / "bad.tif").write_bytes(b"no image")
+    text = run("info", "bad.tif", "images/0.tif", code=1)
+    assert "bad.tif cannot be read as TIFF" in text
+    assert "48 x 48 (yx)" in text

@@ -35,6 +35,24 @@ def test_folder_out_keeps_the_names(folder, tmp_path):
     np.testing.assert_array_equal(again.data, images.data)
 
 
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_images_one_after_the_other_are_no_volume(folder, tmp_path, ending):
+    images, _ = read_pair(folder)
+    write(tmp_path / f"out{ending}", images.data, like=images)
+    assert read(tmp_path / f"out{ending}").axes == "tyx"
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_folder_holds_the_maps_of_all_classes_for_each_image(folder, tmp_path, lazy):
+    images, _ = read_pair(folder)
+    maps = np.stack([images.data + 1000.0 * k for k in range(4)]).astype(np.float32)
+    data = da.from_array(maps, chunks=(4, 1, 12, 10)) if lazy else maps
+    write(tmp_path / "out", data, like=images)
+    again = read(tmp_path / "out")
+    assert (again.names, again.axes) == (("1", "2", "10"), "icyx")
+    np.testing.assert_array_equal(again.data, maps.swapaxes(0, 1))
+
+
 def test_64_bit_labels_are_written_as_the_smallest_type(tmp_path):
     write(tmp_path / "out.tif", LABELS.astype(np.int64))
     assert read(tmp_path / "out.tif").data.dtype == np.uint8

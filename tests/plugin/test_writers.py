@@ -50,6 +50,16 @@ def test_napari_saves_with_scale_and_units(save, tmp_path, kind, ending):
     assert found.units == ("micrometer",) * 3
 
 
+@pytest.mark.parametrize("name", ["plane", "field"])
+def test_images_one_after_the_other_are_no_volume(tmp_path, name):
+    layer = Labels(LABELS[:, :9, :9], axis_labels=(name, "y", "x"))
+    (written,) = write_ome_tiff(tmp_path / "a", [layer.as_layer_data_tuple()])
+    assert read(written).axes == "tyx"
+    unnamed = Labels(LABELS[:, :9, :9])
+    (written,) = write_ome_tiff(tmp_path / "b", [unnamed.as_layer_data_tuple()])
+    assert read(written).axes == "zyx"
+
+
 def test_coarser_levels_of_images_are_means_and_of_labels_are_not(tmp_path):
     pytest.importorskip("zarr")
     from napari_metastructure.files.ome_zarr import open_image

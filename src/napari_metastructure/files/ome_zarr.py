@@ -113,7 +113,7 @@ class ZarrImage:
         """The pixels as a dask array; nothing is read yet."""
         from dask.array import from_array
 
-        return from_array(self, chunks=self.array.chunks)
+        return from_array(self, chunks=self.chunks)
 
     def __getitem__(self, where):
         with reading(self.path):

@@ -41,7 +41,8 @@ def write(
     ----------
     path : path or str
         ``.tif`` or ``.ome.tif``: OME-TIFF; ``.zarr``: OME-Zarr;
-        ``.npy``: NumPy; no ending: a folder of one OME-TIFF per plane, named as the planes are.
+        ``.npy``: NumPy; no ending: a folder of one OME-TIFF per plane, named as the planes are,
+        with the maps of all classes, if there are any.
     data : array or sequence of arrays
         Dask arrays are written part by part. A list becomes a folder.
     like : Pixels, optional
@@ -150,6 +151,11 @@ def save(
         return
     axes, scale, units = _described(data, like, axes, scale, units)
     if not path.suffix:
+        extra = data.ndim - len(like.axes) if like else 0
+        if 0 < extra < data.ndim - 2:  # maps of each class: a file is an image, not a class
+            order = [extra, *range(extra), *range(extra + 1, data.ndim)]
+            data, axes = data.transpose(order), "".join(axes[i] for i in order)
+            scale, units = ([values[i] for i in order] for values in (scale, units))
         like = Pixels(data, axes, tuple(scale), tuple(units), like.names if like else ())
         with writing(path):
             _write_folder(path, data, like, complete)
@@ -185,15 +191,22 @@ def create_zarr(
     Returns
     -------
     ome_zarr.ZarrImage
+        Of this shape, also where the format stores the axes in another order.
     """
     from napari_metastructure.files.ome_zarr import create_image
+    from napari_metastructure.files.reordered import Reordered
 
     path = check_new(path, overwrite=overwrite)
     empty = np.broadcast_to(np.zeros((), dtype), shape)
     axes, scale, units = _described(empty, like, None, None, None)
-    return create_image(
-        path, shape, dtype, axes=axes, scale=scale, units=units, overwrite=overwrite
-    )
+    order = _zarr_order(axes)
+    place = {"scale": [scale[i] for i in order], "units": [units[i] for i in order]}
+    axes = "".join(axes[i] for i in order)
+    stored = [shape[i] for i in order]
+    image = create_image(path, stored, dtype, axes=axes, **place, overwrite=overwrite)
+    if order == sorted(order):
+        return image
+    return Reordered(**vars(image), order=tuple(np.argsort(order).tolist()))
 
 
 def _described(data, like, axes, scale, units) -> tuple[str, Any, Any]:
@@ -220,8 +233,12 @@ def _channel_before_plane(each):
 
 
 def _known_axes(axes):
-    """Letters that OME knows, each once: what a file did not name becomes z, t or c."""
-    free = [letter for letter in "ztc" if letter not in axes]
+    """Letters that OME knows, each once: what a file did not name becomes t, z or c.
+
+    Images one after the other become times, since planes along z would be one volume, in which
+    objects of different images touch.
+    """
+    free = [letter for letter in "tzc" if letter not in axes]
     taken, named = set(), []
     for letter in axes:
         if letter not in "tczyx" or letter in taken:
@@ -281,10 +298,15 @@ def _write_npy(path, data):
             file.write(np.ascontiguousarray(np.asarray(data[index], data.dtype)).tobytes())
 
 
+def _zarr_order(axes):
+    """The axes of an image as OME-Zarr wants them: time, channels, space."""
+    return sorted(range(len(axes)), key=lambda i: "tczyx".find(axes[i]))
+
+
 def _write_zarr(path, data, axes, scale, units, translation, smooth=False):
     from napari_metastructure.files.ome_zarr import create_image
 
-    order = sorted(range(data.ndim), key=lambda i: "tczyx".index(axes[i]))
+    order = _zarr_order(axes)
     if order != list(range(data.ndim)):
         data = data.transpose(order)
         axes = "".join(axes[i] for i in order)

@@ -16,6 +16,7 @@ from napari_metastructure.files.write import save, write, write_with_labels
 __all__ = ["write_ome_tiff", "write_ome_zarr"]
 
 _ENDINGS = re.compile(r"(\.ome)?\.(zarr|tiff?)$", re.IGNORECASE)
+_STACKED = ("plane", "field")  # what readers and samples call an axis of images, no volume
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 
 
@@ -183,7 +184,8 @@ def _letters(labels: Any, ndim: int) -> str:
     """An axis letter each, from the layer's names where these say what they are."""
     if ndim not in _AXES:
         raise ValueError(f"Only layers with 2 to 5 axes can be written; this one has {ndim}.")
-    letters = "".join(str(label)[:1].lower() for label in labels or ())
+    names = [str(label) for label in labels or ()]
+    letters = "".join("t" if name in _STACKED else name[:1].lower() for name in names)
     is_known = letters.endswith("yx") and len(set(letters)) == ndim and set(letters) <= set("tczyx")
     return letters if is_known else _AXES[ndim]
 

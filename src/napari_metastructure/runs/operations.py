@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def predict(run: Run) -> None:
     run.facts["threshold"] = model.threshold
     if model.record.get("colours"):
         run.facts["colours"] = model.record["colours"]
-    _find_channels(model, images)
+    _find_channels(run, model, images)
     like = images.without(model.channel_axis)
     role = "probabilities" if "probabilities" in run.outputs else "output"
     found = []
@@ -159,9 +159,10 @@ def predict(run: Run) -> None:
         run.write("output", _like_source(labels, like), like)
 
 
-def _find_channels(model, images):
+def _find_channels(run, model, images):
     """Take the channels of a model from where these images have them: one image, or a stack."""
     if model.channel_axis is None:
+        _tell_unused_channels(run, images)
         return
     if images.channel_axis is not None:
         model.channel_axis = images.channel_axis
@@ -171,6 +172,21 @@ def _find_channels(model, images):
             f"The model needs {model.in_channels} channels, but an image of shape {shape} has "
             "no channels."
         )
+
+
+def _tell_unused_channels(run, images):
+    """What becomes of channels that a model does not take; colours are refused."""
+    axis = images.channel_axis
+    if axis is None:
+        return
+    if images.axes[axis] == "s":
+        raise ValueError(
+            "The model takes grey images, but these are in colours; save them as grey images, or "
+            "train a model on colours."
+        )
+    count = images.arrays[0].shape[axis]
+    if count > 1:
+        run.say(f"The model takes one channel: each of the {count} is segmented on its own.")
 
 
 def _predicted(run, role, model, array, like, tiling):
@@ -261,6 +277,8 @@ def compare(run: Run) -> None:
     prediction, reference = run.read_matched(*nouns, nouns, (read_outcome, read_labels))
     if prediction.arrays[0].dtype.kind != "f":
         prediction = _numbered_as(run, "prediction", prediction, "reference", reference)
+    else:
+        prediction = _classes_first(prediction, reference)
     ignore_label = run.options.get("ignore_label")
     objects: dict[str, Any] = {
         name: run.options.get(name, {"spatial_dims": 2}.get(name))
@@ -279,6 +297,15 @@ def compare(run: Run) -> None:
         draft = run.results["output"].draft
         with writing(draft):
             draft.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def _classes_first(prediction, reference):
+    """Probabilities with the axis of the classes, where a file names it, before all others."""
+    axis = prediction.axes.find("c")
+    if axis < 1 or "c" in reference.axes or len(prediction.axes) != len(reference.axes) + 1:
+        return prediction
+    arrays = [np.moveaxis(array, axis, 0) for array in prediction.arrays]
+    return replace(prediction, data=_like_source(arrays, prediction))
 
 
 def measure(run: Run) -> None:
