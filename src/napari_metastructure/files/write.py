@@ -200,7 +200,7 @@ def create_zarr(
     empty = np.broadcast_to(np.zeros((), dtype), shape)
     axes, scale, units = _described(empty, like, None, None, None)
     order = _zarr_order(axes)
-    place = {"scale": [scale[i] for i in order], "units": [units[i] for i in order]}
+    place: dict[str, Any] = {"scale": [scale[i] for i in order], "units": [units[i] for i in order]}
     axes = "".join(axes[i] for i in order)
     stored = [shape[i] for i in order]
     image = create_image(path, stored, dtype, axes=axes, **place, overwrite=overwrite)
