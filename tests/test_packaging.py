@@ -4,7 +4,6 @@ import ast
 import configparser
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -261,47 +260,6 @@ def test_opening_a_widget_does_not_wait_for_torch(manifest):
     commands = {command.id: command.python_name for command in manifest.contributions.commands}
     opened = {commands[widget.command].split(":")[0] for widget in manifest.contributions.widgets}
     assert loaded_after("\n".join(f"import {module}" for module in sorted(opened)), TORCH) == []
-
-
-@pytest.fixture
-def system_packages(monkeypatch):
-    script = ROOT / "tools" / "system_packages.py"
-    spec = importlib.util.spec_from_file_location("system_packages", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(module, "missing", lambda: {"libEGL.so.1": "libegl1", "Xvfb": "xvfb"})
-    monkeypatch.setattr(module.shutil, "which", {"apt-get": "/usr/bin/apt-get"}.get)
-    return module
-
-
-def test_missing_system_packages_are_named_in_one_line(system_packages, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
-    with pytest.raises(SystemExit, match=r"sudo apt-get install -y libegl1 xvfb$") as stop:
-        system_packages.main()
-    assert "\n" not in stop.value.code
-
-
-def test_missing_system_libraries_are_named_where_there_is_no_apt(system_packages, monkeypatch):
-    monkeypatch.setattr(system_packages.shutil, "which", lambda program: None)
-    with pytest.raises(SystemExit, match=r"need libEGL\.so\.1, Xvfb") as stop:
-        system_packages.main()
-    assert "\n" not in stop.value.code
-
-
-def test_root_gets_the_missing_system_packages(system_packages, monkeypatch):
-    asked = []
-    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
-    monkeypatch.setattr(system_packages, "install", lambda packages: asked.append(packages) or True)
-    system_packages.main()
-    assert asked == [["libegl1", "xvfb"]]
-
-
-@pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_system_packages_are_left_alone_elsewhere(system_packages, monkeypatch, platform):
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(system_packages, "install", lambda packages: pytest.fail("installed"))
-    system_packages.main()
 
 
 def _public_functions(body, private=False):

@@ -6,12 +6,13 @@ segmentation scored on images that no training has seen.
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from napari_metastructure.plugin.system_packages import has_display, how_to_install, missing
 
 __all__ = ["run"]
 
@@ -46,7 +47,14 @@ def run(
     -------
     list of dict
         One row of scores per training.
+
+    Raises
+    ------
+    RuntimeError
+        If Qt or system libraries that the window needs are missing, or if it fails on a virtual
+        display.
     """
+    _check_for_window()
     if not has_display():
         return _on_virtual_display(output, sample, epochs)
     import napari
@@ -73,22 +81,27 @@ def run(
     return rows
 
 
-def has_display() -> bool:
-    """Whether a window can be opened here."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+def _check_for_window():
+    """Refuse before anything is done, where napari could not open its window."""
+    try:
+        import qtpy  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError(
+            "The demo needs a napari window, and there is no Qt here; install it: "
+            'pip install "napari[all]"'
+        ) from error
+    if absent := missing():
+        raise RuntimeError(how_to_install(absent))
 
 
 def _on_virtual_display(output, sample, epochs):
     """Run the demo again under Xvfb."""
-    if shutil.which("xvfb-run") is None:
-        raise RuntimeError("There is no display; install xvfb (apt-get install xvfb xauth).")
     command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", sys.executable]
     command += ["-m", "napari_metastructure", "demo", "--output", str(output)]
     command += ["--sample", sample, "--epochs", str(epochs)]
     environment = {**os.environ, "NAPARI_METASTRUCTURE_VIRTUAL": "1", "LIBGL_ALWAYS_SOFTWARE": "1"}
-    subprocess.run(command, check=True, env=environment)
+    if subprocess.run(command, env=environment).returncode:
+        raise RuntimeError("The demo on the virtual display failed; the reason is printed above.")
     with open(Path(output) / "scores.csv", newline="") as file:
         return list(csv.DictReader(file))
 
