@@ -5,7 +5,12 @@ import pytest
 import tifffile
 
 from napari_metastructure.files.pairs import folder_layout
-from napari_metastructure.files.read import read_pair
+from napari_metastructure.files.read import (
+    read_labels,
+    read_matched,
+    read_outcome,
+    read_pair,
+)
 
 NUMBERS = (1, 2, 10)
 
@@ -96,3 +101,25 @@ def test_other_parts_of_a_data_set_are_said_to_be_left_out(tmp_path):
     read_pair(tmp_path / "set" / "val", say=said.append)
     read_pair(tmp_path / "set/val/images", tmp_path / "set/val/masks", say=said.append)
     assert not any("left out" in text for text in said)
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_a_folder_of_one_image_fits_a_file_of_one(tmp_path, colours):
+    (tmp_path / "images").mkdir()
+    pixels = np.arange(126, dtype=np.uint8).reshape(6, 7, 3)
+    tifffile.imwrite(tmp_path / "images" / "a.tif", pixels if colours else pixels[..., 0])
+    tifffile.imwrite(tmp_path / "masks.tif", np.ones((6, 7), np.uint8))
+    images, labels = read_matched(tmp_path / "images", tmp_path / "masks.tif")
+    assert images.data.shape == (1, 6, 7, *colours)
+    assert labels.data.shape == (1, 6, 7)
+    assert (labels.axes, len(labels.scale), len(labels.units)) == ("iyx", 3, 3)
+
+
+def test_probabilities_of_one_image_fit_a_folder_of_one_mask(tmp_path):
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", np.ones((6, 7), np.uint8))
+    likely = np.full((2, 6, 7), 0.5, np.float32)
+    tifffile.imwrite(tmp_path / "likely.ome.tif", likely, metadata={"axes": "CYX"})
+    readers = (read_outcome, read_labels)
+    found, _ = read_matched(tmp_path / "likely.ome.tif", tmp_path / "masks", readers=readers)
+    assert (found.data.shape, found.axes) == ((2, 1, 6, 7), "ciyx")

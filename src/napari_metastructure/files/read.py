@@ -297,7 +297,24 @@ def read_matched(
     found = (of_images or partial(_read_images, masks=masks))(pairs.images)
     theirs = of_labels(pairs.labels)
     _tell_dataset(cases, theirs, say)
-    return found, theirs
+    return _as_alone(found, theirs), _as_alone(theirs, found)
+
+
+def _as_alone(pixels, other):
+    """One image as a stack of one, where its partner is a folder that holds but one image."""
+    if isinstance(pixels.data, list) or isinstance(other.data, list):
+        return pixels
+    ours, theirs = (found.axes.translate({99: None, 115: None}) for found in (pixels, other))
+    if theirs != f"i{ours}" or len(other.data) != 1:
+        return pixels
+    at = 1 if pixels.channel_axis == 0 else 0
+    axes = f"{pixels.axes[:at]}i{pixels.axes[at:]}"
+    scale, units = list(pixels.scale), list(pixels.units)
+    scale.insert(at, 1.0)
+    units.insert(at, "pixel")
+    index = (slice(None),) * at + (None,)
+    data = pixels.data[index]
+    return replace(pixels, data=data, axes=axes, scale=tuple(scale), units=tuple(units))
 
 
 def _tell_dataset(cases, labels, say):

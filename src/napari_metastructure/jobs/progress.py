@@ -74,7 +74,7 @@ class _Shown:
             if self.activity:
                 self.bar.refresh()  # the end of the activity before
             self.activity = activity
-            self.bar.set_description(activity, refresh=False)
+            self.bar.set_description_str(activity, refresh=False)
             self.bar.reset(total if total > 1 else None)
         self.bar.update(done - self.bar.n)
 
