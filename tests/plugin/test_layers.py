@@ -14,9 +14,9 @@ from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.plugin.layers import (
     RECORD,
     Source,
-    has_noise_of_others,
     lines_problem,
     noise_of,
+    recorded_noise,
     region_mask,
 )
 
@@ -224,14 +224,14 @@ def corrupted(record=None):
 def test_the_noise_of_labels_is_known_by_their_record():
     labels, noise = corrupted()
     assert noise_of(labels) == noise
-    assert not has_noise_of_others(labels)
+    assert recorded_noise(labels) == (noise, True)
 
 
 def test_a_record_does_not_hold_for_labels_painted_on_since():
-    labels, _ = corrupted()
+    labels, noise = corrupted()
     labels.data[3, 4] = 1
     assert noise_of(labels) is None
-    assert has_noise_of_others(labels)
+    assert recorded_noise(labels) == (noise, False)
 
 
 @pytest.mark.parametrize("record", [{"whole": False}, {"digest": None}, {"noise": None}])
@@ -255,7 +255,7 @@ def test_the_record_beside_a_file_is_used_if_it_is_of_these_labels(tmp_path, pai
     labels._source = Origin(path=path)
     found = noise_of(labels)
     assert found is None if painted else (found[0]["kind"], found[0]["ratio"]) == ("flip", 0.3)
-    assert has_noise_of_others(labels) is painted
+    assert recorded_noise(labels)[1] is not painted
 
 
 def lines_on(ndim, *paths, **placed):

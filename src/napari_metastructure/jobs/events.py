@@ -126,9 +126,9 @@ class Memory:
 
     @property
     def text(self) -> Any:
-        """The peak in words, such as ``1.50 GiB of memory`` or ``1.50 GiB on cuda:0``."""
-        where = "of memory" if self.device == "cpu" else f"on {self.device}"
-        return f"{self.peak / 2**30:.2f} GiB {where}"
+        """The peak in words, such as ``1.50 GiB`` or ``1.50 GiB on cuda:0``."""
+        where = "" if self.device == "cpu" else f" on {self.device}"
+        return f"{self.peak / 2**30:.2f} GiB{where}"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class _Shown:
         elif isinstance(event, Validated):
             self.facts["dice"] = f"{event.dice:.3f}"
         elif isinstance(event, Memory):
-            self.facts["memory"] = event.text.removesuffix(" of memory")
+            self.facts["memory"] = event.text
         elif isinstance(event, Note) and not self.bar.disable:
             self.bar.write(event.text, file=sys.stderr)
         self.bar.set_postfix(self.facts, refresh=False)

@@ -29,6 +29,7 @@ __all__ = [
     "place",
     "place_plane",
     "plane_index",
+    "recorded_noise",
     "reference_of",
     "region_mask",
     "snapshot",
@@ -458,22 +459,14 @@ def noise_of(layer: Any) -> list[dict] | None:
     That is the record of the layer or, of a layer without one, that beside its file. It counts only
     if its digest is that of the labels: not of labels that were painted on since.
     """
-    if is_shapes(layer):
-        return [{"kind": "skeletonize"}]  # centre lines
-    noise, own = _recorded_noise(layer)
+    noise, own = recorded_noise(layer)
     return noise if own else None
 
 
-def has_noise_of_others(layer: Any) -> bool:
-    """Whether a record tells of noise, but not of these labels, which were painted on since."""
+def recorded_noise(layer: Any) -> tuple[list[dict] | None, bool]:
+    """As `noise_of`, also of labels that were painted on since; and whether it is of these."""
     if is_shapes(layer):
-        return False
-    noise, own = _recorded_noise(layer)
-    return noise is not None and not own
-
-
-def _recorded_noise(layer):
-    """Noise that the record of labels tells, or that beside their file; and if it is of these."""
+        return [{"kind": "skeletonize"}], True  # centre lines
     record, path = layer.metadata.get(RECORD), layer.source.path
     if record is not None:
         if not record.get("noise"):

@@ -330,7 +330,7 @@ def test_a_network_whose_library_is_missing_is_told_beforehand(dock, monkeypatch
 
 
 def test_noise_of_own_labels_can_be_stated(qtbot, viewer, dock):
-    assert dock._noise() is None
+    assert dock._noise(dock._recorded()) is None
     assert not dock.noise.is_shown("ratio")
     dock.noise["label_noise"].value = "random pixels wrong"
     dock.noise["ratio"].value = 0.2
@@ -358,12 +358,23 @@ def test_recorded_noise_of_labels_painted_on_since_is_told(dock, placed_layers, 
     assert len(told) == 1
 
 
+def test_labels_are_hashed_once_a_run(dock, placed_layers, monkeypatch):
+    record = {"noise": [{"kind": "flip"}], "digest": "of what was before the brush"}
+    placed_layers[1].metadata[RECORD] = record
+    hashed = []
+    monkeypatch.setattr("napari_metastructure.plugin.layers.digest", hashed.append)
+    monkeypatch.setattr("napari_metastructure.plugin.docks.train.show_info", lambda text: None)
+    monkeypatch.setattr(dock.panel, "start", lambda *_: None)
+    dock.run()
+    assert len(hashed) == 1
+
+
 def test_recorded_noise_can_be_left_out(viewer, dock, placed_layers, open_dock, qtbot):
     _, corrupt = open_dock("Corrupt labels")
     corrupt.labels.value = placed_layers[1]
     corrupt.panel.run_button.click()
     finish(qtbot, corrupt)
     dock.labels.value = viewer.layers[-1]
-    assert dock._noise()[0]["kind"] == "sample"
+    assert dock._noise(dock._recorded())[0]["kind"] == "sample"
     dock.noise["label_noise"].value = "none"
-    assert dock._noise() is None
+    assert dock._noise(dock._recorded()) is None

@@ -23,7 +23,7 @@ def test_status_tells_memory_and_notes_are_notifications(qtbot):
             panel.start(Job(work), "Prediction")
         told = [record.message for record in notification_manager.records[before:]]
     assert told == ["cuda:0 ran out of memory."]
-    assert any(text.endswith("0 s · 3.00 GiB on cuda:0") for text in texts)
+    assert any(text.endswith("0 s · memory 3.00 GiB on cuda:0") for text in texts)
 
 
 def test_each_phase_has_a_line_and_a_bar(qtbot):

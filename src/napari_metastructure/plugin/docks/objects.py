@@ -220,7 +220,7 @@ class MeasureObjects(Dock):
         if self.mask.value is None:
             return
         length = _unit(self.mask.value)
-        size = f"{length}{'²' if self._dims == 2 else '³'}"
+        size = f"{length}{_POWERS[_size(self._dims)]}"
         self.form.rename("smoothing", f"Smoothing [{length}]")
         self.form.rename("min_size", f"Smallest size [{size}]")
         self.form.rename("max_size", f"Largest size [{size}]")
@@ -311,7 +311,7 @@ class MeasureObjects(Dock):
         layer.events.selected_label.connect(lambda event: self._go_to(layer, centres))
         covered = self.summary["coverage"].mean()
         self._unit = _unit(source)
-        size = "area" if config.spatial_dims == 2 else "volume"
+        size = _size(config.spatial_dims)
         mean = (
             f", mean {size} {self.table[size].mean():.4g} {self._unit}{_POWERS[size]}"
             if count
@@ -427,6 +427,11 @@ def _to_world(table: Any, layer: Labels, scale: tuple) -> dict[int, tuple[float,
     world = np.array([layer.data_to_world(point) for point in data])
     table[letters] = world[:, -len(scale) :]
     return {int(label): tuple(point) for label, point in zip(table["index"], world)}
+
+
+def _size(spatial_dims: int) -> str:
+    """What measures how large an object is."""
+    return "area" if spatial_dims == 2 else "volume"
 
 
 def _unit(layer: Any) -> str:

@@ -15,11 +15,11 @@ from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.learning.smp_networks import is_smp, missing_library
 from napari_metastructure.plugin.layers import (
     RECORD,
-    has_noise_of_others,
     is_shapes,
     lines_problem,
     noise_of,
     place,
+    recorded_noise,
     reference_of,
     snapshot,
 )
@@ -298,17 +298,18 @@ class TrainSegmentation(Dock):
         except ValueError as error:
             notify_error(error)
             return
+        recorded = self._recorded()
         job = late_job(
             "napari_metastructure.learning.training:train",
             images=[source.array for source in sources],
             labels=labels,
             config=config,
             validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
-            noise=self._noise(),
+            noise=self._noise(recorded),
             model=self.start.value(),
             checkpoint=self.interrupted.start(resume),
         )
-        if self.noise.is_recorded and any(has_noise_of_others(layer) for _, layer in pairs):
+        if self.noise.is_recorded and any(noise and not own for noise, own in recorded):
             show_info(
                 "The labels have changed since their noise was recorded, so no noise is corrected; "
                 "state it as label noise if it still holds."
@@ -321,9 +322,13 @@ class TrainSegmentation(Dock):
         self.curves.show()
         self.panel.start(job, "Training")
 
-    def _noise(self):
+    def _recorded(self):
+        """What records tell of the noise of the labels, row by row; it hashes the labels."""
+        return [recorded_noise(labels) for _, labels in self.chosen_pairs()]
+
+    def _noise(self, recorded):
         """What is known of the noise of the labels: stated, or recorded alike for all."""
-        noises = [noise_of(labels) for _, labels in self.chosen_pairs()]
+        noises = [noise if own else None for noise, own in recorded]
         same = all(noise == noises[0] for noise in noises)
         return self.noise.value(noises[0] if same else None)
 
@@ -344,7 +349,7 @@ class TrainSegmentation(Dock):
             lines.append(source_code(name, image, reading))
             images.append(f"{name}.array")
             labels.append(f"{name}.labels({layer_code(layer)}, {region_code(name, reading)})")
-        more = {"noise": repr(self._noise())}
+        more = {"noise": repr(self._noise(self._recorded()))}
         if clean is not None:
             region = region_code("image", reading)
             more["validation_labels"] = f"[image.labels({layer_code(clean)}, {region})]"

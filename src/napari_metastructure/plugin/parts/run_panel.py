@@ -167,7 +167,7 @@ class RunPanel(QWidget):
             text = f"epoch {event.epoch}, loss {event.loss:.3f}"
             self._show(event.step, event.total, text, "training")
         elif isinstance(event, Memory):
-            self._memory = f" · {event.text}"
+            self._memory = f" · memory {event.text}"
         elif isinstance(event, Note):
             show_info(event.text)
         elif isinstance(event, Progress):

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.labels.strokes import check_values, values_in
+from napari_metastructure.labels.strokes import MOST_CLASSES, check_values, values_in
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.again import layer_code
@@ -37,7 +37,6 @@ __all__ = ["StrokesPanel", "may_hold_strokes"]
 _SETTLE = 60  # ms after the last change
 _SAVE_AFTER = 1000  # ms
 _REDRAW = 100  # ms
-_MOST_CLASSES = 32
 _COLUMNS = 3  # of buttons of classes
 _QUICKLY_READ = 2**22  # pixels: larger layers are looked at in a thread
 
@@ -288,7 +287,7 @@ class StrokesPanel(QWidget):
 
     def add_class(self) -> None:
         """One class more, with the brush on it."""
-        self.num_classes = min(self.num_classes + 1, _MOST_CLASSES)
+        self.num_classes = min(self.num_classes + 1, MOST_CLASSES)
         self._show_classes()
         self.take_class(self.num_classes)
 
@@ -394,7 +393,7 @@ class StrokesPanel(QWidget):
             layer.events.set_data.connect(self._on_change)
             layer.mouse_drag_callbacks.append(self._on_drag)
             self._values = values_in(np.asarray(layer.data))
-            self.num_classes = min(max({2, *self._values}), _MOST_CLASSES)
+            self.num_classes = min(max({2, *self._values}), MOST_CLASSES)
             self._show_classes()
             self._on_change()
         self._learned = None
