@@ -229,6 +229,20 @@ def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
     assert [choice.name for choice in dock.images[0].choices] == ["discs"]
 
 
+def test_corrections_that_became_strokes_can_be_undone(dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    layer = dock.strokes.layer
+    painted = layer.data.copy()
+    corrected = painted.reshape(4, 64, 64).copy()
+    corrected[1, :5, :5], corrected[3, 60:, 60:] = 2, 1
+    dock.strokes.keep([corrected])
+    np.testing.assert_array_equal(layer.data.reshape(corrected.shape), corrected)
+    layer.undo()  # as Ctrl-Z does
+    np.testing.assert_array_equal(layer.data, painted)
+    layer.redo()
+    np.testing.assert_array_equal(layer.data.reshape(corrected.shape), corrected)
+
+
 def add_another(dock, name="others"):
     """An image of the same shape, at the same place."""
     image = dock.images[0].value

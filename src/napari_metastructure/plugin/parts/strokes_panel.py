@@ -315,7 +315,7 @@ class StrokesPanel(QWidget):
         return found
 
     def keep(self, strokes: list) -> None:
-        """Show what was painted on results as strokes, that it counts from now on.
+        """Show what was painted on results as strokes, that it counts from now on; can be undone.
 
         Parameters
         ----------
@@ -333,7 +333,8 @@ class StrokesPanel(QWidget):
             one = one.reshape(layer.data.shape)
             changed = layer.data != one
             if changed.any():
-                layer.data[changed] = one[changed]
+                layer.data_setitem(np.nonzero(changed), one[changed])
+                layer.data[...] = one  # on a sheared layer, napari writes into the plane in view
                 layer.refresh()
                 if number == 0:
                     self._learned, self._values = _look_at(layer.data)
