@@ -5,6 +5,7 @@ import pytest
 
 from napari_metastructure.labels.strokes import (
     check_strokes,
+    digest_under,
     pixels_under,
     simulate_strokes,
     uncertainty,
@@ -41,3 +42,17 @@ def test_pixels_under_strokes_tell_an_image_from_another():
     np.testing.assert_array_equal(last, found)
     assert len(pixels_under(image[:, :, 0], np.zeros_like(strokes))) == 0
     assert len(pixels_under(image[:, :, 0], np.ones_like(strokes))) == 1000
+
+
+def test_a_digest_tells_images_apart_without_their_pixels():
+    image = np.random.default_rng(0).normal(size=(2, 40, 40)).astype(np.float32)
+    strokes = np.zeros((2, 40, 40), np.uint8)
+    strokes[1, 3, :7], image[1, 3, 2] = 1, np.nan
+    found = digest_under(image, strokes)
+    assert (found.dtype, found.shape) == (np.uint8, (32,))
+    np.testing.assert_array_equal(digest_under(image.copy(), strokes), found)
+    other = image.copy()
+    other[0] = 0  # where no stroke is
+    np.testing.assert_array_equal(digest_under(other, strokes), found)
+    other[1, 3, 4] += 1
+    assert (digest_under(other, strokes) != found).any()

@@ -18,7 +18,7 @@ from napari_metastructure.jobs.devices import pick_device, release_memory
 from napari_metastructure.jobs.events import Done, Note, Progress
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
-from napari_metastructure.labels.strokes import check_strokes, pack_strokes, pixels_under
+from napari_metastructure.labels.strokes import check_strokes, digest_under, pack_strokes
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.resume import digests, resuming
 from napari_metastructure.parameters import with_fields_of
@@ -211,8 +211,8 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
         if strokes is not None:
             run.model.attached |= pack_strokes(as_list(strokes))
             for number, pair in enumerate(zip(arrays, as_list(strokes))):
-                known = pixels_under(*pair, config.channel_axis, config.spatial_dims)
-                run.model.attached[f"strokes.{number}.pixels"] = known
+                known = digest_under(*pair, config.channel_axis, config.spatial_dims)
+                run.model.attached[f"strokes.{number}.digest"] = known
         run.model.network.eval()
         if outs is None:
             masks = _like(arrays, masks, config.channel_axis, config.spatial_dims)

@@ -7,11 +7,13 @@ import numpy as np
 
 from napari_metastructure.arrays.axes import channels_first
 from napari_metastructure.arrays.blocks import planes
+from napari_metastructure.files.fingerprint import digest
 
 __all__ = [
     "MOST_CLASSES",
     "check_strokes",
     "check_values",
+    "digest_under",
     "pack_strokes",
     "pixels_under",
     "simulate_strokes",
@@ -128,6 +130,14 @@ def pixels_under(
             found.append(values.reshape(-1, values.shape[-1]).T[:_MOST_KNOWN])
             count += len(found[-1])
     return np.concatenate(found[count > 0 :])
+
+
+def digest_under(
+    image: Any, strokes: Any, channel_axis: int | None = None, spatial_dims: int = 2
+) -> np.ndarray:
+    """SHA-256 of `pixels_under`: it tells an image from others and holds nothing of it; uint8."""
+    pixels = pixels_under(image, strokes, channel_axis, spatial_dims)
+    return np.frombuffer(bytes.fromhex(digest(pixels)), np.uint8)
 
 
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:

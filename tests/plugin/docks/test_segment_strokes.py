@@ -7,7 +7,7 @@ import pytest
 
 from napari_metastructure.few_labels.configs import WITHOUT_STROKES
 from napari_metastructure.labels.metrics import evaluate
-from napari_metastructure.labels.strokes import simulate_strokes
+from napari_metastructure.labels.strokes import pixels_under, simulate_strokes
 from napari_metastructure.plugin.layers import RECORD, place
 from napari_metastructure.plugin.parts import strokes_panel
 from tests.plugin.conftest import assert_same_place
@@ -428,12 +428,19 @@ def test_strokes_are_kept_while_painting_and_come_back(qtbot, viewer, dock, plac
     np.testing.assert_array_equal(dock.strokes.layer.data, painted)
 
 
-def test_strokes_come_back_with_a_loaded_model(qtbot, viewer, dock, placed_layers, tmp_path):
+@pytest.mark.parametrize("earlier", [False, True])
+def test_strokes_come_back_with_a_loaded_model(
+    qtbot, viewer, dock, placed_layers, tmp_path, earlier
+):
     paint_some(dock, placed_layers[1].data)
     painted = dock.strokes.layer.data.copy()
     dock.advanced["min_steps"].value = 2
     dock.panel.run_button.click()
     finish(qtbot, dock)
+    attached, [source] = dock.models.model.attached, dock._read_sources()
+    if earlier:  # versions before kept the pixels themselves
+        del attached["strokes.0.digest"]
+        attached["strokes.0.pixels"] = pixels_under(source.canonical, painted.reshape(4, 64, 64))
     dock.models.save(tmp_path / "model.safetensors")
     viewer.layers.remove(dock.strokes.layer)
     dock.advanced["channels"].value = 8

@@ -1,6 +1,7 @@
 """Dock widget: segment images with a few strokes of a brush, or without any label."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -470,7 +471,9 @@ class SegmentFewLabels(Dock):
         found, sources = unpack_strokes(model.attached), self._read_sources()
         if self.has_strokes or not found:
             return
-        if len(found) > len(sources) or not all(map(_knows, found, sources, _known(model))):
+        if len(found) > len(sources) or not all(
+            map(partial(_knows, model), count(), found, sources)
+        ):
             say(self.strokes.note, "The strokes saved with the model are on other images.")
             return
         for number, one in enumerate(found):
@@ -504,21 +507,21 @@ def _start_of(record):
     return "+".join(np.atleast_1d(record.get("start", record["config"]["mode"])))
 
 
-def _known(model):
-    """Pixels under the strokes of each image that a model was taught on."""
-    return (model.attached.get(f"strokes.{number}.pixels") for number in count())
-
-
-def _knows(strokes, source, pixels):
-    """Whether strokes were painted on this image, as far as the pixels under them tell."""
-    from napari_metastructure.labels.strokes import pixels_under
+def _knows(model, number, strokes, source):
+    """Whether a model was taught by strokes on this image, as far as the pixels under them tell."""
+    from napari_metastructure.labels.strokes import digest_under, pixels_under
 
     if strokes.shape != source.shape:
         return False
     layout = source.layout
     axis = None if layout.input_axis is None else -layout.spatial_dims - 1
-    found = pixels_under(source.canonical, strokes, axis, layout.spatial_dims)
-    return pixels is None or np.array_equal(found, pixels)
+    tells = {"digest": digest_under, "pixels": pixels_under}  # models of earlier versions: values
+    for name, of in tells.items():
+        known = model.attached.get(f"strokes.{number}.{name}")
+        if known is not None:
+            found = of(source.canonical, strokes, axis, layout.spatial_dims)
+            return np.array_equal(found, known)
+    return True
 
 
 def _whole(source, result):
