@@ -137,7 +137,7 @@ def digest_under(
 ) -> np.ndarray:
     """SHA-256 of `pixels_under`: it tells an image from others and holds nothing of it; uint8."""
     pixels = pixels_under(image, strokes, channel_axis, spatial_dims)
-    return np.frombuffer(bytes.fromhex(digest(pixels)), np.uint8)
+    return np.array(list(bytes.fromhex(digest(pixels))), np.uint8)
 
 
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:
