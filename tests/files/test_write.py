@@ -58,6 +58,33 @@ def test_64_bit_labels_are_written_as_the_smallest_type(tmp_path):
     assert read(tmp_path / "out.tif").data.dtype == np.uint8
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4", ">u2", "i1"])
+def test_tiff_keeps_values_exactly(tmp_path, kind):
+    values = (np.random.default_rng(0).random((3, 12, 10)) * 100).astype(kind)
+    write(tmp_path / "out.tif", values)
+    np.testing.assert_array_equal(read(tmp_path / "out.tif").data, values)
+
+
+@pytest.mark.parametrize(
+    ("data", "how", "message"),
+    [
+        (np.ones((4, 4), "c8"), {}, "complex numbers"),
+        (np.array([[0, -(2**40)]]), {}, f"a label of {-(2**40)}"),
+        (np.ones((2,) * 6, "u1"), {}, "2 to 5 axes, not 6"),
+        (np.ones(4), {}, "is no image"),
+        (np.ones((0, 4)), {}, "is no image"),
+        (LABELS, {"scale": (0.2, 0.2)}, r"has 3 axes, but scale=\(0.2, 0.2\) gives 2"),
+        (LABELS, {"units": ["um"] * 4}, "gives 4"),
+        (LABELS[0], {"axes": "zyx"}, "has 2 axes, but axes='zyx' gives 3"),
+    ],
+)
+def test_what_a_tiff_cannot_hold_is_refused(tmp_path, data, how, message):
+    with pytest.raises(ValueError, match=message) as error:
+        write(tmp_path / "out.tif", data, **how)
+    one_sentence(error)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten_unless_asked_for(tmp_path):
     path = tmp_path / "out.tif"
     write(path, LABELS)

@@ -211,6 +211,8 @@ def create_zarr(
 
 def _described(data, like, axes, scale, units) -> tuple[str, Any, Any]:
     """Axes, scale and units of `data`, as far as they are known."""
+    if data.ndim < 2 or 0 in data.shape:
+        raise ValueError(f"An array of shape {tuple(data.shape)} is no image.")
     known = len(like.axes) if like else 0
     extra = data.ndim - known if like else 0
     if axes is None:
@@ -225,6 +227,12 @@ def _described(data, like, axes, scale, units) -> tuple[str, Any, Any]:
         scale = (1.0,) * extra + like.scale if like else (1.0,) * data.ndim
     if units is None:
         units = ("pixel",) * extra + like.units if like else ("pixel",) * data.ndim
+    for name, values in {"axes": axes, "scale": scale, "units": units}.items():
+        if len(values) < data.ndim or (like is None and len(values) > data.ndim):
+            raise ValueError(
+                f"An array of shape {tuple(data.shape)} has {data.ndim} axes, but "
+                f"{name}={values!r} gives {len(values)}."
+            )
     return _known_axes(axes[-data.ndim :]), scale[-data.ndim :], units[-data.ndim :]
 
 
@@ -251,8 +259,9 @@ def _known_axes(axes):
 def _write_tiff(path, data, axes, scale, units):
     import tifffile
 
-    if data.dtype == bool or data.dtype.itemsize == 8:
-        data = _compact(data)
+    if data.ndim > 5:
+        raise ValueError(f"A TIFF holds 2 to 5 axes, not {data.ndim}; write .npy.")
+    data = _compact(data)
     metadata = {"axes": axes.upper()}
     for axis, size, unit in zip(axes, scale, units):
         if unit and str(unit) != "pixel":
@@ -273,15 +282,20 @@ def _write_tiff(path, data, axes, scale, units):
 
 
 def _compact(data):
-    """OME-TIFF has no bool and no 64-bit integers: the smallest type that holds the values."""
+    """OME-TIFF has neither bool nor 64-bit integers nor halves: what holds the values instead."""
+    if data.dtype.kind == "c":
+        raise ValueError("A TIFF cannot hold complex numbers; write .ome.zarr or .npy.")
     if data.dtype == bool:
         return data.astype(np.uint8)
-    if data.dtype.kind == "f":
+    if data.dtype == np.float16:
         return data.astype(np.float32)
+    if data.dtype.kind == "f" or data.dtype.itemsize < 8:
+        return data
     low, high = int(data.min()), int(data.max())
     kind = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
     if kind.itemsize == 8:
-        raise ValueError(f"A TIFF cannot hold labels as large as {high}; write .ome.zarr or .npy.")
+        largest = max(low, high, key=abs)
+        raise ValueError(f"A TIFF cannot hold a label of {largest}; write .ome.zarr or .npy.")
     return data.astype(kind)
 
 
