@@ -30,6 +30,7 @@ def test_two_runs(qtbot, viewer, dock, placed_layers, tmp_path):
     finish(qtbot, dock)
     assert [row["status"] for row in dock.sweep.table] == ["done", "done"]
     assert "Full annotation reaches" in dock.summary.text()
+    assert "Click a point to see its prediction." in dock.summary.text()
     dock.save(tmp_path)
     assert (tmp_path / "sweep.html").is_file()
 
@@ -58,6 +59,8 @@ def test_stop_keeps_what_is_done(qtbot, dock):
     assert dock.sweep.stopped
     assert 1 <= len(dock.sweep.table) < 100
     assert "Some runs are missing" in dock.summary.text()
+    has_points = any(row["kind"] == "sample" for row in dock.sweep.table)
+    assert ("Click a point" in dock.summary.text()) is has_points  # clean labels are a band
     assert dock.save_button.isEnabled()
 
 

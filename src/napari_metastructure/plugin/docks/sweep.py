@@ -207,8 +207,14 @@ class NoiseSweep(Dock):
             say(self.summary, f"{event.done} of {event.total} runs. {report.summary(table)}")
         elif isinstance(event, Result):
             self.sweep = event.value
-            missing = " Some runs are missing." if event.stopped else ""
-            say(self.summary, f"{self.sweep.summary}{missing} Click a point to see its prediction.")
+            parts = [self.sweep.summary]
+            if event.stopped:
+                parts.append("Some runs are missing.")
+            if any(
+                row["kind"] in report.UNITS and row["dice"] is not None for row in self.sweep.table
+            ):
+                parts.append("Click a point to see its prediction.")
+            say(self.summary, " ".join(parts))
             self.save_button.setEnabled(bool(self.sweep.table))
 
     def closed(self) -> None:

@@ -28,6 +28,7 @@ from napari_metastructure.plugin.parts.closing import guard, may_close
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.layer_choices import LayerChoices
 from napari_metastructure.plugin.parts.live import LIVE
+from napari_metastructure.plugin.parts.long_names import WrappedLabel, breakable, keep_narrow
 
 __all__ = ["Dock", "note", "say", "section"]
 
@@ -151,6 +152,7 @@ class Dock(QWidget):
             return [(layer.name, layer) for layer in found if made_by(layer) != LIVE]
 
         box = ComboBox(name=name, label=label, choices=layers, tooltip=tooltip, nullable=optional)
+        keep_narrow(box.native)
         self._choices.add(box, unlike=unlike, follows=follows, suggest=suggest)
         return box
 
@@ -314,8 +316,7 @@ def _real(thing):
 
 def note() -> QLabel:
     """A line of text that wraps."""
-    label = QLabel()
-    label.setWordWrap(True)
+    label = WrappedLabel()
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.hide()
     return label
@@ -323,7 +324,7 @@ def note() -> QLabel:
 
 def say(label: QLabel, text: str | None) -> None:
     """Show a text in a `note`, or hide the note when there is none."""
-    label.setText(text or "")
+    label.setText(breakable(text or ""))
     label.setVisible(bool(text))
 
 

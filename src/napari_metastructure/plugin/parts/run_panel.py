@@ -11,7 +11,7 @@ from napari.qt.threading import create_worker
 from napari.utils import progress
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_metastructure.jobs.events import BETWEEN_STEPS, Memory, Note, Progress, Step
 from napari_metastructure.jobs.generators import in_background
@@ -20,6 +20,7 @@ from napari_metastructure.jobs.time_left import TimeLeft
 from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.parts.colours import COLOURS, in_colours
 from napari_metastructure.plugin.parts.dock import note, say
+from napari_metastructure.plugin.parts.long_names import WrappedLabel
 from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.preferences import use_threads
 
@@ -77,8 +78,7 @@ class RunPanel(QWidget):
         self.pause_button.clicked.connect(self.toggle_pause)
         self.stop_button.clicked.connect(self.stop)
         self.progress_bar = QProgressBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = WrappedLabel()
         self.reason = note()
 
         buttons = QGridLayout()
