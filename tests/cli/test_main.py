@@ -174,6 +174,20 @@ def test_density_of_noisy_against_clean_labels(folder):
     assert float(text.split("%")[0]) > 99
 
 
+def test_density_of_numbered_objects_is_that_of_all(folder):
+    objects = np.zeros((48, 48), np.int32)
+    objects[::4, ::4] = 7 * np.arange(1, 145).reshape(12, 12)
+    nms.write("objects.ome.tif", objects)
+    nms.write("mask.ome.tif", objects > 0)
+    text = run("density", "objects.ome.tif", "-o", "maps.npy")
+    assert "look like numbered objects" in text
+    run("density", "mask.ome.tif", "-o", "expected.npy")
+    assert np.load("maps.npy").shape == (2, 48, 48)
+    np.testing.assert_array_equal(np.load("maps.npy"), np.load("expected.npy"))
+    run("density", "objects.ome.tif", "--clean", "mask.ome.tif", "-o", "residual.npy")
+    assert not np.load("residual.npy").any()
+
+
 def test_a_folder_with_images_and_masks_gives_both(folder):
     run("train", folder, "-o", "m.safetensors", *QUICK)
     assert record_of(folder / "m.safetensors")["images"] == 6  # a part of each is held back

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.events import Note, Progress, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import density
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.planewise import (
     Between,
+    TooManyClasses,
     as_classes,
+    as_mask,
     counted,
     frozen,
     lazy,
@@ -73,10 +75,23 @@ def one_plane(request: Any) -> Any:
 
 
 def compute(job: Any, request: Any, most: Any = None) -> Generator[Any, Any, Any]:
-    """Compute the maps part by part; the result is a `DensityMaps`."""
+    """Compute the maps part by part; the result is a `DensityMaps`.
+
+    Labels that number objects are taken as a mask of these, with a `Note`.
+    """
     yield Progress("starting", 0, 1)
     if request.index is None:
         request = replace(request, labels=frozen(request.labels), clean=frozen(request.clean))
+    try:
+        yield from _compute(job, request, most)
+    except TooManyClasses as many:
+        yield Note(f"{many}: the map is that of all of them together, against background.")
+        labels, clean = as_mask(request.labels), as_mask(request.clean)
+        request = replace(request, labels=labels, clean=clean, noise=None)  # that was of numbers
+        yield from _compute(job, request, most)
+
+
+def _compute(job, request, most):
     parts = planes_of(request.labels) if request.index is None else [request.index]
     between = None
     if request.clean is not None:

@@ -17,13 +17,16 @@ from napari_metastructure.labels.noise import NoiseSpec
 __all__ = [
     "MOST_CLASSES",
     "Between",
+    "TooManyClasses",
     "as_classes",
+    "as_mask",
     "counted",
     "frozen",
     "is_binary",
     "lazy",
     "matrix_between",
     "noise_between",
+    "number_objects",
     "planes_of",
     "some_classes",
     "spread",
@@ -31,6 +34,12 @@ __all__ = [
 ]
 
 MOST_CLASSES = 32
+
+
+class TooManyClasses(ValueError):
+    """There are more labels than classes can be: they number objects."""
+
+
 _MOST_PIXELS = 2**24
 
 
@@ -48,9 +57,19 @@ def spread(data: Any, pixels: Any = _MOST_PIXELS) -> Any:
 
 def some_classes(data: Any) -> Any:
     """Classes to choose from, of a stack too large to be read at once: those on some planes."""
-    found = [count_classes(np.asarray(data[part]))[0] for part in spread(data)]
-    classes = np.unique(np.concatenate([[0], *found])).astype(int).tolist()
+    classes = _labels_of(data)
     return classes if len(classes) <= MOST_CLASSES else [0]
+
+
+def number_objects(data: Any) -> bool:
+    """Whether there are so many labels, on some planes of a stack, that they number objects."""
+    return len(_labels_of(data)) > MOST_CLASSES
+
+
+def _labels_of(data):
+    """The labels on some planes of a stack, and 0."""
+    found = [count_classes(np.asarray(data[part]))[0] for part in spread(data)]
+    return np.unique(np.concatenate([[0], *found])).astype(int).tolist()
 
 
 def lazy(data: Any) -> Any:
@@ -76,6 +95,14 @@ def as_classes(plane: Any, binary: Any) -> Any:
     return np.minimum(plane, 1).astype(np.int8) if binary else plane
 
 
+def as_mask(data: Any) -> Any:
+    """Labels that number objects as a mask of these, lazily where they are.
+
+    Labels below 0, which are not counted, stay.
+    """
+    return None if data is None else np.minimum(data, 1).astype(np.int8)
+
+
 def summed(job: Any, activity: Any, parts: Any, function: Any) -> Generator[Any, Any, Any]:
     """The sum of ``function(part)`` over parts of an array."""
     total = 0
@@ -88,7 +115,12 @@ def summed(job: Any, activity: Any, parts: Any, function: Any) -> Generator[Any,
 
 
 def counted(job: Any, data: Any, parts: Any) -> Generator[Any, Any, Any]:
-    """Sorted classes of the planes, and the number of pixels of each."""
+    """Sorted classes of the planes, and the number of pixels of each.
+
+    Raises
+    ------
+    TooManyClasses
+    """
     check_labels(data)
     total = {}
     for done, part in enumerate(parts, start=1):
@@ -98,10 +130,7 @@ def counted(job: Any, data: Any, parts: Any) -> Generator[Any, Any, Any]:
             total[int(value)] = total.get(int(value), 0) + int(count)
         yield Progress("looking for classes", done, len(parts))
     if len(total) > MOST_CLASSES:
-        raise ValueError(
-            f"{len(total)} classes are too many to show; if the labels number objects, make a "
-            "mask of them first."
-        )
+        raise TooManyClasses(f"There are {len(total)} labels, which look like numbered objects")
     values = sorted(total)
     return np.array(values, int), np.array([total[value] for value in values], int)
 

@@ -234,11 +234,21 @@ def _decided(model, probabilities):
 def density(run: Run) -> None:
     """Density maps of the classes, or how far noisy labels are from what is expected of them."""
     from napari_metastructure.labels import density, transition
+    from napari_metastructure.labels.planewise import as_mask, number_objects
 
     labels, clean = run.read("labels"), run.read("clean")
     run.check_form(labels)
     if clean is not None:
         clean = _numbered_as(run, "clean", clean, "labels", labels)
+    if any(number_objects(array) for one in (labels, clean) if one for array in one.arrays):
+        run.say(
+            "There are many labels, which look like numbered objects: the maps are those of "
+            "background and of all objects together."
+        )
+        labels, clean = (
+            one and replace(one, data=_like_source([as_mask(a) for a in one.arrays], one))
+            for one in (labels, clean)
+        )
     window = run.config.model_dump(exclude={"radius"})
     maps, within = [], []
     pairs = zip(labels.arrays, clean.arrays if clean else [None] * len(labels.arrays))

@@ -131,6 +131,25 @@ def test_each_class_gets_a_layer(qtbot, viewer, open_dock):
     np.testing.assert_array_equal(viewer.layers[-1].data, maps[2])
 
 
+@pytest.mark.parametrize("mode", ["observed", RESIDUAL])
+def test_numbered_objects_are_one_class(qtbot, viewer, open_dock, mode):
+    objects = np.zeros((2, 64, 64), np.int32)
+    objects[:, ::4, ::4] = 7 * np.arange(1, 257).reshape(16, 16)
+    moved = np.roll(objects, 1, 1)
+    viewer.add_labels(objects, name="objects")
+    viewer.add_labels(moved, name="moved")
+    dock = open_dock("Density distributions")[1]
+    dock.labels.value, dock.mode.value = viewer.layers["moved"], mode
+    if mode == RESIDUAL:
+        dock.clean.value = viewer.layers["objects"]
+    compute(qtbot, dock)
+    assert len(viewer.layers) == 3
+    assert " of 1 (10 px)" in viewer.layers[-1].name
+    if mode == "observed":
+        expected = density.observed((moved > 0).astype(np.uint8), 10, classes=[1])[0]
+        np.testing.assert_array_equal(viewer.layers[-1].data, expected)
+
+
 def test_a_class_that_a_plane_lacks_has_density_zero_there(qtbot, viewer, open_dock):
     labels = np.zeros((2, 16, 16), np.uint8)
     labels[1, 4:8] = 255
