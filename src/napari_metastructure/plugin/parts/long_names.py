@@ -2,7 +2,7 @@
 
 import re
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QStyle, QStyleOptionComboBox, QStylePainter, QToolTip
 
 __all__ = ["WrappedLabel", "breakable", "keep_narrow"]
@@ -51,7 +51,7 @@ class WrappedLabel(QLabel):
         super().__init__()
         self.setWordWrap(True)
 
-    def minimumSizeHint(self):
+    def minimumSizeHint(self) -> QSize:
         """As narrow as may be."""
         hint = super().minimumSizeHint()
         hint.setWidth(min(hint.width(), _NARROWEST_TEXT))
