@@ -25,6 +25,20 @@ def taught(blobs, one_thread):
     return images, masks, strokes
 
 
+@pytest.fixture
+def learnt(monkeypatch):
+    """The labels that networks learn from are put into this list."""
+    found = []
+
+    class Kept(PatchSampler):
+        def __init__(self, items, *arguments, **options):
+            found.append(items.labels)
+            super().__init__(items, *arguments, **options)
+
+    monkeypatch.setattr("napari_metastructure.few_labels.taught.PatchSampler", Kept)
+    return found
+
+
 def dice(reference, mask):
     return evaluate(reference, mask)["dice"]
 
@@ -43,19 +57,13 @@ def test_masks_hold_the_strokes_value_minus_1(taught):
     assert dice(masks[3], done.masks[0][3]) > 0.8
 
 
-def test_the_network_learns_strokes_as_they_are_where_the_classifier_errs(taught, monkeypatch):
-    learnt = []
-
-    class Kept(PatchSampler):
-        def __init__(self, items, *arguments, **options):
-            learnt.append(items.labels)
-            super().__init__(items, *arguments, **options)
-
+def test_the_network_learns_strokes_as_they_are_where_the_classifier_errs(
+    taught, learnt, monkeypatch
+):
     def all_background(self, image, **options):
         whole = tuple(slice(0, side) for side in image.shape)
         yield whole, np.stack([np.ones(image.shape, np.float32), np.zeros(image.shape)])
 
-    monkeypatch.setattr("napari_metastructure.few_labels.taught.PatchSampler", Kept)
     monkeypatch.setattr(StrokeClassifier, "predicting_plane", all_background)
     images, _, strokes = taught
     segment(images, strokes=strokes, **QUICK)
@@ -101,6 +109,28 @@ def test_planes_that_differ_from_those_with_strokes_are_told(taught, different):
         note for note in done.record.get("notes", []) if "without strokes look different" in note
     ]
     assert bool(told) == different
+
+
+@pytest.mark.parametrize("different", [False, True])
+def test_where_planes_differ_each_gets_a_threshold_of_its_own(
+    taught, learnt, monkeypatch, different
+):
+    images, masks, strokes = taught
+
+    def predict_plane(self, image, *, key):  # less certain of the objects of the first plane
+        objects = 0.3 if different and key in (0, 3) else 0.95
+        p = np.where(masks[key] > 0, objects, 0.05).astype(np.float32)
+        return np.stack([1 - p, p])
+
+    monkeypatch.setattr(StrokeClassifier, "predict_plane", predict_plane)
+    record = segment(images, strokes=strokes, **QUICK).record
+    assert ("label_threshold" in record) is different
+    assert all(dice(mask, label) > 0.95 for mask, label in zip(masks, learnt[0]))
+    assert record["object_share"] == pytest.approx(masks.mean(), abs=0.2)  # of all planes
+    if different:  # one threshold for all does not find them
+        monkeypatch.setattr("napari_metastructure.few_labels.taught._MUCH_LESS_CERTAIN", 100)
+        segment(images, strokes=strokes, **QUICK)
+        assert not learnt[-1][0][masks[0] > 0].mean() > 0.5
 
 
 def test_few_strokes_are_not_held_out(taught):

@@ -165,10 +165,16 @@ class Taught(Mode):
                 return []
             probabilities.append(found)
         self._compare_planes(chosen, probabilities)
-        decide = self._decision_of_classifier(probabilities, chosen)
+        each = list(zip(chosen, probabilities))
+        differ = self._planes_differ()
+        single = [self._decision_of_classifier([p], [k]) for k, p in each if differ]
+        of_all = self._decision_of_classifier(probabilities, chosen)  # last: it is what is recorded
+        decisions = single or [of_all] * len(each)
+        if differ:
+            self.facts["label_threshold"] = "one for each plane, as they differ"
         return [
-            np.where(strokes[number] > 0, strokes[number], decide(p) + 1).astype(np.int16) - 1
-            for number, p in zip(chosen, probabilities)
+            np.where(strokes[k] > 0, strokes[k], decide(p) + 1).astype(np.int16) - 1
+            for (k, p), decide in zip(each, decisions)
         ]
 
     def _compare_planes(self, chosen, probabilities):
@@ -183,13 +189,22 @@ class Taught(Mode):
                 "other_planes": round(without, 4),
             }
 
-    def _tell_where_uncertain(self):
-        """A note if strokes on a few planes say little of the others; generator."""
+    def _planes_differ(self):
+        """Whether the classifier is much less certain on planes without strokes.
+
+        Then probabilities do not mean the same on every plane: no threshold fits all of them.
+        """
         found = self.facts.get("uncertainty")
         if found is None:
-            return
-        with_strokes, others = found["planes_with_strokes"], found["other_planes"]
-        if others > max(_MUCH_LESS_CERTAIN * with_strokes, _UNCERTAIN):
+            return False
+        most = max(_MUCH_LESS_CERTAIN * found["planes_with_strokes"], _UNCERTAIN)
+        return found["other_planes"] > most
+
+    def _tell_where_uncertain(self):
+        """A note if strokes on a few planes say little of the others; generator."""
+        if self._planes_differ():
+            found = self.facts["uncertainty"]
+            with_strokes, others = found["planes_with_strokes"], found["other_planes"]
             yield self.note(
                 "The planes without strokes look different: the classifier is less certain there "
                 f"(mean uncertainty {others:.2f}, against {with_strokes:.2f} on the others), so "
