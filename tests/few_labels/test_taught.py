@@ -5,10 +5,12 @@ import pytest
 
 import napari_metastructure as nms
 from napari_metastructure.few_labels.taught import compare_on_strokes
+from napari_metastructure.jobs.events import Step
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
 from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 
@@ -127,7 +129,8 @@ def test_where_planes_differ_each_gets_a_threshold_of_its_own(
     assert ("label_threshold" in record) is different
     assert all(dice(mask, label) > 0.95 for mask, label in zip(masks, learnt[0]))
     assert record["object_share"] == pytest.approx(masks.mean(), abs=0.2)  # of all planes
-    if different:  # one threshold for all does not find them
+    if different:
+        # one threshold for all does not find the first
         monkeypatch.setattr("napari_metastructure.few_labels.taught._MUCH_LESS_CERTAIN", 100)
         segment(images, strokes=strokes, **QUICK)
         assert not learnt[-1][0][masks[0] > 0].mean() > 0.5
@@ -354,6 +357,53 @@ def test_stopped_while_all_strokes_are_learnt_the_first_classifier_is_the_result
     assert done.stopped
     assert done.record["result"] == "classifier"
     assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def _stopped_at(job, share):
+    """The end of a job that is stopped after this share of its steps."""
+    for event in job:
+        if isinstance(event, Step) and event.step >= share * event.total:
+            job.stop()
+    return event
+
+
+def test_stopped_before_the_network_has_learnt_the_whole_classifier_is_the_result(taught):
+    images, masks, strokes = taught
+    done = _stopped_at(nms.segment(images, strokes=strokes, min_steps=60, **SMALL), 0.1)
+    assert done.record["result"] == "classifier"
+    assert "too little time" in done.record["note"]
+    assert all(dice(mask, found) > 0.8 for mask, found in zip(masks, done.masks[0]))
+
+
+@pytest.mark.parametrize("better", ["network", "classifier"])
+def test_stopped_later_the_result_is_the_better_one(taught, monkeypatch, better):
+    images, masks, strokes = taught
+    monkeypatch.setattr("napari_metastructure.few_labels.taught._SECONDS_TO_JUDGE", 60)
+    monkeypatch.setattr("napari_metastructure.few_labels.mode._SECONDS_AFTER_STOP", 60)
+    if better == "classifier":
+        monkeypatch.setattr("napari_metastructure.few_labels.taught._MARGIN_OF_ONE", -1)
+        monkeypatch.setattr("napari_metastructure.few_labels.taught._MARGIN", -1)
+        monkeypatch.setattr(SegmentationModel, "predicting_plane", _inverted)
+    done = _stopped_at(nms.segment(images, strokes=strokes, min_steps=60, **SMALL), 0.5)
+    assert done.stopped
+    assert done.record["steps"] < 60  # of the first of two courses
+    assert done.record["held_out"]["pixels"]
+    assert done.record["result"] == better
+    assert dice(masks[3], done.masks[0][3]) > 0.8
+
+
+def _inverted(self, image):
+    """Stands for the prediction of a network that is always wrong."""
+    yield
+    return 1 - (image > 1200).astype(np.float32)
+
+
+def test_stopped_without_time_to_compare_it_is_told(taught, monkeypatch):
+    images, _, strokes = taught
+    monkeypatch.setattr("napari_metastructure.few_labels.taught._SECONDS_TO_JUDGE", -1)
+    done = _stopped_at(nms.segment(images, strokes=strokes, min_steps=60, **SMALL), 0.5)
+    assert done.record["result"] == "network"
+    assert "stopped before the network and the classifier" in done.record["held_out"]
 
 
 @pytest.mark.parametrize(

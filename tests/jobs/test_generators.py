@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from napari_metastructure.jobs.generators import in_background, run_out
+from napari_metastructure.jobs.generators import Grace, in_background, run_out
 from napari_metastructure.jobs.job import Job
 
 
@@ -51,3 +51,38 @@ def test_errors_of_the_function_are_raised():
     job, _ = job_of(int, "x")
     with pytest.raises(ValueError, match="invalid literal"):
         run_out(job)
+
+
+def counting(most, seconds=0.0):
+    """A generator that takes so long for each of its steps, and returns "end"."""
+    for _ in range(most):
+        time.sleep(seconds)
+        yield
+    return "end"
+
+
+def within(seconds, *generators, stop=True):
+    """What generators return that run one after the other within a moment after a stop."""
+    found = []
+
+    def work(job):
+        grace = Grace(job, seconds)
+        if stop:
+            job.stop()
+        for generator in generators:
+            found.append((yield from grace.run(generator, "busy")))
+
+    list(Job(work))
+    return found
+
+
+def test_a_stopped_job_goes_on_for_a_moment():
+    assert within(5, counting(3), counting(2)) == ["end", "end"]
+    clock = time.perf_counter()
+    assert within(0.5, counting(1, 0.1), counting(50, 0.1)) == ["end", None]
+    assert time.perf_counter() - clock < 2  # a moment for both together
+    assert within(-1, counting(3)) == [None]
+
+
+def test_a_job_that_is_not_stopped_has_no_end():
+    assert within(-1, counting(3), stop=False) == ["end"]

@@ -15,6 +15,7 @@ from napari_metastructure.few_labels.polarity import polarity
 from napari_metastructure.few_labels.ranking import evenly_spread
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.jobs.events import Note, Progress, Step
+from napari_metastructure.jobs.generators import Grace
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.items import Items
@@ -161,26 +162,15 @@ class Mode:
         """
         if not self.learnt:
             return [self.unlearnt(number) for number in range(len(self.items))]
-        probabilities, end = [], np.inf
-        taken = 0.0  # by a tile
+        probabilities, grace = [], Grace(self.job, _SECONDS_AFTER_STOP)
         self.unpredicted.clear()
         for number in range(len(self.items)):
-            prediction = self.predicting(number)
-            while len(probabilities) == number:
-                begun = time.perf_counter()
-                if self.job.stopping:
-                    end = min(end, begun + _SECONDS_AFTER_STOP)
-                if begun + taken > end:
-                    prediction.close()
-                    self.unpredicted.add(number)
-                    probabilities.append(self.unlearnt(number))
-                    break
-                try:
-                    next(prediction)
-                    taken = time.perf_counter() - begun
-                    yield Progress(activity, number, len(self.items))
-                except StopIteration as finished:
-                    probabilities.append(finished.value)
+            event = Progress(activity, number, len(self.items))
+            found = yield from grace.run(self.predicting(number), event)
+            if found is None:
+                self.unpredicted.add(number)
+                found = self.unlearnt(number)
+            probabilities.append(found)
         if self.unpredicted:
             missing = f"{len(self.unpredicted)} of {len(self.items)}"
             yield self.note(f"Stopped before {missing} planes were predicted.")

@@ -17,7 +17,7 @@ from napari_metastructure.few_labels.stroke_threshold import (
     threshold_of_classifier,
 )
 from napari_metastructure.jobs.events import Progress
-from napari_metastructure.jobs.generators import in_background, run_until_stopped
+from napari_metastructure.jobs.generators import Grace, in_background
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.labels.strokes import check_strokes, uncertainty
@@ -46,6 +46,7 @@ _MARGIN = 0.01  # of the area under the ROC curve, by which the classifier must 
 _MARGIN_OF_ONE = 0.1  # the same if a class has a single stroke held out
 _MUCH_LESS_CERTAIN = 2  # times, on planes without strokes
 _UNCERTAIN = 0.05  # mean over a plane, below which nothing is told
+_SECONDS_TO_JUDGE = 0.25  # once the job is stopped
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
 _EDGES_BESIDE_NETWORK = 0.25
 _RULE = "largest expected Dice times gradient along the outline"
@@ -78,6 +79,9 @@ class Taught(Mode):
         self.classifier: Any = None  # not taught yet
         self.choice = "network"
         self.ended_early = True  # until the network has learnt for a while
+        self._grace = Grace(job, _SECONDS_TO_JUDGE)
+        self._known: dict[int, NDArray] = {}  # what the classifier says of planes
+        self._rule_of_labels: Any = None  # its threshold, and what belongs to it
         self._features = FeatureCache(self._new_classifier().features, _FEATURES_KEPT)
 
     def _new_classifier(self):
@@ -125,12 +129,11 @@ class Taught(Mode):
                 labels = yield from self._labels(chosen, strokes)
                 if not self.job.stopping:
                     yield from self._train_network(chosen, labels, number, len(courses))
-            compares = number == 0 and held_out is not None and not self.ended_early
-            if compares and not self.job.stopping:
+            if number == 0 and held_out is not None and not self.ended_early:
                 yield from self._compare(held_out)
         yield from self._tell_where_uncertain()
         self._judge_early_end()
-        if self.choice == "network" and not self.job.stopping:
+        if self.choice == "network":
             yield from self._check_on_strokes()
         self._note_classifier()
 
@@ -138,11 +141,15 @@ class Taught(Mode):
         """Teach a classifier; generator. Stopped in the middle of it, the last one stays."""
         event, classifier = Progress("learning the strokes", 0, 1), self._new_classifier()
         classifier.cache = self._features
-        taught = yield from in_background(
-            self.job, event, classifier.fit, self.items.images, strokes, keys=range(len(strokes))
-        )
+
+        def fit():
+            classifier.fit(self.items.images, strokes, keys=range(len(strokes)))
+            classifier.held_out_probabilities()  # kept for the threshold
+            return classifier
+
+        taught = yield from in_background(self.job, event, fit)
         if taught is not None:
-            self.classifier = taught
+            self.classifier, self._known, self._rule_of_labels = taught, {}, None
             self.polarity = self.facts["polarity"] = taught.polarity
 
     def _planes_to_label(self):
@@ -164,18 +171,32 @@ class Taught(Mode):
             if found is None:
                 return []
             probabilities.append(found)
+            self._known[number] = self._of_classes(found).copy()
         self._compare_planes(chosen, probabilities)
-        each = list(zip(chosen, probabilities))
-        differ = self._planes_differ()
-        single = [self._decision_of_classifier([p], [k]) for k, p in each if differ]
-        of_all = self._decision_of_classifier(probabilities, chosen)  # last: it is what is recorded
-        decisions = single or [of_all] * len(each)
-        if differ:
+        event = Progress("labels for the network", len(chosen), len(chosen))
+        decided = yield from in_background(self.job, event, self._decided, chosen)
+        if decided is None:
+            return []
+        labels, self._rule_of_labels = decided
+        self.facts["object_share"] = self._rule_of_labels[-1]
+        if self._planes_differ():
             self.facts["label_threshold"] = "one for each plane, as they differ"
         return [
-            np.where(strokes[k] > 0, strokes[k], decide(p) + 1).astype(np.int16) - 1
-            for (k, p), decide in zip(each, decisions)
+            np.where(strokes[k] > 0, strokes[k], label + 1).astype(np.int16) - 1
+            for k, label in zip(chosen, labels)
         ]
+
+    def _decided(self, chosen):
+        """Labels of planes by the classifier, and the `_threshold` that holds for all of them."""
+        probabilities = [self._known[number] for number in chosen]
+        if len(self.model.classes) > 2:
+            return [self._cut(p) for p in probabilities], (None, None, None)
+        rule = self._threshold(probabilities, chosen, "classifier")
+        thresholds = [rule[0]] * len(chosen)
+        if self._planes_differ():
+            each = zip(chosen, probabilities)
+            thresholds = [self._threshold([p], [number], "classifier")[0] for number, p in each]
+        return [self._cut(p, threshold) for p, threshold in zip(probabilities, thresholds)], rule
 
     def _compare_planes(self, chosen, probabilities):
         """Record how uncertain the classifier is on planes with strokes, and on the others."""
@@ -245,8 +266,7 @@ class Taught(Mode):
             following=round(_GOING_ON * every) if course < courses - 1 else 0,
         )
         learnt = len(self.history["loss"]) - self.part_begin
-        least = 1 if self.job.stopping else steps / 2  # the user who stops it has seen it
-        self.ended_early = not self.going_on and course == 0 and learnt < least
+        self.ended_early = not self.going_on and course == 0 and learnt < steps / 2
 
     def state(self) -> tuple[dict, dict]:
         """The same with the comparison of the first course."""
@@ -272,7 +292,11 @@ class Taught(Mode):
     # ------------------------------------------------------------------ choice
 
     def _compare(self, held_out):
-        """Take the classifier's result if held-out strokes clearly speak for it; generator."""
+        """Take the classifier's result if held-out strokes clearly speak for it; generator.
+
+        A job that is stopped goes on with it for a moment only.
+        """
+        self.facts["held_out"] = "none: stopped before the network and the classifier were compared"
         chosen = [number for number, stroke in enumerate(held_out) if stroke.any()]
         where = [held_out[number] > 0 for number in chosen]
         found = {}
@@ -282,8 +306,8 @@ class Taught(Mode):
                 yield Progress("comparing on held-out strokes", done, len(chosen))
                 event = Progress("predicting", number, len(self.items))
                 predicting = self._of_kind(number, kind)
-                predicted = yield from run_until_stopped(self.job, predicting, event)
-                if self.job.stopping:
+                predicted = yield from self._grace.run(predicting, event)
+                if predicted is None:
                     return
                 parts.append(predicted[..., at])
             found[kind] = np.concatenate(parts, axis=-1)
@@ -306,7 +330,8 @@ class Taught(Mode):
             return
         self.choice = "classifier"
         self.facts["note"] = (
-            "the result is that of the classifier, as the network had too little time to learn"
+            "the result is that of the classifier, as the network had too little time to learn "
+            "(less than half of its steps)"
         )
 
     def _check_on_strokes(self):
@@ -321,9 +346,9 @@ class Taught(Mode):
         for done, number in enumerate(numbers):
             event = Progress("checking the result on the strokes", done, len(numbers))
             predicting = self._of_kind(number, "network")
-            probabilities.append((yield from run_until_stopped(self.job, predicting, event)))
-        if self.job.stopping:
-            return
+            probabilities.append((yield from self._grace.run(predicting, event)))
+            if probabilities[-1] is None:
+                return
         decide = self._decision(probabilities, numbers, "network", heed=False)
         marked = [self.strokes[number] for number in numbers]
         truth = np.concatenate([stroke[stroke > 0] for stroke in marked]) - 1
@@ -372,6 +397,8 @@ class Taught(Mode):
         image = self.items.images[number]
         if kind == "network":
             return (yield from self.model.predicting_plane(image))
+        if number in self._known:
+            return self._known[number]
         found = self.unlearnt(number)
         write = partial(put_rows, found, found.ndim - self.config.spatial_dims)
         yield from self._by_classifier(image, write, key=number)
@@ -397,39 +424,46 @@ class Taught(Mode):
         decide = self._decision(probabilities, range(len(self.items)), self.choice, keep=True)
         return [decide(p).astype(np.uint8) for p in probabilities]
 
-    def _decision_of_classifier(self, probabilities, numbers):
-        """``decide(probabilities of all stroke values)`` gives labels."""
-        decide = self._decision([self._of_classes(p) for p in probabilities], numbers, "classifier")
-        return lambda p: decide(self._of_classes(p))
-
     def _decision(self, probabilities, numbers, kind, keep=False, heed=True):
         """``decide(probabilities)`` gives labels, by a rule that fits these planes."""
-        model, classes = self.model, np.array(self.model.classes)
+        model = self.model
         if kind == "none":
-            return lambda p: np.zeros(p.shape[-self.config.spatial_dims :], classes.dtype)
-        if len(classes) > 2:
-            if keep:
-                model.threshold_source = "none: the most probable class"
-            return lambda p: classes[p.argmax(0)]
-        pictures = [self.pictures[number] for number in numbers]
-        if kind == "classifier":
-            threshold, share = threshold_of_classifier(self.classifier, probabilities, pictures)
-            self.facts["object_share"] = share
-        else:  # it has learnt the share with the label
-            threshold = outline_threshold(
-                *self.for_threshold(probabilities, pictures),
-                self.polarity,
-                edges=_EDGES_BESIDE_NETWORK,
-            )
-        source, heeding = _RULE, threshold
-        if heed:
-            strokes = [self.strokes[number] for number in numbers]
-            heeding = heeding_strokes(threshold, probabilities, strokes)
-        if heeding != threshold:
-            threshold, source = heeding, f"{_RULE}, moved to where it agrees with the strokes"
+            return lambda p: np.zeros(p.shape[-self.config.spatial_dims :], np.uint8)
+        threshold, source = None, "none: the most probable class"
+        if len(model.classes) == 2:
+            known = self._rule_of_labels if kind == "classifier" and self.job.stopping else None
+            threshold, source, share = known or self._threshold(probabilities, numbers, kind, heed)
+            if kind == "classifier":
+                self.facts["object_share"] = share
         if keep:
-            model.threshold, model.threshold_source = threshold, source
-        return lambda p: classes[(p > threshold).astype(np.intp)]
+            model.threshold_source = source
+            model.threshold = model.threshold if threshold is None else threshold
+        return partial(self._cut, threshold=threshold)
+
+    def _threshold(self, probabilities, numbers, kind, heed=True):
+        """Of two classes: the threshold, where it comes from, and the objects' share if estimated.
+
+        It may run in the background, and changes nothing.
+        """
+        pictures, share = [self.pictures[number] for number in numbers], None
+        some = self.for_threshold(probabilities, pictures)
+        if kind == "classifier":
+            threshold, share = threshold_of_classifier(self.classifier, *some)
+        else:  # it has learnt the share with the label
+            threshold = outline_threshold(*some, self.polarity, edges=_EDGES_BESIDE_NETWORK)
+        if not heed:
+            return threshold, _RULE, share
+        strokes = [self.strokes[number] for number in numbers]
+        heeding = heeding_strokes(threshold, probabilities, strokes)
+        moved = ", moved to where it agrees with the strokes" if heeding != threshold else ""
+        return heeding, f"{_RULE}{moved}", share
+
+    def _cut(self, probabilities, threshold=None):
+        """Labels of a plane: by a threshold, or the most probable of more than two classes."""
+        classes = np.array(self.model.classes)
+        if threshold is None:
+            return classes[probabilities.argmax(0)]
+        return classes[(probabilities > threshold).astype(np.intp)]
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the labels of one plane; a generator like `predict_tiles`."""
@@ -509,9 +543,16 @@ def compare_on_strokes(
 
 def separation(truth: NDArray, probabilities: Any, classes: Sequence[int]) -> float:
     """Area under the ROC curve of annotated pixels; of more than two classes their mean."""
-    from sklearn.metrics import roc_auc_score
-
     if len(classes) == 2:
-        return float(roc_auc_score(truth == classes[1], probabilities))
+        return _area_under_roc(truth == classes[1], probabilities)
     pairs = zip(classes, probabilities)
-    return float(np.mean([roc_auc_score(truth == label, p) for label, p in pairs]))
+    return float(np.mean([_area_under_roc(truth == label, p) for label, p in pairs]))
+
+
+def _area_under_roc(is_object, p):
+    """By ranks, as it is asked for hundreds of times: scikit-learn's takes a millisecond each."""
+    from scipy.stats import rankdata
+
+    objects = np.count_nonzero(is_object)
+    pairs = objects * (len(p) - objects)
+    return float((rankdata(p)[is_object].sum() - objects * (objects + 1) / 2) / pairs)

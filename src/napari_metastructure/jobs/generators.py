@@ -1,10 +1,11 @@
 """Generators that report progress and return a result, driven to their end."""
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-__all__ = ["in_background", "run_out", "run_until_stopped"]
+__all__ = ["Grace", "in_background", "run_out", "run_until_stopped"]
 
 _SECONDS_BETWEEN_EVENTS = 0.1
 
@@ -31,6 +32,41 @@ def run_until_stopped(job: Any, generator: Any, event: Any) -> Generator[Any, An
         yield event
     generator.close()
     return None
+
+
+class Grace:
+    """The moment for which a stopped job may go on.
+
+    Parameters
+    ----------
+    job : Job
+    seconds : float
+        For all that is run, from when the first of it finds the job stopped.
+    """
+
+    def __init__(self, job: Any, seconds: float) -> None:
+        self.job, self.seconds = job, seconds
+        self._end = float("inf")
+
+    def run(self, generator: Any, event: Any) -> Generator[Any, Any, Any]:
+        """Run a generator and return its value; None once there is no time left for a step.
+
+        Itself a generator: it yields `event` after each step.
+        """
+        taken = 0.0  # by the step before
+        while True:
+            begun = time.perf_counter()
+            if self.job.stopping:
+                self._end = min(self._end, begun + self.seconds)
+            if begun + taken > self._end:
+                generator.close()
+                return None
+            try:
+                next(generator)
+            except StopIteration as end:
+                return end.value
+            taken = time.perf_counter() - begun
+            yield event
 
 
 def in_background(

@@ -93,6 +93,6 @@ def summary(done: Any, step: Any) -> str:
                 f"{held_out['network']:.2f}, classifier {held_out['classifier']:.2f}"
             )
         elif held_out:
-            parts.append("too few strokes to compare network and classifier")
+            parts.append(held_out.removeprefix("none: "))
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""

@@ -1,0 +1,33 @@
+"""What the segmentation dock says of a run at its end."""
+
+import pytest
+
+from napari_metastructure.jobs.events import Done, Step
+from napari_metastructure.plugin.docks.segment_results import summary
+
+COMPARED = {"network": 0.981, "classifier": 0.962}
+
+
+@pytest.mark.parametrize(
+    ("record", "stopped", "text"),
+    [
+        (
+            {"result": "network", "held_out": COMPARED},
+            False,
+            "Trained for 45 of 90 steps; result of the network; area under the ROC curve on "
+            "held-out strokes: network 0.98, classifier 0.96.",
+        ),
+        (
+            {"result": "network", "held_out": "none: stopped before they were compared"},
+            True,
+            "Stopped at step 45 of 90; result of the network; stopped before they were compared.",
+        ),
+        (
+            {"result": "classifier", "note": "the result is that of the classifier, as ..."},
+            True,
+            "Stopped at step 45 of 90; the result is that of the classifier, as ....",
+        ),
+    ],
+)
+def test_the_last_line_says_what_came_out_and_why(record, stopped, text):
+    assert summary(Done(None, record=record, stopped=stopped), Step(45, 90, 2, 0.3)) == text
