@@ -130,6 +130,11 @@ def test_where_planes_differ_each_gets_a_threshold_of_its_own(
     assert all(dice(mask, label) > 0.95 for mask, label in zip(masks, learnt[0]))
     assert record["object_share"] == pytest.approx(masks.mean(), abs=0.2)  # of all planes
     if different:
+        images = images.astype(np.float32)
+        images[3] = np.random.default_rng(0).normal(1000, 150, (64, 64))  # there are no objects
+        segment(images, strokes=strokes, **QUICK)
+        assert dice(masks[0], learnt[-1][0]) > 0.95
+        assert not learnt[-1][3].any()
         # one threshold for all does not find the first
         monkeypatch.setattr("napari_metastructure.few_labels.taught._MUCH_LESS_CERTAIN", 100)
         segment(images, strokes=strokes, **QUICK)

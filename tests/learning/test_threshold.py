@@ -5,7 +5,11 @@ from scipy import ndimage as ndi
 from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
-from napari_metastructure.learning.threshold import _predicted, outline_threshold
+from napari_metastructure.learning.threshold import (
+    _predicted,
+    outline_steepness,
+    outline_threshold,
+)
 
 
 def _discs(bright=True, seed=0):
@@ -89,3 +93,18 @@ def test_labels_of_missing_pixels_do_not_count():
     for label in labels:
         assert label[2, 3] == IGNORE
         assert (label == 1).sum() == 63
+
+
+@pytest.mark.parametrize("polarity", ["bright", "dark"])
+def test_outlines_on_edges_are_steep_and_others_are_not(polarity):
+    rng = np.random.default_rng(0)
+    objects = np.zeros((64, 64), bool)
+    objects[20:40, 10:50] = True
+    sign = 1 if polarity == "bright" else -1
+    image = ndi.gaussian_filter(100.0 + sign * 50 * objects, 1) + rng.normal(0, 3, objects.shape)
+    assert outline_steepness(objects, image, polarity) > 2
+    noise = rng.normal(100, 3, objects.shape)
+    assert outline_steepness(objects, noise, polarity) == pytest.approx(1, abs=0.2)
+    assert outline_steepness(noise > 105, noise, polarity) < 1.5  # spots of the noise itself
+    assert outline_steepness(np.zeros_like(objects), image, polarity) == 0
+    assert outline_steepness(objects, np.ones((64, 64)), polarity) == 0

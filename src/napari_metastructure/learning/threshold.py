@@ -22,7 +22,13 @@ from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
 
-__all__ = ["choose_threshold", "known_matrix", "outline_threshold", "uncorrected"]
+__all__ = [
+    "choose_threshold",
+    "known_matrix",
+    "outline_steepness",
+    "outline_threshold",
+    "uncorrected",
+]
 
 _MOST_PIXELS = 2**21
 _FEW, _SMALL = 4, {2: 192, 3: 48}  # parts, and their sides, once the training is stopped
@@ -318,6 +324,33 @@ def outline_threshold(
     merit *= (np.maximum(gradients, 0) / np.maximum(lengths, 1)) ** edges
     merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
     return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
+
+
+def outline_steepness(mask: NDArray, image: Any, polarity: str = "bright") -> float:
+    """Mean gradient of an image along the outline of a mask, over that of the whole image.
+
+    Parameters
+    ----------
+    mask : array of bool
+        A plane or volume.
+    image : array
+        Of its shape; the gradient is that of `outline_threshold`.
+    polarity : {"bright", "dark"}
+        Whether the structures are brighter or darker than their surroundings.
+
+    Returns
+    -------
+    float
+        About 1 for an outline that follows no edge; 0 without an outline.
+    """
+    from scipy.ndimage import binary_dilation, binary_erosion, gaussian_gradient_magnitude
+
+    scaled = unit_range(image, polarity)
+    outline = binary_dilation(mask) & ~binary_erosion(mask, border_value=1)
+    if scaled is None or not outline.any():
+        return 0.0
+    gradient = gaussian_gradient_magnitude(np.sqrt(scaled), 1)
+    return float(gradient[outline].mean() / max(gradient.mean(), 1e-12))
 
 
 def _bin(probability):
