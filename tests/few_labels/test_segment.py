@@ -6,6 +6,7 @@ import pytest
 import napari_metastructure as nms
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
+from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.prediction import predict
 
 QUICK = {
@@ -303,6 +304,21 @@ def test_without_time_to_learn_the_start_is_the_result():
     assert "too little time" in done.record["note"]
     assert nms.metrics.evaluate(truth, done.masks[0])["dice"] > 0.7
     assert np.array_equal(done.probabilities[0] > 0.5, done.masks[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "paper"}, {"strokes": True}])
+def test_the_network_is_compiled_if_that_is_asked_for(monkeypatch, options):
+    stack, truth = _stack()
+    if "strokes" in options:
+        strokes = [simulate_strokes(plane, 4, 8, seed=0) for plane in truth.astype(int)]
+        options = {"strokes": np.stack(strokes)}
+    compiled = []
+    monkeypatch.setattr("torch.compile", lambda network: compiled.append(network) or network)
+    _end(stack, seed=0, compile=True, **{**options, "min_steps": 2})
+    assert compiled
+    compiled.clear()
+    _end(stack, seed=0, **{**options, "min_steps": 2})
+    assert not compiled
 
 
 # ----------------------------------------------------------------- larger than memory

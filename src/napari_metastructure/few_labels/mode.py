@@ -95,7 +95,12 @@ class Mode:
             Steps of the parts that come after this one.
         """
         self.trainer = Trainer(
-            self.model.network, loss, steps=steps, learning_rate=rate, device=self.device
+            self.model.network,
+            loss,
+            steps=steps,
+            learning_rate=rate,
+            device=self.device,
+            compile=self.config.compile,
         )
         losses = self.history["loss"]
         self.part, self.part_begin = part, len(losses)

@@ -43,6 +43,7 @@ class Paper(Mode):
             learning_rate=config.learning_rate,
             device=self.device,
             optimise=partial(_published_sgd, batches=self.batches),
+            compile=config.compile,
         )
         self.part, self.new, self.order = 1, {}, []
         if self.resume is not None:
