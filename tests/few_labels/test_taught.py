@@ -118,27 +118,22 @@ def test_where_planes_differ_each_gets_a_threshold_of_its_own(
     taught, learnt, monkeypatch, different
 ):
     images, masks, strokes = taught
+    images[3] = np.random.default_rng(0).normal(1000, 150, (64, 64))  # there are no objects
 
     def predict_plane(self, image, *, key):  # less certain of the objects of the first plane
-        objects = 0.3 if different and key in (0, 3) else 0.95
-        p = np.where(masks[key] > 0, objects, 0.05).astype(np.float32)
+        objects, rest = (0.3, 0.05) if different and key in (0, 3) else (0.99, 0.01)
+        p = np.where(masks[key] > 0, objects, rest).astype(np.float32)
         return np.stack([1 - p, p])
 
     monkeypatch.setattr(StrokeClassifier, "predict_plane", predict_plane)
-    record = segment(images, strokes=strokes, **QUICK).record
+    one = np.where(np.arange(4)[:, None, None] == 1, strokes, 0)  # on a single plane
+    record = segment(images, strokes=one, **QUICK).record
     assert ("label_threshold" in record) is different
-    assert all(dice(mask, label) > 0.95 for mask, label in zip(masks, learnt[0]))
-    assert record["object_share"] == pytest.approx(masks.mean(), abs=0.2)  # of all planes
-    if different:
-        images = images.astype(np.float32)
-        images[3] = np.random.default_rng(0).normal(1000, 150, (64, 64))  # there are no objects
-        segment(images, strokes=strokes, **QUICK)
-        assert dice(masks[0], learnt[-1][0]) > 0.95
-        assert not learnt[-1][3].any()
-        # one threshold for all does not find the first
-        monkeypatch.setattr("napari_metastructure.few_labels.taught._MUCH_LESS_CERTAIN", 100)
-        segment(images, strokes=strokes, **QUICK)
-        assert not learnt[-1][0][masks[0] > 0].mean() > 0.5
+    assert all(dice(masks[k], learnt[0][k]) > 0.95 for k in range(3))
+    assert learnt[0][3].any() is np.bool(not different)
+    record = segment(images, strokes=strokes, **QUICK).record  # tell what holds on other planes
+    assert "label_threshold" not in record
+    assert dice(masks[0], learnt[-1][0]) < 0.9 or not different
 
 
 def test_few_strokes_are_not_held_out(taught):

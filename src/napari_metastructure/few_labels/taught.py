@@ -178,9 +178,9 @@ class Taught(Mode):
         decided = yield from in_background(self.job, event, self._decided, chosen)
         if decided is None:
             return []
-        labels, self._rule_of_labels = decided
+        labels, self._rule_of_labels, one_by_one = decided
         self.facts["object_share"] = self._rule_of_labels[-1]
-        if self._planes_differ():
+        if one_by_one:
             self.facts["label_threshold"] = "one for each plane with edges, as planes differ"
         return [
             np.where(strokes[k] > 0, strokes[k], label + 1).astype(np.int16) - 1
@@ -188,16 +188,20 @@ class Taught(Mode):
         ]
 
     def _decided(self, chosen):
-        """Labels of planes by the classifier, and the `_threshold` that holds for all of them."""
+        """Labels of planes by the classifier, the `_threshold` for all, and if each has its own.
+
+        With strokes on several planes, the one for all heeds what holds on planes not learnt from.
+        """
         probabilities = [self._known[number] for number in chosen]
         if len(self.model.classes) > 2:
-            return [self._cut(p) for p in probabilities], (None, None, None)
-        rule = self._threshold(probabilities, chosen, "classifier")
-        thresholds = [rule[0]] * len(chosen)
-        if self._planes_differ():
-            each = zip(chosen, probabilities)
-            thresholds = [self._own_threshold(p, number, rule[0]) for number, p in each]
-        return [self._cut(p, threshold) for p, threshold in zip(probabilities, thresholds)], rule
+            return [self._cut(p) for p in probabilities], (None, None, None), False
+        threshold, source, share = self._threshold(probabilities, chosen, "classifier")
+        one_by_one = share is None and self._planes_differ()
+        labels = [
+            self._cut(p, self._own_threshold(p, number, threshold) if one_by_one else threshold)
+            for number, p in zip(chosen, probabilities)
+        ]
+        return labels, (threshold, source, share), one_by_one
 
     def _own_threshold(self, p, number, common):
         """That of a plane alone; the common one where that finds no edges, as without objects."""
