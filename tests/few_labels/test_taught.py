@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import napari_metastructure as nms
-from napari_metastructure.few_labels.taught import compare_on_strokes
+from napari_metastructure.few_labels.filters import filter_mask
+from napari_metastructure.few_labels.taught import Taught, compare_on_strokes
 from napari_metastructure.jobs.events import Step
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
@@ -70,7 +71,35 @@ def test_the_network_learns_strokes_as_they_are_where_the_classifier_errs(
     images, _, strokes = taught
     segment(images, strokes=strokes, **QUICK)
     for stroke, label in zip(strokes, learnt[-1]):  # of the second course, on all strokes
-        np.testing.assert_array_equal(label, stroke == 2)
+        np.testing.assert_array_equal(label[stroke > 0], stroke[stroke > 0] - 1)
+        assert not (label[stroke == 0] > 0).any()
+
+
+def test_the_label_is_left_open_where_the_start_mask_differs(taught, learnt):
+    images, _, strokes = taught
+    record = segment(images, strokes=strokes, **QUICK).record
+    opinion = record["second_opinion"]
+    assert opinion["used"]
+    assert opinion["start"] >= 0.8 * opinion["classifier"] > 0
+    labels = np.stack(learnt[-1])
+    start = np.stack([filter_mask(image, opinion["name"], record["polarity"]) for image in images])
+    known = (labels >= 0) & (strokes == 0)
+    np.testing.assert_array_equal(labels[known], start[known])
+    assert 0 < (labels == -1).mean() < 0.2
+
+
+def test_a_start_mask_that_contradicts_the_strokes_has_no_say(taught, learnt, monkeypatch):
+    monkeypatch.setattr(Taught, "start_label", lambda self, name, k: np.zeros((40, 40), np.uint8))
+    images, _, strokes = taught
+    record = segment(images[:, :40, :40], strokes=strokes[:, :40, :40], **QUICK).record
+    assert not record["second_opinion"]["used"]
+    assert not any((label < 0).any() for labels in learnt for label in labels)
+
+
+def test_three_classes_have_no_second_opinion(taught):
+    images, _, strokes = taught
+    three = np.where((strokes == 2) & (np.arange(strokes.shape[-1]) > 20), 3, strokes)
+    assert "second_opinion" not in segment(images, strokes=three, **QUICK).record
 
 
 @pytest.mark.parametrize("slow", ["fit", "predict_plane"])
@@ -126,6 +155,7 @@ def test_where_planes_differ_each_gets_a_threshold_of_its_own(
         return np.stack([1 - p, p])
 
     monkeypatch.setattr(StrokeClassifier, "predict_plane", predict_plane)
+    monkeypatch.setattr("napari_metastructure.few_labels.second_opinion._AS_GOOD", 2)  # never
     one = np.where(np.arange(4)[:, None, None] == 1, strokes, 0)  # on a single plane
     record = segment(images, strokes=one, **QUICK).record
     assert ("label_threshold" in record) is different

@@ -15,7 +15,7 @@ from napari_metastructure.few_labels.polarity import polarity
 from napari_metastructure.few_labels.ranking import evenly_spread
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.jobs.events import Note, Progress, Step
-from napari_metastructure.jobs.generators import Grace
+from napari_metastructure.jobs.generators import Grace, in_background
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.items import Items
@@ -59,6 +59,7 @@ class Mode:
         if self.polarity == "auto":
             self.polarity = polarity(self.parts(self.pictures))
         self.facts["polarity"] = self.polarity
+        self.judge: Any = None  # of start masks
         self.varied = {number for number, image in enumerate(items.images) if varies(image)}
         self.previews = Previews(job, self.model)
         self.started = time.perf_counter()
@@ -252,6 +253,13 @@ class Mode:
     def write(self, out: Any, index: Any, start: Any, mask: NDArray) -> None:
         """Write rows of one plane (or volume)."""
         out[(*index, slice(start, start + len(mask)))] = mask.astype(np.uint8)
+
+    def compare_starts(self) -> Generator[Any, Any, Any]:
+        """Let the judge see the whole bank of start masks; generator of `Progress`."""
+        work, at = self.judge.work(), (0, 1)
+        while at is not None:
+            event = Progress("comparing start masks", *at)
+            at = yield from in_background(self.job, event, next, work, None)
 
     def start_label(self, name: str, number: int) -> Any:
         """First label of a plane: uint8, 0 and 1."""

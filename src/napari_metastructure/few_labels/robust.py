@@ -73,7 +73,7 @@ class Robust(Mode):
         config, name, clear, ranking = self.config, self.config.start, False, []
         self.judge = Judge(self.parts(self.pictures), config.polarity)
         if name == "auto":
-            yield from self._compare_starts()
+            yield from self.compare_starts()
             if not self.job.stopping:
                 ranking, clear = self.judge.ranking(), self.judge.clear_gap
             name = ranking[0].name if ranking else "otsu"
@@ -95,13 +95,6 @@ class Robust(Mode):
                 f"Low confidence: {'; '.join(confidence.reasons)}. These start masks disagree. "
                 "Choose one below, or paint a few strokes."
             )
-
-    def _compare_starts(self):
-        """Let the judge see the whole bank; generator of `Progress`."""
-        work, at = self.judge.work(), (0, 1)
-        while at is not None:
-            event = Progress("comparing start masks", *at)
-            at = yield from in_background(self.job, event, next, work, None)
 
     def _make_start_labels(self):
         """The start label of every plane; generator of `Progress`."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.few_labels.object_share import object_share, prior_of
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 from napari_metastructure.learning.threshold import outline_threshold
 
-__all__ = ["heeding_strokes", "threshold_of_classifier"]
+__all__ = ["heeding_strokes", "threshold_of_classifier", "told_apart"]
 
 _EDGES_BESIDE_SHARE = 0.75
 
@@ -61,19 +61,37 @@ def heeding_strokes(
     strokes : sequence of arrays of int
         Of the same shapes: 0 not annotated, 1 background, more object.
     """
-    pairs = list(zip(probabilities, strokes))
-    background, objects = (
-        np.sort(np.concatenate([p[at(stroke)] for p, stroke in pairs]))
-        for at in (lambda stroke: stroke == 1, lambda stroke: stroke > 1)
-    )
-    if not len(background) or not len(objects):
+    marks = [stroke > 0 for stroke in strokes]
+    p = np.concatenate([plane[at] for plane, at in zip(probabilities, marks)])
+    objects = np.concatenate([stroke[at] for stroke, at in zip(strokes, marks)]) > 1
+    if objects.all() or not objects.any():
         return threshold
-    values = np.unique(np.concatenate([background, objects])).astype(float)
+    values = np.unique(p).astype(float)
     tried = np.append((values[1:] + values[:-1]) / 2, threshold)
-    found = np.searchsorted(background, tried, "right") / len(background) - np.searchsorted(
-        objects, tried, "right"
-    ) / len(objects)  # 0 by chance, 1 if all are right
+    found = told_apart(p, objects, tried)
     if found[-1] >= found.max() / 2:
         return threshold
     fitting = tried[found >= found.max() / 2]
     return float(fitting[np.abs(fitting - threshold).argmin()])
+
+
+def told_apart(probabilities: NDArray, objects: NDArray, thresholds: ArrayLike) -> NDArray:
+    """How well thresholds tell annotated pixels apart.
+
+    Parameters
+    ----------
+    probabilities : array of float, (pixels,)
+    objects : array of bool, (pixels,)
+        Whether a pixel is of an object; there should be pixels of both kinds.
+    thresholds : array of float, (n,)
+
+    Returns
+    -------
+    array of float, (n,), [-1, 1]
+        The mean share of both kinds that is right, beyond chance: 0 by chance, 1 if all are right.
+    """
+    below = [
+        np.searchsorted(np.sort(probabilities[kind]), thresholds, "right") / np.count_nonzero(kind)
+        for kind in (~objects, objects)
+    ]
+    return below[0] - below[1]

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.ranking import Judge
+from napari_metastructure.few_labels.second_opinion import agreed, on_strokes
 from napari_metastructure.few_labels.stroke_threshold import (
     heeding_strokes,
     threshold_of_classifier,
@@ -83,6 +85,7 @@ class Taught(Mode):
         self._grace = Grace(job, _SECONDS_TO_JUDGE)
         self._known: dict[int, NDArray] = {}  # what the classifier says of planes
         self._rule_of_labels: Any = None  # its threshold, and what belongs to it
+        self._starts: dict[int, NDArray] = {}  # start masks by plane, a second opinion
         self._features = FeatureCache(self._new_classifier().features, _FEATURES_KEPT)
 
     def _new_classifier(self):
@@ -128,6 +131,7 @@ class Taught(Mode):
             if self.choice == "network" and (number == 0 or not self.ended_early):
                 chosen = self._planes_to_label()
                 labels = yield from self._labels(chosen, strokes)
+                labels = yield from self._with_second_opinion(chosen, labels, strokes)
                 if not self.job.stopping:
                     yield from self._train_network(chosen, labels, number, len(courses))
             if number == 0 and held_out is not None and not self.ended_early:
@@ -208,6 +212,44 @@ class Taught(Mode):
         own, *_ = self._threshold([p], [number], "classifier")
         steepness = outline_steepness(p > own, self.pictures[number], self.polarity)
         return own if steepness >= _STEEP else common
+
+    def _with_second_opinion(self, chosen, labels, strokes):
+        """Labels left open where a start mask that fits the strokes differs; generator."""
+        if not labels or len(self.model.classes) != 2:
+            return labels
+        name = yield from self._best_start()
+        painted = [number for number in chosen if self.strokes[number].any()]
+        yield from self._draw_starts(name, painted)
+        if self.job.stopping:
+            return labels
+        masks = [self._starts[number] for number in painted]
+        found = on_strokes(masks, [self.strokes[k] for k in painted], self.classifier)
+        self.facts["second_opinion"] = {"name": name, **found}
+        if not found["used"]:
+            return labels
+        yield from self._draw_starts(name, chosen)
+        if self.job.stopping:
+            return labels
+        marks = [strokes[number] for number in chosen]
+        return agreed(labels, [self._starts[number] for number in chosen], marks)
+
+    def _best_start(self):
+        """Name of the start mask that fits the images best; generator."""
+        if self.judge is None or self.judge.polarity != self.polarity:
+            self.judge, self._starts = Judge(self.parts(self.pictures), self.polarity), {}
+            yield from self.compare_starts()
+        ranking = self.judge.ranking()
+        return ranking[0].name if ranking else "otsu"
+
+    def _draw_starts(self, name, numbers):
+        """Make the start masks of planes that have none yet; generator."""
+        missing = [number for number in numbers if number not in self._starts]
+        for done, number in enumerate(missing):
+            event = Progress("start masks beside the strokes", done, len(missing))
+            made = yield from in_background(self.job, event, self.start_label, name, number)
+            if made is None:
+                return
+            self._starts[number] = made
 
     def _compare_planes(self, chosen, probabilities):
         """Record how uncertain the classifier is on planes with strokes, and on the others."""
