@@ -48,6 +48,31 @@ def test_each_phase_has_a_line_and_a_bar(qtbot):
     assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10)]
 
 
+def test_a_second_click_and_a_closed_window_while_the_bar_is_made(monkeypatch, qtbot):
+    def start():
+        panel.start(Job(lambda job: (event for event in [Result(None)])), "Training")
+
+    def bar(**how):
+        found.append((panel.running, panel.run_button.isEnabled()))
+        panel.run_button.click()
+        if leaves:
+            panel.let_go()
+        return made(**how)
+
+    panel, made, found, leaves, results = RunPanel(), run_panel.progress, [], [], []
+    qtbot.addWidget(panel)
+    panel.clicked.connect(start)
+    panel.yielded.connect(results.append)
+    monkeypatch.setattr(run_panel, "progress", bar)
+    with qtbot.waitSignal(panel.finished, timeout=10_000):
+        panel.run_button.click()
+    assert found == [(True, False)]
+    assert len(results) == 1
+    leaves.append(True)
+    panel.run_button.click()
+    assert not panel.running
+
+
 def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):
     panel = RunPanel()
     qtbot.addWidget(panel)

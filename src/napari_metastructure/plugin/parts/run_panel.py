@@ -113,8 +113,8 @@ class RunPanel(QWidget):
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self.description, self._memory = description, ""
         self._activity, self._time_left = "", TimeLeft()
-        self._bar = progress(total=0, desc=description)
-        self.worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
+        worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
+        self.worker = worker
         self.worker.yielded.connect(self._on_event)
         self.worker.errored.connect(self._on_error)
         self.worker.paused.connect(self._refresh)
@@ -122,7 +122,12 @@ class RunPanel(QWidget):
         self.worker.finished.connect(self._on_finished)
         self.status.setText(f"{description} …")
         self._refresh()
-        self.worker.start()
+        bar = progress(total=0, desc=description)  # handles events, such as a second click
+        if self.worker is not worker:  # the window has gone
+            bar.close()
+            return
+        self._bar = bar
+        worker.start()
 
     def toggle_pause(self) -> None:
         """Hold the job before its next step, or let it go on."""
