@@ -60,6 +60,34 @@ def test_preview_shows_the_plane_of_the_result_and_goes_away(qtbot, viewer, dock
     assert "corruption preview" not in viewer.layers
 
 
+def test_the_preview_is_there_from_the_beginning_and_again_with_its_tab(
+    qtbot, viewer, dock, placed_layers, open_dock
+):
+    def has_preview():
+        return "corruption preview" in viewer.layers
+
+    qtbot.waitUntil(has_preview, timeout=5000)
+    assert "Rank 2 of 2" in dock.verdict.text()
+    _, other = open_dock("Objects and measurements")
+    qtbot.waitUntil(lambda: not has_preview(), timeout=5000)
+    assert placed_layers[1].visible
+    dock._frame().raise_()
+    qtbot.waitUntil(has_preview, timeout=5000)
+    corrupt_now(qtbot, dock)
+    other._frame().raise_()
+    qtbot.wait(300)
+    dock._frame().raise_()
+    qtbot.wait(500)
+    assert not has_preview()  # the result is there
+
+
+def test_labels_are_seen_again_when_the_preview_is_deleted(qtbot, viewer, dock, placed_layers):
+    qtbot.waitUntil(lambda: "corruption preview" in viewer.layers, timeout=5000)
+    assert not placed_layers[1].visible
+    viewer.layers.remove("corruption preview")
+    assert placed_layers[1].visible
+
+
 def test_closing_the_dock_removes_the_preview(qtbot, viewer, placed_layers, open_dock):
     window, dock = open_dock("Corrupt labels")
     qtbot.waitUntil(dock.isVisible)

@@ -83,7 +83,8 @@ class CorruptLabels(Dock):
         self.again = self.add(SayAgain(self, self.python, self.spec, command))
 
         self._preview = LiveLayer(self.viewer, "labels", "corruption preview")
-        self._hidden = None
+        self._hidden: Any = None
+        self._fresh = True  # nothing was made with these settings yet
         self._names, self._meant = [0, 1], np.eye(2)
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
@@ -111,6 +112,8 @@ class CorruptLabels(Dock):
         """Offer the layers that are there now."""
         super().reset_choices(event)
         self._check()
+        if not self._preview.shown:  # deleted by the user
+            self._show_hidden()
 
     def _on_layer(self):
         layer = self.labels.value
@@ -123,6 +126,7 @@ class CorruptLabels(Dock):
         self._remove_preview()
 
     def _on_form(self):
+        self._fresh = True
         self._show_fields()
         if self._check():
             self._preview_later()
@@ -201,7 +205,9 @@ class CorruptLabels(Dock):
 
     def _show_preview(self):
         layer = self.labels.value
-        if not self._check() or layer is self._preview.layer:
+        if self.panel.running or not self.in_front or not self._check():
+            return
+        if layer is self._preview.layer:
             return
         index = plane_index(layer, self.viewer)
         clean = np.asarray(layer.data[index])
@@ -214,9 +220,10 @@ class CorruptLabels(Dock):
             say(self.changed, str(error))
             return
         say(self.changed, f"Preview: {_share_changed(clean, noisy)} of the plane's pixels changed.")
-        if not self._preview.shown and layer.visible:
-            self._hidden, layer.visible = layer, False
+        is_new = not self._preview.shown
         self._preview.draw(noisy, place_plane(layer, index))
+        if is_new and layer.visible:
+            self._hidden, layer.visible = layer, False
         self._showmatrix_and_verdict(clean, noisy)
 
     def _showmatrix_and_verdict(self, clean, noisy):
@@ -235,6 +242,10 @@ class CorruptLabels(Dock):
     def _remove_preview(self):
         self._timer.stop()
         self._preview.remove()
+        self._show_hidden()
+
+    def _show_hidden(self):
+        """Show the labels again in place of which the preview was seen."""
         if self._hidden is not None:
             self._hidden.visible = True
         self._hidden = None
@@ -243,6 +254,11 @@ class CorruptLabels(Dock):
         """Take the preview away when the dock is hidden."""
         super().hideEvent(event)
         self._remove_preview()
+
+    def uncovered(self) -> None:
+        """Show the preview, unless its settings gave the last result."""
+        if self._fresh and not self.panel.running:
+            self._timer.start()
 
     def covered(self) -> None:
         """Take the preview away with its tab."""
@@ -276,6 +292,7 @@ class CorruptLabels(Dock):
     def _on_event(self, event):
         if not isinstance(event, Result) or event.stopped:
             return
+        self._fresh = False
         noisy, share = event.value
         pending, spec = self._pending, self._pending["spec"]
         record = {

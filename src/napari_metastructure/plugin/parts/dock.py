@@ -192,14 +192,16 @@ class Dock(QWidget):
     def covered(self) -> None:
         """Called when another tab comes in front of the dock; nothing to do by default."""
 
+    def uncovered(self) -> None:
+        """Called when the dock was opened, or comes in front; nothing to do by default."""
+
     @property
     def in_front(self) -> bool:
         """Whether the dock can be seen; `isVisible` is true of tabs at the back, too."""
         return self.isVisible() and not self.visibleRegion().isEmpty()
 
     def _on_visible(self, visible):
-        if not visible:
-            self.covered()
+        self.uncovered() if visible else self.covered()
 
     # ------------------------------------------------------------------ keys
 
@@ -297,6 +299,7 @@ class Dock(QWidget):
                 break
         self._has_place = True
         own.raise_()
+        self.uncovered()
 
     def _frame(self):
         """The dock widget of the main window that this one is in; None if there is none."""
