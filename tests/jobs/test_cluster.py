@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_metastructure.jobs import cluster
-from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.events import Note, Progress, Result
 from napari_metastructure.labels import density, noise
 
 pytest.importorskip("zarr")
@@ -126,6 +126,26 @@ def test_workers_of_another_version_or_without_the_package(client, monkeypatch, 
 
 def _refuse(*_, **__):
     raise OSError("Timed out trying to connect to tcp://127.0.0.1:9 after 20 s")
+
+
+def test_the_last_worker_is_lost_and_another_comes(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster, "_SECONDS_TO_WONDER", 0.3)
+    out = create_image(tmp_path / "out.ome.zarr", LABELS.shape, "uint8", chunks=(1, 10, 10))
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as local,
+        distributed.Client(local) as client,
+    ):
+        local.scale(0)
+        client.sync(local._correct_state)
+        notes = []
+        for event in cluster.store(LAZY, out, client):
+            if isinstance(event, Note):
+                notes.append(event.text)
+                local.scale(1)
+    assert len(notes) == 1
+    assert "has lost its last worker" in notes[0]
+    np.testing.assert_array_equal(open_image(out.path)[:], LABELS)
+    assert open_image(out.path).complete
 
 
 def test_scheduler_that_goes_away_leaves_a_partial_image(tmp_path):

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastructure.jobs.events import Progress, Result
+from napari_metastructure.jobs.events import Note, Progress, Result
 from napari_metastructure.jobs.job import Job
 
 __all__ = ["ONE_AT_A_TIME", "connect", "for_each_block", "store", "watched"]
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_TO_CONNECT = 20
+_SECONDS_TO_WONDER = 10.0  # without a block that is done: whether there is a worker at all
 _PACKAGE = "napari-metastructure"
 ONE_AT_A_TIME = threading.Lock()
 """Held on a worker while a network trains or predicts: one uses all of its cores by itself."""
@@ -197,14 +198,18 @@ def watched(
 
     Yields
     ------
-    Progress or Result
-        The result comes last, with `out`.
+    Progress, Note or Result
+        The result comes last, with `out`. A note tells when the last worker is lost.
     """
     run = _here(blocks, stop) if client is None else _there(blocks, client)
     total = blocks.npartitions
     done = 0
     try:
-        for done in run:
+        for found in run:
+            if isinstance(found, Note):
+                yield found
+                continue
+            done = found
             yield Progress(activity, done, total)
             if job.stopping:
                 break
@@ -233,11 +238,12 @@ def _as_sentence(error, done, total, out):
 
 
 def _there(blocks, client):
-    """Compute on a cluster; yields how many blocks are done."""
+    """Compute on a cluster; yields how many blocks are done, and a note if no worker is left."""
     from distributed import futures_of
 
     persisted = client.persist(blocks)
     pending, total = set(futures_of(persisted)), blocks.npartitions
+    quiet_since, is_told = time.monotonic(), False
     try:
         yield 0
         while pending:
@@ -253,6 +259,15 @@ def _there(blocks, client):
             if client.status not in ("running", "connecting"):
                 raise ConnectionError("The connection to the dask scheduler was lost")
             yield total - len(pending)
+            if finished:
+                quiet_since, is_told = time.monotonic(), False
+            elif not is_told and time.monotonic() - quiet_since > _SECONDS_TO_WONDER:
+                quiet_since, is_told = time.monotonic(), not client.nthreads()
+                if is_told:
+                    yield Note(
+                        "The dask scheduler has lost its last worker. Start a worker, and the "
+                        "work goes on; or stop it, and keep what is done."
+                    )
             time.sleep(0 if finished else _SECONDS_BETWEEN_LOOKS)
     finally:
         if pending and client.status == "running":
