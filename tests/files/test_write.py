@@ -7,7 +7,7 @@ import tifffile
 
 from napari_metastructure.files.pixels import Pixels
 from napari_metastructure.files.read import read, read_pair
-from napari_metastructure.files.write import write
+from napari_metastructure.files.write import create_zarr, write
 from tests.files.conftest import LABELS, one_sentence
 
 
@@ -25,6 +25,24 @@ def test_round_trip_keeps_axes_scale_and_units(tmp_path, ending, lazy):
     assert (found.axes, found.scale, found.units) == (like.axes, like.scale, like.units)
     write(tmp_path / f"maps{ending}", np.zeros((2, *LABELS.shape), "f4"), like=like)
     assert read(tmp_path / f"maps{ending}").data.shape == (2, *LABELS.shape)
+
+
+def test_the_place_of_an_image_is_that_of_its_results(tmp_path):
+    place = {"axes": "tyx", "scale": (3, 0.5, 0.5), "translation": (0, 12.5, -4)}
+    write(tmp_path / "image.ome.zarr", LABELS, **place)
+    image = read(tmp_path / "image.ome.zarr")
+    assert image.translation == (0, 12.5, -4)
+    assert image.without(0).translation == (12.5, -4)
+    write(tmp_path / "labels.ome.zarr", LABELS, like=image)
+    assert read(tmp_path / "labels.ome.zarr").translation == image.translation
+    write(tmp_path / "maps.ome.zarr", np.stack([LABELS] * 2), like=image)
+    made = create_zarr(tmp_path / "made.ome.zarr", (2, *LABELS.shape), "u1", like=image)
+    made[...] = np.stack([LABELS] * 2)
+    for name in ("maps", "made"):
+        maps = read(tmp_path / f"{name}.ome.zarr")
+        assert (maps.axes, maps.translation) == ("tcyx", (0, 0, 12.5, -4))
+    with pytest.warns(UserWarning, match=r"out\.tif does not hold the image's translation"):
+        write(tmp_path / "out.tif", LABELS, like=image)
 
 
 def test_folder_out_keeps_the_names(folder, tmp_path):

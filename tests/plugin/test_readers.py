@@ -3,6 +3,7 @@ import pytest
 import tifffile
 from napari.layers import Layer
 
+import napari_metastructure as nms
 from napari_metastructure.plugin.readers import get_reader
 
 
@@ -27,6 +28,18 @@ def test_folder_opens_as_an_image_and_a_labels_layer(folder):
         assert layer.axis_labels == ("plane", "y", "x")
     third = tifffile.imread(folder / "labels" / "10.tif")
     np.testing.assert_array_equal(made[1].data[2], third)
+
+
+def test_the_place_of_images_is_that_of_their_layers(tmp_path):
+    for name, axes in (("images", "cyx"), ("labels", "yx")):
+        (tmp_path / name).mkdir()
+        pixels = np.ones((2, 12, 10)[-len(axes) :], np.uint8)
+        shift = (0, 3, 4)[-len(axes) :]
+        path = tmp_path / name / "a.ome.zarr"
+        nms.write(path, pixels, axes=axes, translation=shift)
+    image, labels = (Layer.create(*layer) for layer in get_reader(str(tmp_path))(str(tmp_path)))
+    assert image.translate.tolist() == [0, 0, 3, 4]
+    assert labels.translate.tolist() == [0, 3, 4]
 
 
 def test_different_sizes_open_as_a_layer_each(folder):

@@ -37,6 +37,8 @@ class Pixels:
         What labels were read from, label by label, as 0xRRGGBB; empty if the file holds numbers.
     palette : tuple of int
         The colours that a file shows its numbers in, as 0xRRGGBB; empty if it has none.
+    translation : tuple of float
+        Place of the first pixel, per axis; empty if the file does not say, or it is 0.
     """
 
     data: object
@@ -48,6 +50,7 @@ class Pixels:
     record: dict = field(default_factory=dict)
     colours: tuple = ()
     palette: tuple = ()
+    translation: tuple = ()
 
     @property
     def arrays(self) -> Any:
@@ -67,8 +70,12 @@ class Pixels:
         keep = np.delete(np.arange(len(self.axes)), axis)
         names = () if axis in (0, -len(self.axes)) else self.names
         axes = "".join(self.axes[i] for i in keep)
-        scale, units = ([values[i] for i in keep] for values in (self.scale, self.units))
-        return replace(self, axes=axes, scale=tuple(scale), units=tuple(units), names=names)
+        scale, units, translation = (
+            tuple(values[i] for i in keep) if values else ()
+            for values in (self.scale, self.units, self.translation)
+        )
+        place: dict[str, Any] = {"scale": scale, "units": units, "translation": translation}
+        return replace(self, axes=axes, names=names, **place)
 
 
 def in_planes(data: Any) -> Any:

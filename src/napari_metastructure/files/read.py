@@ -411,10 +411,9 @@ def _read_zarr(path, missing):
     image = open_image(path, missing=missing)
     units = tuple(unit or "pixel" for unit in image.units)
     axes = image.axes.replace("?", "i")
-    record = dict(image.record)
-    return Pixels(
-        image.lazy, axes, tuple(image.scale), units, complete=image.complete, record=record
-    )
+    place = tuple(image.translation) if any(image.translation) else ()
+    state = {"complete": image.complete, "record": dict(image.record)}
+    return Pixels(image.lazy, axes, tuple(image.scale), units, translation=place, **state)
 
 
 def _grey(pixels):
@@ -446,7 +445,7 @@ def _stack(paths, parts):
     kept["colours"] = next((part.colours for part in parts if part.colours), ())
     if len(shapes) > 1 or len({part.axes for part in parts}) > 1:
         data = [part.data for part in parts]
-        return replace(first, data=data, names=names, record={}, **kept)
+        return replace(first, data=data, names=names, record={}, translation=(), **kept)
     dtypes = {part.data.dtype for part in parts}
     whole = all(dtype.kind in "biu" for dtype in dtypes)
     name = f"The labels in {paths[0]} and others"
@@ -459,4 +458,6 @@ def _stack(paths, parts):
     else:
         data = np.stack(arrays)
     scale, units = (1.0, *first.scale), ("pixel", *first.units)
+    if first.translation and len({part.translation for part in parts}) == 1:
+        kept["translation"] = (0.0, *first.translation)
     return Pixels(data, "i" + first.axes, scale, units, names, **kept)

@@ -150,6 +150,7 @@ def save(
             _write_folder(path, data, like, complete)
         return
     axes, scale, units = _described(data, like, axes, scale, units)
+    translation = _translation(path, data, like) if translation is None else translation
     if not path.suffix:
         extra = data.ndim - len(like.axes) if like else 0
         if 0 < extra < data.ndim - 2:  # maps of each class: a file is an image, not a class
@@ -163,6 +164,7 @@ def save(
     if axes.endswith("c") and path.suffix != ".npy":  # formats want the pixels of a plane last
         data = np.moveaxis(data, -1, -3)
         axes, scale, units = (_channel_before_plane(each) for each in (axes, scale, units))
+        translation = translation and _channel_before_plane(translation)
     with writing(path):
         if path.suffix == ".zarr":
             image = _write_zarr(path, data, axes, scale, units, translation, smooth)
@@ -201,6 +203,8 @@ def create_zarr(
     axes, scale, units = _described(empty, like, None, None, None)
     order = _zarr_order(axes)
     place: dict[str, Any] = {"scale": [scale[i] for i in order], "units": [units[i] for i in order]}
+    if translation := _translation(Path(path), empty, like):
+        place["translation"] = [translation[i] for i in order]
     axes = "".join(axes[i] for i in order)
     stored = [shape[i] for i in order]
     image = create_image(path, stored, dtype, axes=axes, **place, overwrite=overwrite)
@@ -234,6 +238,17 @@ def _described(data, like, axes, scale, units) -> tuple[str, Any, Any]:
                 f"{name}={values!r} gives {len(values)}."
             )
     return _known_axes(axes[-data.ndim :]), scale[-data.ndim :], units[-data.ndim :]
+
+
+def _translation(path, data, like):
+    """The place of the first pixel as in `like`, which OME-Zarr alone holds; None if it is 0."""
+    if like is None or not like.translation:
+        return None
+    if path.suffix != ".zarr":
+        if path.suffix != ".npy":
+            warnings.warn(f"{path.name} does not hold the image's translation.", stacklevel=4)
+        return None
+    return ((0.0,) * (data.ndim - len(like.axes)) + tuple(like.translation))[-data.ndim :]
 
 
 def _channel_before_plane(each):

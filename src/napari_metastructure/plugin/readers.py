@@ -78,9 +78,12 @@ def layer_of(data: Any, pixels: Pixels, name: str, kind: str) -> tuple[Any, dict
     data, options, kind
     """
     options: dict[str, Any] = {"name": name, "scale": pixels.scale, "units": pixels.units}
+    if pixels.translation:
+        options["translate"] = pixels.translation
     options["axis_labels"] = ["plane" if axis == "i" else axis for axis in pixels.axes]
     if pixels.axes.endswith("s"):
-        options |= {key: options[key][:-1] for key in ("scale", "units", "axis_labels")}
+        keys = options.keys() & {"scale", "units", "axis_labels", "translate"}
+        options |= {key: options[key][:-1] for key in keys}
         options |= {"rgb": True} if kind == "image" else {}
     if not isinstance(pixels.data, list):
         options["metadata"] = {"names": list(pixels.names)}
