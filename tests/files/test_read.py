@@ -1,4 +1,5 @@
 import sys
+import warnings
 from types import SimpleNamespace
 
 import dask.array as da
@@ -36,6 +37,20 @@ def test_unequal_shapes_become_a_list(folder):
     assert [array.shape for array in found.data] == [(12, 10), (12, 10), (5, 6), (12, 10)]
     assert found.names == ("1", "2", "3", "10")
     assert found.axes == "yx"
+
+
+@pytest.mark.parametrize("side", [8, 9])  # a stack, or a list
+def test_files_of_other_pixel_sizes_are_told(tmp_path, side):
+    for name, size in (("a", 0.3), ("b", 0.3001), ("c", 0.15)):
+        shape = (8, side if name == "c" else 8)
+        place = {"scale": (size, size), "units": ("um", "um")}
+        write(tmp_path / f"{name}.ome.tif", np.ones(shape, np.uint8), **place)
+    said = r"differ \(a\.ome\.tif: 0\.3 micrometer; c\.ome\.tif: 0\.15 micrometer\)"
+    with pytest.warns(UserWarning, match=said):
+        assert read(tmp_path).scale[-1] == 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read([tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"])
 
 
 def test_masks_saved_as_grey_png_and_numpy(tmp_path):

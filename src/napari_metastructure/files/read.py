@@ -33,6 +33,7 @@ from napari_metastructure.files.tiff import read_tiff
 __all__ = ["image_files", "read", "read_labels", "read_matched", "read_outcome", "read_pair"]
 
 
+_SAME_SIZE = 0.01  # how much pixel sizes differ that count as one
 _OF_MAKERS = (".czi", ".lif", ".nd2", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".sld", ".dv")
 
 
@@ -443,6 +444,7 @@ def _stack(paths, parts):
     palettes = {part.palette for part in parts}
     kept = {"complete": complete, "palette": palettes.pop() if len(palettes) == 1 else ()}
     kept["colours"] = next((part.colours for part in parts if part.colours), ())
+    _tell_other_sizes(paths, parts)
     if len(shapes) > 1 or len({part.axes for part in parts}) > 1:
         data = [part.data for part in parts]
         return replace(first, data=data, names=names, record={}, translation=(), **kept)
@@ -461,3 +463,21 @@ def _stack(paths, parts):
     if first.translation and len({part.translation for part in parts}) == 1:
         kept["translation"] = (0.0, *first.translation)
     return Pixels(data, "i" + first.axes, scale, units, names, **kept)
+
+
+def _tell_other_sizes(paths, parts):
+    """A note where files differ in pixel size, of which that of the first one is taken."""
+    for path, part in zip(paths, parts):
+        if part.axes != parts[0].axes:
+            continue
+        alike = np.allclose(part.scale, parts[0].scale, rtol=_SAME_SIZE, atol=0)
+        if part.units == parts[0].units and alike:
+            continue
+        sizes = (f"{one.scale[-1]:g} {one.units[-1]}" for one in (parts[0], part))
+        first, other = (f"{p.name}: {size}" for p, size in zip((paths[0], path), sizes))
+        warnings.warn(
+            f"The pixel sizes of the files differ ({first}; {other}); that of {paths[0].name} is "
+            "taken for all. To measure each in its own, use batch.",
+            stacklevel=5,
+        )
+        return
