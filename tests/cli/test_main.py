@@ -62,6 +62,7 @@ def record_of(path):
 def test_each_command_teaches_by_example(name):
     text = run(name, "--help")
     assert f"napari-metastructure {name} " in text
+    assert "None]" not in text  # a range without an end
 
 
 def test_options_state_what_the_model_states():

@@ -91,9 +91,11 @@ def _click_type(known, empty="none"):
         "min_open": "gt" in bounds,
         "max_open": "lt" in bounds,
     }
-    number = {int: click.IntRange, float: click.FloatRange}.get(kind)
-    if number and len(known.types) == 1:
-        return _OrNone(number(**limits), empty) if known.optional else number(**limits)
+    ranged = {int: click.IntRange, float: click.FloatRange}.get(kind)
+    if ranged and len(known.types) == 1:
+        has_limits = any(limits[name] is not None for name in ("min", "max"))
+        number = ranged(**limits) if has_limits else {int: click.INT, float: click.FLOAT}[kind]
+        return _OrNone(number, empty) if known.optional else number
     one_is_enough = bool({int, float} & set(known.types))
     if known.types == (str,):
         return click.STRING
