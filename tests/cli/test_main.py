@@ -569,7 +569,7 @@ def test_each_sample_of_the_window_is_one_of_the_command():
 
 def test_a_pixel_size_for_planes_measures_planes(folder):
     nms.write("stack.ome.tif", np.ones((3, 8, 8), np.uint8), axes="zyx")
-    assert "1 objects in volumes" in run("measure", "stack.ome.tif", "-o", "volumes")
+    assert "1 object in volumes" in run("measure", "stack.ome.tif", "-o", "volumes")
     text = run("measure", "stack.ome.tif", "-o", "planes", "--scale", "0.5,0.5")
     assert "3 objects in planes; lengths in the unit of --scale" in text
     assert "table of 3 rows" in run("info", "planes.csv")

@@ -418,7 +418,8 @@ def measure(
     record = perform("measure", inputs, outputs, config, options, **common)
     where = "volumes" if record["config"]["spatial_dims"] == 3 else "planes"
     units = ", ".join(dict.fromkeys(record["units"]))
-    click.echo(f"{record['objects']} objects in {where}; lengths in {units}.")
+    found = "1 object" if record["objects"] == 1 else f"{record['objects']} objects"
+    click.echo(f"{found} in {where}; lengths in {units}.")
 
 
 @commands.command()

@@ -262,7 +262,7 @@ class MeasureObjects(Dock):
         objects = split(plane, config)
         self._preview.draw(objects, place_plane(layer, index))
         where = "" if layer.ndim == 2 else " on this plane"
-        say(self.about, f"Preview: {objects.max(initial=0)} objects{where}.")
+        say(self.about, f"Preview: {_counted(objects.max(initial=0))}{where}.")
 
     def _remove_preview(self) -> None:
         self._timer.stop()
@@ -317,7 +317,7 @@ class MeasureObjects(Dock):
             if count
             else ""
         )
-        say(self.found, f"{count} objects{mean}, {covered:.1f} % covered.")
+        say(self.found, f"{_counted(count)}{mean}, {covered:.1f} % covered.")
         self._show_table()
 
     def _go_to(self, layer: Labels, centres: dict[int, tuple[float, ...]]) -> None:
@@ -437,6 +437,10 @@ def _size(spatial_dims: int) -> str:
 def _unit(layer: Any) -> str:
     """The layer's unit of length, as in ``µm`` or ``px``."""
     return f"{layer.units[-1]:~}"
+
+
+def _counted(count):
+    return f"{count} object{'' if count == 1 else 's'}"
 
 
 def _is_mask(layer: Any) -> bool:
