@@ -119,6 +119,23 @@ def test_outliers_that_other_programs_count_are_told(tmp_path):
     assert "differ from the plugin's by at most" in content(path)[1]["README.md"].decode()
 
 
+def test_a_test_image_without_objects(tmp_path):
+    model, picture = CASES["unet"]()
+    bias = [p for p in model.network.parameters() if p.shape == (1,)][-1]
+    with torch.no_grad():
+        bias -= 7
+    assert model.predict(picture).max() < 0.05
+    path = export_bioimageio(model, tmp_path / "x", picture, **TEXTS)
+    (asked,) = content(path)[0]["config"]["bioimageio"]["reproducibility_tolerance"]
+    assert 0 < asked["absolute_tolerance"] < 5e-4
+    np.testing.assert_array_equal(load_model(path, "cpu").predict(picture), model.predict(picture))
+    with torch.no_grad():
+        bias -= 12
+    with pytest.raises(ValueError, match="finds nothing at all in the middle of the image"):
+        export_bioimageio(model, tmp_path / "y", picture, **TEXTS)
+    assert not list(tmp_path.glob("y*"))
+
+
 def test_a_small_image_is_filled_up(tmp_path):
     path = export_bioimageio(new_model(), tmp_path / "x", image(20, 17), **TEXTS)
     test = np.load(io.BytesIO(content(path)[1]["test_input.npy"]))
