@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from napari_metastructure.labels import perturbed, randomised
 from napari_metastructure.labels.classes import check_fractions, check_matrix
-from napari_metastructure.parameters import Field, Parameters
+from napari_metastructure.parameters import Field, Parameters, words
 
 __all__ = ["KINDS", "Axis", "Kind", "effects", "fields", "sweep_fields"]
 
@@ -74,7 +74,10 @@ CLASSES = Field(
     None, title="Only classes", description="Only pixels of these classes change; none: all."
 )
 SPATIAL_DIMS: Any = Field(
-    2, title="Dimensions", description="2: each plane separately; 3: whole volumes."
+    2,
+    title="Dimensions",
+    description="2: each plane separately; 3: whole volumes.",
+    json_schema_extra=words({2: "2-D", 3: "3-D"}),
 )
 IGNORE_LABEL = Field(
     None, title="Ignore label", description="Pixels of this label, and of -1, do not change."
