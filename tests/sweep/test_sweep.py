@@ -249,6 +249,8 @@ def test_other_data_or_settings_are_refused(task, tmp_path):
         list(sweep(images, 1 - masks, FEW, folder=tmp_path))
     with pytest.raises(ValueError, match="another channels; choose another folder"):
         list(sweep(images, masks, FEW, channels=8, folder=tmp_path))
+    with pytest.raises(ValueError, match="another validation_fraction; choose another folder"):
+        list(sweep(images, masks, FEW, validation_fraction=0.5, folder=tmp_path))
 
 
 def test_second_sweep_in_the_folder_of_a_running_one_is_refused(task, tmp_path):

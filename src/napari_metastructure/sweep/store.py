@@ -90,10 +90,6 @@ class Store:
             raise ValueError(
                 f"{path} does not hold the settings of a sweep; choose another folder."
             )
-        if known.get("data") != identity["data"]:
-            raise ValueError(
-                f"{self.folder} holds a sweep of other images or labels; choose another folder."
-            )
         settings = identity["settings"]
         changed = sorted(
             name for name, value in known["settings"].items() if settings.get(name) != value
@@ -102,6 +98,10 @@ class Store:
             raise ValueError(
                 f"{self.folder} holds a sweep with another {', '.join(changed)}; "
                 "choose another folder, or the settings of that sweep."
+            )
+        if known.get("data") != identity["data"]:
+            raise ValueError(
+                f"{self.folder} holds a sweep of other images or labels; choose another folder."
             )
 
     def is_done(self, run: SweepRun) -> bool:
