@@ -147,7 +147,7 @@ def test_a_small_image_is_filled_up(tmp_path):
     [
         ({"name": "x"}, "name"),
         ({"authors": [" "]}, "at least one author"),
-        ({"license": "mine"}, "license"),
+        ({"license": "mine"}, "license should be an identifier of SPDX, such as .* MIT.$"),
     ],
 )
 def test_texts_that_the_format_refuses(texts, said, tmp_path):

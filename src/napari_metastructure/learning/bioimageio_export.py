@@ -354,6 +354,8 @@ def _first(error):
     if not complaints:
         return str(error).splitlines()[0]
     where = ".".join(str(part) for part in complaints[0]["loc"])
+    if where.startswith("license"):  # all the others would be listed
+        return "license should be an identifier of SPDX, such as CC-BY-4.0, CC0-1.0 or MIT."
     return f"{where}: {complaints[0]['msg']}."
 
 
