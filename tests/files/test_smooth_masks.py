@@ -109,6 +109,40 @@ def test_labels_beside_smooth_masks_are_refused(tmp_path):
         read_labels(tmp_path)
 
 
+def discs_in_the_dark():
+    """A noisy picture of discs on a black background, and their numbers."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:128, :128]
+    centres = (np.stack(np.mgrid[:4, :4], -1).reshape(-1, 2) * 32 + 16).tolist()
+    numbers = sum((n + 1) * ((y - a) ** 2 + (x - b) ** 2 < 169) for n, (a, b) in enumerate(centres))
+    bright = sum(np.hypot(13, 3) - np.hypot(np.hypot(y - a, x - b).clip(0, 13), 3)
+                 for a, b in centres)  # fmt: skip
+    shown = 12 * bright + rng.normal(0, 6, numbers.shape) * (numbers > 0)
+    return np.where(numbers > 0, shown, 0).clip(0, 255).astype(np.uint8), numbers
+
+
+def test_a_picture_with_a_dark_background_is_no_labels(tmp_path):
+    shown, _ = discs_in_the_dark()
+    assert np.bincount(shown.ravel()).argmax() == 0
+    save(tmp_path / "a.png", shown)
+    with pytest.raises(ValueError, match=r"a\.png is a grey picture, not labels"):
+        read_labels(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["clean", "flip", "touching"])
+def test_many_numbers_are_labels_also_at_random(tmp_path, kind):
+    _, numbers = discs_in_the_dark()
+    labels = (numbers * 7).astype(np.uint16)
+    if kind == "flip":
+        other = np.random.default_rng(1).integers(0, 113, labels.shape)
+        labels = np.where(other % 2, labels, other).astype(np.uint16)
+    if kind == "touching":
+        y, x = np.mgrid[:128, :128]
+        labels = (y // 3 * 43 + x // 3).astype(np.uint16)  # 3 x 3 pixels each
+    save(tmp_path / "a.tif", labels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").data, labels)
+
+
 def test_grey_pictures_are_no_labels(tmp_path):
     noise = np.random.default_rng(0).normal(size=(SIDE, SIDE))
     smooth = ndimage.gaussian_filter(noise, 2)

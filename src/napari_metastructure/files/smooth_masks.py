@@ -120,7 +120,26 @@ def _is_picture(block):
         return False
     edges = _edges(plane, *_two_values(counts))
     is_smooth = edges.are_smooth and edges.correlation >= _ALIKE
-    return is_smooth and edges.between > plane.size / 2
+    return (is_smooth and edges.between > plane.size / 2) or _is_noisy(plane, counts.argmax())
+
+
+def _is_noisy(plane, background):
+    """Whether most neighbours, apart from a background of one value, differ a little.
+
+    So do those of a photograph with a dark background (0.5 to 1.0 of the neighbours of real images,
+    at most 0.4 of those in superpixels of eight pixels). Labels at random differ, too, but by any
+    amount.
+    """
+    pairs = ((plane[:, :-1], plane[:, 1:]), (plane[:-1], plane[1:]))
+    first, second = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
+    seen = (first != background) & (second != background)
+    differ = seen & (first != second)
+    if seen.sum() < plane.size / 10 or differ.sum() <= seen.sum() / 2:
+        return False
+    first, second = first[differ].astype(float), second[differ].astype(float)
+    spread = first.std() * second.std()
+    alike = np.mean((first - first.mean()) * (second - second.mean()))
+    return bool(0 < spread <= alike / _ALIKE)
 
 
 def _divided(parts, paths, full):
