@@ -47,6 +47,12 @@ def test_an_inverted_start_has_none():
     assert not found["used"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_strokes_of_one_kind_tell_nothing():
+    found = on_strokes([np.ones_like(STROKES)], [np.minimum(STROKES, 1)], Classifier(10))
+    assert not found["used"]
+
+
 def test_labels_are_open_where_the_start_differs_and_nothing_is_painted():
     label = np.array([[0, 3, 0, 3]])
     mask = np.array([[0, 1, 1, 0]])

@@ -28,7 +28,8 @@ def on_strokes(
     masks : sequence of arrays of int
         0 and 1, planes or volumes.
     strokes : sequence of arrays of int
-        Of the same shapes: 0 not annotated, 1 background, 2 object. Both kinds should occur.
+        Of the same shapes: 0 not annotated, 1 background, 2 object. Of one kind alone nothing is
+        told apart.
     classifier : StrokeClassifier
         What it says of strokes on planes that it has not seen counts; with strokes on a single
         plane, its out-of-bag error.
@@ -42,7 +43,8 @@ def on_strokes(
     pairs = list(zip(masks, strokes))
     values = np.concatenate([mask[stroke > 0] for mask, stroke in pairs])
     marks = np.concatenate([stroke[stroke > 0] for _, stroke in pairs])
-    start = float(told_apart(values, marks == marks.max(), [0.5])[0])
+    objects = marks == marks.max()
+    start = 0.0 if objects.all() else float(told_apart(values, objects, [0.5])[0])
     held_out = classifier.held_out_probabilities()
     if held_out is None:
         best = 1 - 2 * classifier.oob_error
@@ -50,7 +52,7 @@ def on_strokes(
         p, of_stroke = held_out
         best = float(told_apart(p, of_stroke == of_stroke.max(), np.unique(p)).max())
     found = {"start": round(start, 3), "classifier": round(best, 3)}
-    return {**found, "used": start >= _AS_GOOD * best}
+    return {**found, "used": start > 0 and start >= _AS_GOOD * best}
 
 
 def agreed(
