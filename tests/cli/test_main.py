@@ -582,6 +582,25 @@ def test_results_of_images_in_a_folder_are_measured_in_planes(folder):
     assert said in text  # not fewer, as in a volume
 
 
+def test_an_axis_without_a_name_is_z_where_volumes_are_worked_on(folder):
+    masks = read("masks").data
+    np.save("volume.npy", masks)
+    for dims, axes in ((2, "tyx"), (3, "zyx")):
+        name = f"in_{dims}.ome.tif"
+        noise = ["--kind", "dilate", "--radius", 0.5, "--spatial-dims", dims]
+        run("corrupt", "volume.npy", "-o", name, *noise)
+        assert read(name).axes == axes
+        run("density", "volume.npy", "-o", f"d_{name}", "--spatial-dims", dims)
+        assert read(f"d_{name}").axes == f"c{axes}"
+        more = ["--objects", f"o_{name}", "--spatial-dims", dims]
+        run("measure", "volume.npy", "-o", f"{dims}.csv", *more)
+        assert read(f"o_{name}").axes == axes
+    options = ["--channels", 4, "--depth", 3, "--patch-size", 16, "--min-steps", 1, "--epochs", 1]
+    run("train", "volume.npy", "volume.npy", "-o", "m", "--spatial-dims", 3, *options, "--quiet")
+    run("predict", "m.safetensors", "volume.npy", "-o", "p.ome.zarr", "--quiet")
+    assert read("p.ome.zarr").axes == "zyx"
+
+
 def test_probabilities_of_classes_over_time(folder):
     masks = read("masks").data
     classes = np.where(np.arange(48) < 24, masks, 2 * masks).astype(np.uint8)

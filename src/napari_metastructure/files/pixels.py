@@ -63,6 +63,12 @@ class Pixels:
         found = [axis for axis, letter in enumerate(self.axes) if letter in "cs"]
         return found[0] if found else None
 
+    def in_dimensions(self, spatial_dims: int) -> "Pixels":
+        """The same; an axis that the file does not name is z, where volumes are worked on."""
+        if spatial_dims != 3 or not self.axes.endswith("iyx"):
+            return self
+        return replace(self, axes=f"{self.axes[:-3]}zyx")
+
     def without(self, axis: int) -> Any:
         """What the pixels mean when an axis is gone; `data` stays as it is."""
         if axis is None:

@@ -43,7 +43,8 @@ def corrupt(run: Run) -> None:
     ]
     run.facts["noise"] = run.config.summary()
     _keep_colours(run.facts, labels)
-    run.write("output", _like_source(noisy, labels), labels)
+    like = labels.in_dimensions(run.config.spatial_dims)
+    run.write("output", _like_source(noisy, labels), like)
 
 
 def train(run: Run) -> None:
@@ -86,6 +87,7 @@ def segment(run: Run) -> None:
     labels = None if labels is None else labels.data
     strokes = None if strokes is None else _on_all(run, strokes, images)
     like, out = images.without(run.config.channel_axis), None
+    like = like.in_dimensions(run.config.spatial_dims)
     if any(map(is_lazy, images.arrays)):  # they may be larger than memory: masks come one by one
         if "probabilities" in run.outputs:
             raise ValueError(
@@ -144,7 +146,7 @@ def predict(run: Run) -> None:
     if model.record.get("colours"):
         run.facts["colours"] = model.record["colours"]
     _find_channels(run, model, images)
-    like = images.without(model.channel_axis)
+    like = images.without(model.channel_axis).in_dimensions(model.spatial_dims)
     role = "probabilities" if "probabilities" in run.outputs else "output"
     found = []
     for array in images.arrays:
@@ -262,7 +264,8 @@ def density(run: Run) -> None:
         maps.append(found)
     if within:
         run.facts["within_3_sigma"] = within
-    run.write("output", _like_source(maps, labels), labels)
+    like = labels.in_dimensions(run.config.spatial_dims)
+    run.write("output", _like_source(maps, labels), like)
 
 
 def _numbered_as(run, role, labels, other, others):
@@ -346,7 +349,8 @@ def measure(run: Run) -> None:
             draft = run.results[role].draft
             with writing(draft):
                 pd.concat(rows, ignore_index=True).to_csv(draft, index=False)
-    run.write("objects", _like_source(found, masks), masks)
+    like = masks.in_dimensions(config.spatial_dims)
+    run.write("objects", _like_source(found, masks), like)
 
 
 def _channels(images, number, mask):
