@@ -251,8 +251,12 @@ def test_intensities_of_each_channel(plates):
 def test_files_of_one_name_have_a_result_each(plates, model):
     folder = plates / "images/control"
     np.save(folder / "a2.npy", tifffile.imread(folder / "a2.tif"))
+    np.save(folder / "a2_tif.npy", tifffile.imread(folder / "a2.tif"))
     found = batch("images", plan([model], ()), "results").run(hidden=True)
-    assert len({row["outputs"]["labels"] for row in found.rows}) == 5
+    assert len({row["outputs"]["labels"] for row in found.rows}) == 6
+    results = {row["file"]: row["outputs"]["labels"] for row in found.rows}
+    assert results["control/a2_tif.npy"] == "labels/control/a2_tif_npy.ome.tif"
+    assert results["control/a10.tif"] == "labels/control/a10.ome.tif"
     assert found.tables == []
 
 

@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -179,11 +180,7 @@ class Files:
                 self.top = Path(os.path.commonpath([path.parent for path in found]))
             self.paths = self._whole(found) if role == "images" else found
         self.names = [path.relative_to(self.top).as_posix() for path in self.paths]
-        plain = [(path.parent, stem(path).lower()) for path in self.paths]
-        self._stems = [
-            stem(path) if plain.count(key) == 1 else path.name.replace(".", "_")
-            for path, key in zip(self.paths, plain)
-        ]
+        self._stems = _names_of_results(self.paths)
 
     def _unmade(self, paths: list[Path]) -> list[Path]:
         """The images without results of this program, such as those of an earlier batch."""
@@ -244,6 +241,18 @@ class Files:
         if ending == ".ome.tif" and is_zarr(self.paths[number]):
             ending = ".ome.zarr"
         return Path(self.group(number), f"{self._stems[number]}{ending}")
+
+
+def _names_of_results(paths):
+    """Names without endings; those that would be the same in a folder keep theirs: a_tif, a_png."""
+    names = [stem(path) for path in paths]
+    for _ in range(2):  # a_tif may be the name of a file, too
+        counts = Counter((path.parent, name.lower()) for path, name in zip(paths, names))
+        names = [
+            name if counts[path.parent, name.lower()] == 1 else path.name.replace(".", "_")
+            for path, name in zip(paths, names)
+        ]
+    return names
 
 
 def source_role(steps: Sequence[Step]) -> str:
