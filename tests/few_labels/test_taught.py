@@ -96,6 +96,21 @@ def test_a_start_mask_that_contradicts_the_strokes_has_no_say(taught, learnt, mo
     assert not any((label < 0).any() for labels in learnt for label in labels)
 
 
+@pytest.mark.parametrize(("as_good", "weight"), [(0.8, 1.0), (2, 0.25)])
+def test_edges_count_in_full_where_labels_were_left_open(taught, monkeypatch, as_good, weight):
+    weights = []
+
+    def kept(*arguments, edges):
+        weights.append(edges)
+        return 0.5
+
+    monkeypatch.setattr("napari_metastructure.few_labels.second_opinion._AS_GOOD", as_good)
+    monkeypatch.setattr("napari_metastructure.few_labels.taught.outline_threshold", kept)
+    images, _, strokes = taught
+    segment(images, strokes=strokes, min_steps=40, **SMALL)
+    assert set(weights) == {weight}
+
+
 def test_three_classes_have_no_second_opinion(taught):
     images, _, strokes = taught
     three = np.where((strokes == 2) & (np.arange(strokes.shape[-1]) > 20), 3, strokes)

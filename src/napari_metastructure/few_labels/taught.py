@@ -51,7 +51,7 @@ _UNCERTAIN = 0.05  # mean over a plane, below which nothing is told
 _STEEP = 1.5  # times the plane's mean gradient: outlines in pure noise have 0.9 to 1.4 times
 _SECONDS_TO_JUDGE = 0.25  # once the job is stopped
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
-_EDGES_BESIDE_NETWORK = 0.25
+_EDGES_BESIDE_NETWORK = 0.25  # weight, where it has learnt the share of objects
 _RULE = "largest expected Dice times gradient along the outline"
 
 
@@ -502,14 +502,22 @@ class Taught(Mode):
         some = self.for_threshold(probabilities, pictures)
         if kind == "classifier":
             threshold, share = threshold_of_classifier(self.classifier, *some)
-        else:  # it has learnt the share with the label
-            threshold = outline_threshold(*some, self.polarity, edges=_EDGES_BESIDE_NETWORK)
+        else:
+            threshold = outline_threshold(*some, self.polarity, edges=self._weight_of_edges())
         if not heed:
             return threshold, _RULE, share
         strokes = [self.strokes[number] for number in numbers]
         heeding = heeding_strokes(threshold, probabilities, strokes)
         moved = ", moved to where it agrees with the strokes" if heeding != threshold else ""
         return heeding, f"{_RULE}{moved}", share
+
+    def _weight_of_edges(self):
+        """In the network's threshold; little, unless its label was left open around objects.
+
+        A label that is not tells the network the share of objects.
+        """
+        is_open = self.facts.get("second_opinion", {}).get("used", False)
+        return 1.0 if is_open else _EDGES_BESIDE_NETWORK
 
     def _cut(self, probabilities, threshold=None):
         """Labels of a plane: by a threshold, or the most probable of more than two classes."""
