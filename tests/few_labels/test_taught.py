@@ -117,9 +117,12 @@ def test_three_classes_have_no_second_opinion(taught):
     assert "second_opinion" not in segment(images, strokes=three, **QUICK).record
 
 
-@pytest.mark.parametrize("slow", ["fit", "predict_plane"])
-def test_stop_does_not_wait_for_the_classifier(taught, slow, monkeypatch, taking_long):
-    monkeypatch.setattr(StrokeClassifier, slow, taking_long)
+@pytest.mark.parametrize(
+    ("owner", "slow"),
+    [(StrokeClassifier, "fit"), (StrokeClassifier, "predict_plane"), (Taught, "start_label")],
+)
+def test_stop_does_not_wait_for_labels(taught, owner, slow, monkeypatch, taking_long):
+    monkeypatch.setattr(owner, slow, taking_long)
     images, _, strokes = taught
     done = taking_long.end_of(nms.segment(images, strokes=strokes, **QUICK))
     assert done.masks[0].shape == images.shape
