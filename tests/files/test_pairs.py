@@ -11,6 +11,7 @@ from napari_metastructure.files.read import (
     read_outcome,
     read_pair,
 )
+from napari_metastructure.files.write import write
 
 NUMBERS = (1, 2, 10)
 
@@ -123,3 +124,13 @@ def test_probabilities_of_one_image_fit_a_folder_of_one_mask(tmp_path):
     readers = (read_outcome, read_labels)
     found, _ = read_matched(tmp_path / "likely.ome.tif", tmp_path / "masks", readers=readers)
     assert (found.data.shape, found.axes) == ((2, 1, 6, 7), "ciyx")
+
+
+def test_a_place_has_an_axis_more_with_its_image(tmp_path):
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", np.ones((6, 7), np.uint8))
+    pixels = np.zeros((6, 7), np.uint16)
+    write(tmp_path / "image.ome.zarr", pixels, axes="yx", translation=(2.0, 3.0))
+    images, _ = read_matched(tmp_path / "image.ome.zarr", tmp_path / "masks")
+    assert images.data.shape == (1, 6, 7)
+    assert tuple(images.translation) == (0.0, 2.0, 3.0)

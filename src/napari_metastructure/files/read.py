@@ -310,12 +310,17 @@ def _as_alone(pixels, other):
         return pixels
     at = 1 if pixels.channel_axis == 0 else 0
     axes = f"{pixels.axes[:at]}i{pixels.axes[at:]}"
-    scale, units = list(pixels.scale), list(pixels.units)
-    scale.insert(at, 1.0)
-    units.insert(at, "pixel")
-    index = (slice(None),) * at + (None,)
-    data = pixels.data[index]
-    return replace(pixels, data=data, axes=axes, scale=tuple(scale), units=tuple(units))
+    scale, units, translation = (
+        (*values[:at], new, *values[at:]) if values else ()
+        for values, new in (
+            (pixels.scale, 1.0),
+            (pixels.units, "pixel"),
+            (pixels.translation, 0.0),
+        )
+    )
+    data = pixels.data[(slice(None),) * at + (None,)]
+    place: dict[str, Any] = {"scale": scale, "units": units, "translation": translation}
+    return replace(pixels, data=data, axes=axes, **place)
 
 
 def _tell_dataset(cases, labels, say):
