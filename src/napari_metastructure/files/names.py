@@ -16,6 +16,7 @@ __all__ = [
     "is_zarr",
     "natural",
     "paths_of",
+    "record_path",
     "split_glob",
     "stem",
     "stems",
@@ -160,9 +161,15 @@ def _without_results(paths):
     return [path for path in paths if path not in results]
 
 
+def record_path(output: str | os.PathLike) -> Path:
+    """Where the record of an output lies."""
+    output = Path(output)
+    return output.with_name(f"{output.name}.record.json")
+
+
 def has_record(path: Path) -> bool:
     """Whether there is a record beside a file or folder, as beside each result of this program."""
-    return path.with_name(f"{path.name}.record.json").exists()
+    return record_path(path).exists()
 
 
 def natural(path: Any) -> list:

@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_metastructure.files.errors import writing
 from napari_metastructure.files.fingerprint import digest
+from napari_metastructure.files.names import record_path
 
 __all__ = [
     "FOLDER_MARK",
@@ -26,12 +27,6 @@ FOLDER_MARK = ".napari-metastructure.json"
 
 _LARGEST = 2**28  # bytes of a JSON file
 _PARTS = {"config": dict, "options": dict, "inputs": dict, "outputs": dict, "versions": dict}
-
-
-def record_path(output: str | os.PathLike) -> Path:
-    """Where the record of an output lies."""
-    output = Path(output)
-    return output.with_name(f"{output.name}.record.json")
 
 
 def write_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
