@@ -155,16 +155,19 @@ def save(
         extra = data.ndim - len(like.axes) if like else 0
         if 0 < extra < data.ndim - 2:  # maps of each class: a file is an image, not a class
             order = [extra, *range(extra), *range(extra + 1, data.ndim)]
-            data, axes = data.transpose(order), "".join(axes[i] for i in order)
-            scale, units = ([values[i] for i in order] for values in (scale, units))
+            data = data.transpose(order)
+            axes, scale, units = (_in_order(each, order) for each in (axes, scale, units))
         like = Pixels(data, axes, tuple(scale), tuple(units), like.names if like else ())
         with writing(path):
             _write_folder(path, data, like, complete)
         return
     if axes.endswith("c") and path.suffix != ".npy":  # formats want the pixels of a plane last
-        data = np.moveaxis(data, -1, -3)
-        axes, scale, units = (_channel_before_plane(each) for each in (axes, scale, units))
-        translation = translation and _channel_before_plane(translation)
+        *leading, row, column, channel = range(data.ndim)
+        order = [*leading, channel, row, column]
+        data = data.transpose(order)
+        axes, scale, units, translation = (
+            _in_order(each, order) for each in (axes, scale, units, translation)
+        )
     with writing(path):
         if path.suffix == ".zarr":
             image = _write_zarr(path, data, axes, scale, units, translation, smooth)
@@ -202,12 +205,10 @@ def create_zarr(
     empty = np.broadcast_to(np.zeros((), dtype), shape)
     axes, scale, units = _described(empty, like, None, None, None)
     order = _zarr_order(axes)
-    place: dict[str, Any] = {"scale": [scale[i] for i in order], "units": [units[i] for i in order]}
-    if translation := _translation(Path(path), empty, like):
-        place["translation"] = [translation[i] for i in order]
-    axes = "".join(axes[i] for i in order)
-    stored = [shape[i] for i in order]
-    image = create_image(path, stored, dtype, axes=axes, **place, overwrite=overwrite)
+    place = {"axes": axes, "scale": scale, "units": units}
+    place["translation"] = _translation(Path(path), empty, like)
+    place = {name: _in_order(each, order) for name, each in place.items()}
+    image = create_image(path, _in_order(shape, order), dtype, **place, overwrite=overwrite)
     if order == sorted(order):
         return image
     return Reordered(**vars(image), order=tuple(np.argsort(order).tolist()))
@@ -251,8 +252,12 @@ def _translation(path, data, like):
     return ((0.0,) * (data.ndim - len(like.axes)) + tuple(like.translation))[-data.ndim :]
 
 
-def _channel_before_plane(each):
-    return each[:-3] + each[-1:] + each[-3:-1]
+def _in_order(each, order):
+    """A value for each axis (letters: a text) with the axes in another order; none stay none."""
+    if each is None or not len(each):
+        return each
+    moved = [each[axis] for axis in order]
+    return "".join(moved) if isinstance(each, str) else moved
 
 
 def _known_axes(axes):
@@ -336,13 +341,11 @@ def _write_zarr(path, data, axes, scale, units, translation, smooth=False):
     from napari_metastructure.files.ome_zarr import create_image
 
     order = _zarr_order(axes)
-    if order != list(range(data.ndim)):
+    if order != sorted(order):
         data = data.transpose(order)
-        axes = "".join(axes[i] for i in order)
-        scale, units = [scale[i] for i in order], [units[i] for i in order]
-        translation = translation and [translation[i] for i in order]
     dtype = np.uint8 if data.dtype == bool else data.dtype
     place = {"axes": axes, "scale": scale, "units": units, "translation": translation}
+    place = {name: _in_order(each, order) for name, each in place.items()}
     image = create_image(path, data.shape, dtype, **place, smooth=smooth)
     for index in np.ndindex(data.shape[:-2]):
         image[index] = np.asarray(data[index])
