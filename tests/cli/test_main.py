@@ -295,7 +295,7 @@ def test_stopped_training_is_kept_and_marked(folder, monkeypatch):
     from napari_metastructure.jobs.events import Step
 
     monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
-    run("train", ".", "-o", "m.safetensors", *QUICK, "--epochs", 50)
+    run("train", ".", "-o", "m.safetensors", *QUICK, "--epochs", 50, code=130)
     record = record_of(folder / "m.safetensors")
     assert record["stopped"]
     assert record["steps"] == 3
@@ -325,7 +325,7 @@ def test_a_stopped_training_resumes_from_its_checkpoint(folder, monkeypatch):
     kept = ["--checkpoint", "kept.safetensors"]
     with monkeypatch.context() as patch:
         patch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
-        run(*arguments, "-o", "first.safetensors", *kept)
+        run(*arguments, "-o", "first.safetensors", *kept, code=130)
     assert record_of(folder / "first.safetensors")["stopped"]
     run(*arguments, "-o", "second.safetensors", *kept)
     whole, second = (record_of(folder / f"{n}.safetensors") for n in ("whole", "second"))
@@ -343,7 +343,7 @@ def test_a_stopped_segmentation_resumes_from_its_checkpoint(folder, monkeypatch)
     run(*arguments, "-o", "whole.tif", "--model", "whole.safetensors")
     with monkeypatch.context() as patch:
         patch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
-        run(*arguments, "-o", "first.tif", *kept)
+        run(*arguments, "-o", "first.tif", *kept, code=130)
     run(*arguments, "-o", "second.tif", "--model", "second.safetensors", *kept)
     whole, second = (record_of(folder / f"{n}.tif") for n in ("whole", "second"))
     for role in ("output", "model"):
@@ -390,7 +390,7 @@ def test_stopped_prediction_leaves_a_partial_image(folder, monkeypatch):
 
     run("train", ".", "-o", "m.safetensors", *QUICK)
     monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Progress, "done", 2))
-    text = run("predict", "m.safetensors", "images", "-o", "c.ome.zarr")
+    text = run("predict", "m.safetensors", "images", "-o", "c.ome.zarr", code=130)
     assert "Wrote c.ome.zarr, which is partial." in text
     assert record_of(folder / "c.ome.zarr")["partial"]
     assert "partial: the run that makes it has not finished" in run("info", "c.ome.zarr")
@@ -430,6 +430,23 @@ def test_scheduler_gives_the_same_as_this_machine(folder):
     run("predict", "m.safetensors", "images", "-o", "b.tif", "--quiet")
     for name in "ab":
         np.testing.assert_array_equal(read(f"{name}.ome.zarr").data, read(f"{name}.tif").data)
+
+
+# --------------------------------------------------------------------------------- stopping
+
+
+def test_a_stopped_batch_or_sweep_tells_the_shell(folder, monkeypatch):
+    from napari_metastructure.jobs import progress
+    from napari_metastructure.jobs.events import FileDone, Scored
+
+    run("train", ".", "-o", "m.safetensors", *QUICK)
+    sweep = ["sweep", ".", "-o", "swept", "--sample", "0.5,0.2", "--seeds", 1, *QUICK]
+    batch = ["batch", "images", "m.safetensors", "-o", "found", "--quiet"]
+    for command, kind in ((batch, FileDone), (sweep, Scored)):
+        with monkeypatch.context() as patch:
+            patch.setattr(progress._Shown, "__call__", _stop_at(kind, "done", 1))
+            run(*command, code=130)
+        run(*command)  # the rest
 
 
 # --------------------------------------------------------------------------------- sweep

@@ -160,7 +160,7 @@ def test_an_unfinished_result_says_so_in_every_format(folder, model, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(progress._Shown, "__call__", _stop_at(Progress, "done", 2))
-        text = run("predict", model, "images", "-o", out)
+        text = run("predict", model, "images", "-o", out, code=130)
     assert f"Wrote {out}, which is partial." in text
     assert record_of(folder / out)["partial"]
     assert "partial: the run that makes it has not finished" in run("info", out)
@@ -171,7 +171,7 @@ def test_an_unfinished_result_says_so_in_every_format(folder, model, monkeypatch
     whole = contents(folder / out) if out == "c" else None
     with monkeypatch.context() as patch:
         patch.setattr(progress._Shown, "__call__", _stop_at(Progress, "done", 2))
-        text = run("predict", model, "images", "-o", out, "--overwrite")
+        text = run("predict", model, "images", "-o", out, "--overwrite", code=130)
     other = f"c-partial{out[1:]}"
     assert f"Wrote {other}, which is partial." in text
     assert f"{out} stays as it is" in text

@@ -39,6 +39,7 @@ SAMPLES = (
     "retina",
     "tissue",
 )
+_STOPPED = 130  # the exit code of a shell's command that Ctrl-C ended: what follows does not run
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 _OTHER_FORMATS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".pkl", ".json", ".zip", ".zarr", ".npy"}
 _OTHER_FORMATS |= {".tif", ".tiff", ".png"}
@@ -109,6 +110,8 @@ def perform(*arguments: Any, **options: Any) -> Any:
     record = perform(run)
     for path in run.outputs.values():
         run.say(f"Wrote {path}{', which is partial' if run.partial else ''}.")
+    if run.stopped:
+        sys.exit(_STOPPED)
     return record
 
 
@@ -466,6 +469,8 @@ def batch(
         click.echo(f"Wrote {path}.")
     if found.failed:
         raise RuntimeError("some files failed; the same command tries them again.")
+    if found.waiting:
+        sys.exit(_STOPPED)
 
 
 @commands.command()
@@ -502,6 +507,8 @@ def sweep(
     found = sweep(inputs, output, config, quiet)
     click.echo(found.summary)
     click.echo(f"Wrote {output}{', which is partial' if found.stopped else ''}.")
+    if found.stopped:
+        sys.exit(_STOPPED)
 
 
 @commands.command()
