@@ -72,6 +72,13 @@ def test_large_files_are_lazy_and_the_same(folder, tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.data.compute(scheduler="sync"), LABELS)
 
 
+def test_the_resolution_of_a_print_is_no_pixel_size(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, LABELS, imagej=True, resolution=(72, 72), metadata={"unit": "inch"})
+    assert set(read(path).units) == {"pixel"}
+    assert set(read(path).scale) == {1.0}
+
+
 def test_imagej_sizes(tmp_path):
     path = tmp_path / "ij.tif"
     metadata = {"spacing": 0.5, "unit": "um", "axes": "ZYX"}

@@ -8,6 +8,9 @@ from napari_metastructure.files.units import full_name
 
 __all__ = ["pixel_size"]
 
+# ImageJ takes the dots per inch of a PNG or JPEG, which are those of a print, for a pixel size.
+_NO_SIZES = ("pixel", "inch")
+
 
 def pixel_size(file: Any, axes: Any, path: str | Path | None = None) -> Any:
     """Scale and units per axis.
@@ -61,7 +64,7 @@ def _of_imagej(file):
     found = {
         axis: (size, of_axis[axis])
         for axis, size in sizes.items()
-        if size and full_name(of_axis[axis], warn=False) != "pixel"
+        if size and full_name(of_axis[axis], warn=False) not in _NO_SIZES
     }
     if interval := _positive(known.get("finterval")):
         found["t"] = interval, known.get("tunit", "s")
