@@ -709,11 +709,12 @@ def test_bad_validation_data_is_refused_with_one_sentence(task, make, message):
     one_sentence(caught)
 
 
-def test_a_constant_image_is_refused_though_others_validate(task):
+@pytest.mark.parametrize("loaded", [np.asarray, da.from_array])
+def test_a_constant_image_is_refused_though_others_validate(task, loaded):
     images, masks, *_ = task
     others = {"validation_images": images, "validation_labels": masks}
     with pytest.raises(ValueError, match="All pixels of the training images are equal"):
-        list(train(0 * images, masks, **others, **TINY))
+        list(train(loaded(0 * images), masks, **others, **TINY))
 
 
 def test_objects_that_are_all_held_back_are_told_from_none(task):

@@ -7,7 +7,7 @@ import numpy as np
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.outliers import limits, sample
 
-__all__ = ["channel_moments", "moments", "normalised"]
+__all__ = ["channel_moments", "moments", "normalised", "varies"]
 
 _FARTHEST = 20.0  # deviations from the mean
 
@@ -80,3 +80,10 @@ def normalised(pixels: Any, mean: Any, deviation: Any, robust: bool = True) -> n
         pixels[~np.isfinite(pixels)] = 0
         np.clip(pixels, -_FARTHEST, _FARTHEST, out=pixels)
     return pixels
+
+
+def varies(image: Any) -> bool:
+    """Whether an image has pixels of more than one value; a `ChunkedArray`, by its statistics."""
+    if isinstance(image, ChunkedArray):
+        return image.statistics()[1] != 0 or image.statistics(robust=False)[1] != 0
+    return bool((image != image.flat[0]).any())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_metastructure.arrays.chunks import ChunkedArray
+from napari_metastructure.arrays.statistics import varies
 from napari_metastructure.few_labels import filters
 from napari_metastructure.few_labels.polarity import polarity
 from napari_metastructure.few_labels.ranking import evenly_spread
@@ -24,7 +24,7 @@ from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.resume import Resume
 from napari_metastructure.learning.trainer import Trainer
 
-__all__ = ["Mode", "packed", "unpacked", "varies"]
+__all__ = ["Mode", "packed", "unpacked"]
 
 _SECONDS_AFTER_STOP = 0.4  # for predictions
 _PARTS_AFTER_STOP = 4  # of planes, for the threshold
@@ -299,13 +299,6 @@ class Mode:
         if self.config.time_limit is None:
             return 0
         return (self.job.clock() - self.clock) / self.config.time_limit
-
-
-def varies(image: Any) -> bool:
-    """Whether an image, numpy or in chunks, has pixels of more than one value."""
-    if isinstance(image, ChunkedArray):
-        return image.statistics()[1] > 0
-    return float(image.min()) < float(image.max())
 
 
 def packed(mask: NDArray) -> torch.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from napari_metastructure.arrays.blocks import as_list, map_blocks
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.labels import as_labels, count_classes
+from napari_metastructure.arrays.statistics import varies
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.labels.stroke_parts import hold_out
 from napari_metastructure.learning.items import Items
@@ -94,15 +95,10 @@ def _labels_of_strokes(strokes):
 
 
 def _refuse_constant(training):
-    if not any(map(_varies, training.images)):
+    if not any(map(varies, training.images)):
         raise ValueError(
             "All pixels of the training images are equal, so there is nothing to learn from."
         )
-
-
-def _varies(image):
-    """Whether an image in memory has pixels of more than one value; others are not looked at."""
-    return isinstance(image, ChunkedArray) or bool((image != image.flat[0]).any())
 
 
 def counting(job: Any, items: Any, config: Any) -> Generator[Any, Any, Any]:
