@@ -30,6 +30,22 @@ def test_a_tile_equals_the_whole(shape, settings, box):
     np.testing.assert_array_equal(features.compute(image, box, moments), whole[(slice(None), *box)])
 
 
+def test_eigenvalues_are_computed_in_the_box_alone(monkeypatch):
+    """They take nearly all of the time, and a small box of a volume has a wide margin."""
+    import skimage.feature
+
+    shapes, of = [], skimage.feature.hessian_matrix_eigvals
+    monkeypatch.setattr(
+        skimage.feature,
+        "hessian_matrix_eigvals",
+        lambda parts: shapes.extend(part.shape for part in parts) or of(parts),
+    )
+    volume = np.random.default_rng(1).normal(size=(14, 40, 50)).astype(np.float32)
+    box = (slice(5, 6), slice(20, 30), slice(3, 50))
+    Features(3, sigmas=(0.7, 2)).compute(volume, box)
+    assert set(shapes) == {(1, 10, 47)}
+
+
 def test_the_reach_is_exact(plane):
     """A pixel at the reach counts, and none beyond it."""
     features = Features(sigmas=(1.5, 3.0))

@@ -48,7 +48,9 @@ class Features:  # numpydoc ignore=PR02
     @property
     def reach(self) -> tuple[int, ...]:
         """How far a feature looks along each axis, in pixels."""
-        sigma = max(self.sigmas)
+        return self._reach(max(self.sigmas))
+
+    def _reach(self, sigma):
         around = zip(self._widths(sigma), self._widths(sigma / 2))
         return tuple(_radius(inner) + _radius(outer) + _DIFFERENCE for inner, outer in around)
 
@@ -73,14 +75,7 @@ class Features:  # numpydoc ignore=PR02
         """
         shape = image.shape[-self.spatial_dims :]
         box = box or tuple(slice(0, side) for side in shape)
-        padded = tuple(
-            slice(max(part.start - reach, 0), min(part.stop + reach, side))
-            for part, reach, side in zip(box, self.reach, shape)
-        )
-        inner = tuple(
-            slice(part.start - around.start, part.stop - around.start)
-            for part, around in zip(box, padded)
-        )
+        padded = _grown(box, self.reach, shape)
         place: Any = (..., *padded)
         pixels = normalised(np.asarray(image[place]), *moments)
         channels = pixels.reshape(-1, *pixels.shape[-self.spatial_dims :])
@@ -88,32 +83,37 @@ class Features:  # numpydoc ignore=PR02
         found = np.empty((len(channels) * self.per_channel, *size), np.float32)
         rows = iter(found)
         for channel in channels:
-            for feature in self._of_channel(channel):
-                next(rows)[...] = feature[inner]
+            for sigma in self.sigmas:
+                near = _grown(box, self._reach(sigma), shape)
+                part = channel[_within(near, padded)]
+                for feature in self._of_scale(part, sigma, _within(box, near)):
+                    next(rows)[...] = feature
         return found
 
-    def _of_channel(self, channel):
-        """Generator of the features of one channel, of its shape."""
+    def _of_scale(self, image, sigma, inner):
+        """Generator of the features of one scale, in a box of an image.
+
+        What looks at one pixel only is computed in the box alone: eigenvalues take the longest.
+        """
         from scipy.ndimage import gaussian_filter
         from skimage.feature import hessian_matrix_eigvals
 
-        for sigma in self.sigmas:
-            widths = self._widths(sigma)
-            smooth = gaussian_filter(channel, widths, radius=[_radius(w) for w in widths])
-            yield smooth
-            if sigma < _DIFFERENTIATED:
-                continue
-            slopes = [self._difference(smooth, axis) for axis in range(self.spatial_dims)]
-            yield np.sqrt(sum(slope**2 for slope in slopes))
-            curved = self._hessian(smooth, slopes)
-            yield sum(curved[(axis, axis)] for axis in range(self.spatial_dims))
-            yield from hessian_matrix_eigvals(list(curved.values()))
-            outer = self._widths(sigma / 2)
-            radius = [_radius(width) for width in outer]
-            tensor = [
-                gaussian_filter(slopes[i] * slopes[j], outer, radius=radius) for i, j in curved
-            ]
-            yield from hessian_matrix_eigvals(tensor)
+        widths = self._widths(sigma)
+        smooth = gaussian_filter(image, widths, radius=[_radius(w) for w in widths])
+        yield smooth[inner]
+        if sigma < _DIFFERENTIATED:
+            return
+        slopes = [self._difference(smooth, axis) for axis in range(self.spatial_dims)]
+        yield np.sqrt(sum(slope[inner] ** 2 for slope in slopes))
+        curved = {pair: part[inner] for pair, part in self._hessian(smooth, slopes).items()}
+        yield sum(curved[(axis, axis)] for axis in range(self.spatial_dims))
+        yield from hessian_matrix_eigvals(list(curved.values()))
+        outer = self._widths(sigma / 2)
+        radius = [_radius(width) for width in outer]
+        tensor = [
+            gaussian_filter(slopes[i] * slopes[j], outer, radius=radius)[inner] for i, j in curved
+        ]
+        yield from hessian_matrix_eigvals(tensor)
 
     def _widths(self, sigma):
         """Sigma along each axis, in its own pixels."""
@@ -141,6 +141,21 @@ class Features:  # numpydoc ignore=PR02
                 else:
                     found[i, j] = self._difference(slopes[i], j)
         return found
+
+
+def _grown(box, reach, shape):
+    """A box and what lies within reach of it, in an image of this shape."""
+    return tuple(
+        slice(max(part.start - far, 0), min(part.stop + far, side))
+        for part, far, side in zip(box, reach, shape)
+    )
+
+
+def _within(box, around):
+    """A box as a part of a larger one."""
+    return tuple(
+        slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(box, around)
+    )
 
 
 def _radius(sigma):

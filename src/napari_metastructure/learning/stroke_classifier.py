@@ -220,16 +220,18 @@ class StrokeClassifier:
             where = np.nonzero(part)
             if not len(where[0]):
                 continue
-            if key is None:  # nothing is kept: only what lies around the strokes is computed
+            box, inside = tile, where
+            if key is None or self.spatial_dims == 3:  # just around the strokes: cubes take long
                 start = [int(index.min()) for index in where]
                 box = tuple(
                     slice(whole.start + low, whole.start + int(index.max()) + 1)
                     for whole, low, index in zip(tile, start, where)
                 )
-                found = self.features.compute(image, box, moments)
                 inside = tuple(index - low for index, low in zip(where, start))
+            if key is None:  # nothing is kept
+                found = self.features.compute(image, box, moments)
             else:
-                found, inside = self.cache.compute(key, image, tile, moments), where
+                found = self.cache.compute(key, image, box, moments)
             yield found[(slice(None), *inside)].T, part[where]
 
     # ------------------------------------------------------------------ prediction

@@ -107,6 +107,55 @@ def test_paint_strokes_makes_a_layer_ready_to_paint_on(viewer, dock, placed_laye
     assert texts == ["background", "object"]
 
 
+def test_a_class_in_the_hand_can_be_painted(viewer, dock):
+    """napari paints neither on hidden layers nor on what is shown in 3-D."""
+    dock.strokes.paint_button.click()
+    layer = dock.strokes.layer
+    for take in (dock.strokes.classes.itemAt(0).widget(), dock.strokes.paint_button):
+        layer.visible = False
+        viewer.dims.ndisplay = 3
+        take.click()
+        assert layer.visible
+        assert viewer.dims.ndisplay == 2
+        assert layer.mode == "paint"
+
+
+def test_what_is_said_of_strokes_goes_with_them(qtbot, viewer, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    assert "Estimated error" in dock.strokes.note.text()
+    viewer.layers.remove(dock.strokes.layer)
+    assert dock.strokes.note.isHidden()
+
+
+def test_it_says_that_it_learns_in_place_of_what_was_wrong_before(qtbot, dock, placed_layers):
+    dock.strokes.paint_button.click()
+    layer, first = dock.strokes.layer, np.zeros((4, 64, 64), np.uint8)
+    first[2, :5, :5] = 2
+    paint(layer, first)
+    qtbot.waitUntil(lambda: "stroke on background" in dock.strokes.note.text(), timeout=LONG)
+    started = []
+    dock.strokes._start, start = lambda what: started.append(what), dock.strokes._start
+    first[2, :5, :5], first[2, 20:25, 20:25] = 0, 1
+    paint(layer, first)
+    qtbot.waitUntil(lambda: bool(started), timeout=LONG)
+    dock.strokes._start = start
+    start("learn")
+    assert dock.strokes.note.text() == "Learning the strokes …"
+    wait_for_result(qtbot, dock)
+
+
+def test_the_uncertainty_is_clear_where_there_is_none(qtbot, viewer, dock, placed_layers):
+    """Added to a bright image, its colours would all be white."""
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    layer = viewer.layers["uncertainty"]
+    assert layer.blending != "additive"
+    none, most = layer.colormap.map(np.array([0.0, 1.0]))
+    assert none[3] == 0
+    assert most[3] == 1
+
+
 def test_a_painted_stroke_updates_the_live_result(qtbot, viewer, dock, placed_layers):
     image, labels = placed_layers
     paint_some(dock, labels.data)

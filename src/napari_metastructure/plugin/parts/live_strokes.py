@@ -13,7 +13,8 @@ from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 __all__ = ["Learned", "LiveClassifier", "Piece", "Place", "View"]
 
 _FIRST_LOOK = 2**16  # pixels decided at once for a first look
-_TILE = {2: 256, 3: 48}
+_SIDE = 256  # of tiles of planes
+_SIDE_OF_CUBES = 48
 _PLANES_SEARCHED = 12  # for the place where a stroke helps most
 _NEIGHBOURHOOD = 8.0  # pixels: sigma of the region that a stroke informs
 _AWAY = 20  # pixels from strokes that are there
@@ -134,7 +135,7 @@ class LiveClassifier:
     def _predict(self, view, number):
         plane = self._plane(number, view.index)
         key, shape = (number, view.index), plane.shape[-self.spatial_dims :]
-        boxes = _in_view(tiles(shape, _TILE[self.spatial_dims]), view.box)
+        boxes = _tiles_in_view(shape, view.box)
         pixels = sum(np.prod([part.stop - part.start for part in box]) for box in boxes)
         step = 1
         while pixels / step**2 > _FIRST_LOOK:
@@ -167,8 +168,8 @@ class LiveClassifier:
 
         value = self.classifier.classes[1] - 1
         picture = plane.mean(axis=0) if self.has_channels else plane
-        found = [probabilities[value] for _, probabilities in whole]
-        pictures = [picture[box] for box, _ in whole]
+        found = [_flat(probabilities[value]) for _, probabilities in whole]
+        pictures = [_flat(picture[box]) for box, _ in whole]
         threshold, _ = threshold_of_classifier(self.classifier, found, pictures)
         moved, self.threshold = abs(threshold - self.threshold) > 0.02, threshold
         for box, probabilities in whole if moved else ():
@@ -180,30 +181,62 @@ class LiveClassifier:
         """Find the place where a stroke would help most; generator, the `Place` comes last.
 
         That is where the classifier is least certain over a neighbourhood, away from strokes, on
-        the plane in view or on one of evenly spread others.
+        the plane in view or on one of evenly spread others. What lies outside the image counts as
+        certain, so that a place at its edge has to be worth it.
         """
         from scipy.ndimage import binary_dilation, gaussian_filter
 
         if not self.classifier.fitted:
             self._learn(strokes)
-        leading = strokes[first].shape[: strokes[first].ndim - self.spatial_dims]
+        depth = self.spatial_dims - 2  # leading axes of a volume are cut into planes, too
+        leading = strokes[first].shape[:-2]
         every = list(np.ndindex(*leading))
+        in_view = (*view.index, *((part.start + part.stop) // 2 for part in view.box[:depth]))
         spread = np.linspace(0, len(every) - 1, min(_PLANES_SEARCHED, len(every))).round()
         best, place = -1.0, None
-        for index in dict.fromkeys([view.index, *(every[int(k)] for k in spread)]):
+        for cut in dict.fromkeys([in_view, *(every[int(k)] for k in spread)]):
             if self.cancelled:
                 return
-            found = self.classifier.predict_plane(self._plane(first, index), key=(first, index))
-            open_question = gaussian_filter(uncertainty(found), _NEIGHBOURHOOD)
-            near = np.asarray(strokes[first][index]) > 0
+            index, within = cut[: len(cut) - depth], cut[len(cut) - depth :]
+            open_question = gaussian_filter(
+                self._doubt(first, index, within), _NEIGHBOURHOOD, mode="constant"
+            )
+            near = np.asarray(strokes[first][cut]) > 0
             if near.any():
                 near = binary_dilation(near, iterations=_AWAY)
             open_question[near] = 0
             pixel = np.unravel_index(int(open_question.argmax()), open_question.shape)
             if open_question[pixel] > best:
-                best, place = open_question[pixel], Place(index, tuple(map(int, pixel)))
+                best, place = open_question[pixel], Place(index, (*within, *map(int, pixel)))
             yield None
         yield place
+
+    def _doubt(self, number, index, within):
+        """Uncertainty of one plane (y, x); `within` is its place in a volume."""
+        image = self._plane(number, index)
+        sides = image.shape[-self.spatial_dims :]
+        view = (*(slice(k, k + 1) for k in within), *map(slice, (0, 0), sides[-2:]))
+        found = np.zeros(sides[-2:], np.float32)
+        predicted = self.classifier.predicting_plane(
+            image, key=(number, index), boxes=_tiles_in_view(sides, view)
+        )
+        for box, probabilities in predicted:
+            found[box[-2:]] = _flat(uncertainty(probabilities))
+        return found
+
+
+def _flat(part):
+    """A part of a volume that is one plane, as a plane; another one as it is."""
+    return part[0] if part.ndim == 3 and len(part) == 1 else part
+
+
+def _tiles_in_view(shape, view):
+    """Boxes that a view touches; of a volume of which one plane is in view, only that plane."""
+    if len(shape) == 2:
+        return _in_view(tiles(shape, _SIDE), view)
+    if view[0].stop - view[0].start > 1:
+        return _in_view(tiles(shape, _SIDE_OF_CUBES), view)
+    return [(view[0], *box) for box in _in_view(tiles(shape[1:], _SIDE), view[1:])]
 
 
 def _in_view(boxes, view):

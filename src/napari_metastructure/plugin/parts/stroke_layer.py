@@ -11,6 +11,7 @@ from napari_metastructure.labels.strokes import pack_strokes, unpack_strokes
 from napari_metastructure.plugin.parts.colours import CLASSES
 
 __all__ = [
+    "bring_up",
     "class_colors",
     "class_names",
     "new_stroke_layer",
@@ -19,11 +20,13 @@ __all__ = [
     "save_strokes",
     "saved_strokes_path",
     "share_of_zeros",
+    "uncertainty_colors",
 ]
 
 _NEARLY_ALL = 0.9  # share of zeros of labels that may be strokes
 _FEW = 8  # values of strokes
 _MOST_LOOKED_AT = 2**27  # pixels
+_DOUBTFUL = (1, 0.93, 0.2)  # red, green, blue
 STROKES = "strokes"
 """Marks a stroke layer in its metadata."""
 
@@ -52,6 +55,13 @@ def stroke_colors(count: int = 32) -> Any:
 def result_colors(count: int = 32) -> Any:
     """Colormap of results: the stroke's colour at its value minus 1; background is not painted."""
     return _colormap(dict(list(enumerate(class_colors(count)))[1:]))
+
+
+def uncertainty_colors() -> Any:
+    """Colormap of the uncertainty: clear to yellow, which is seen on dark and bright images."""
+    from napari.utils.colormaps import Colormap
+
+    return Colormap([(*_DOUBTFUL, 0), (*_DOUBTFUL, 1)], name="uncertainty")
 
 
 def new_stroke_layer(viewer: Viewer, source: Any, *, data: Any = None) -> Any:
@@ -102,9 +112,16 @@ def share_of_zeros(layer: Any) -> float | None:
     return share if 2 <= len(values) <= _FEW and values[1] == 2 else None
 
 
+def bring_up(viewer: Viewer, layer: Any) -> None:
+    """Make a layer active and visible, on a plane: hidden or in 3-D, napari does not paint."""
+    viewer.layers.selection.active = layer
+    layer.visible = True
+    viewer.dims.ndisplay = 2
+
+
 def ready_to_paint(viewer: Viewer, layer: Any, shape: Sequence[int]) -> None:
     """Make a layer active with the brush in hand."""
-    viewer.layers.selection.active = layer
+    bring_up(viewer, layer)
     layer.brush_size = max(2, round(min(shape[-2:]) / 128))
     layer.n_edit_dimensions = 2
     if layer.selected_label == 0:

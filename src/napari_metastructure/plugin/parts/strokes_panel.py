@@ -22,6 +22,7 @@ from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
 from napari_metastructure.plugin.parts.stroke_layer import (
     STROKES,
+    bring_up,
     class_colors,
     class_names,
     new_stroke_layer,
@@ -30,6 +31,7 @@ from napari_metastructure.plugin.parts.stroke_layer import (
     result_colors,
     save_strokes,
     saved_strokes_path,
+    uncertainty_colors,
 )
 
 __all__ = ["StrokesPanel", "may_hold_strokes"]
@@ -89,9 +91,9 @@ class StrokesPanel(QWidget):
             self.viewer,
             "image",
             "uncertainty",
-            colormap="inferno",
+            colormap=uncertainty_colors(),
             contrast_limits=(0, 1),
-            blending="additive",
+            opacity=0.8,
         )
         self._build(dock)
         self._changes = self._timer(_SETTLE, self._on_settled)
@@ -296,7 +298,7 @@ class StrokesPanel(QWidget):
         layer = self.layer
         if layer is not None:
             layer.selected_label = value
-            self.viewer.layers.selection.active = layer
+            bring_up(self.viewer, layer)
             if layer.mode not in ("paint", "fill", "polygon"):
                 layer.mode = "paint"
 
@@ -389,6 +391,7 @@ class StrokesPanel(QWidget):
             if self._on_drag in old.mouse_drag_callbacks:
                 old.mouse_drag_callbacks.remove(self._on_drag)
         self._watched_layer = layer
+        say(self.note, None)  # it is about the other layer
         if layer is not None:
             layer.events.paint.connect(self._on_change)
             layer.events.set_data.connect(self._on_change)
@@ -489,6 +492,8 @@ class StrokesPanel(QWidget):
             say(self.note, "Looking for the place where a stroke helps most …")
         else:
             work = self.live.update(strokes, view, learn=what == "learn")
+            if self._drawn is None:
+                say(self.note, "Learning the strokes …")
         self.worker = create_worker(_passed_on, work, _start_thread=False, _ignore_errors=True)
         self.worker.yielded.connect(self._on_event)
         self.worker.errored.connect(self._on_error)
