@@ -8,6 +8,7 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from napari_metastructure.arrays.blocks import as_array, is_lazy, map_blocks
 from napari_metastructure.labels.components import Components, connected_components, numbered
@@ -86,6 +87,15 @@ class ObjectsConfig(Parameters):
         title="Pixel size",
         description="Size of a pixel; one number, or one for each spatial axis.",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.max_size is not None and self.max_size < self.min_size:
+            raise ValueError(
+                f"The smallest size ({self.min_size:g}) is larger than the largest "
+                f"({self.max_size:g}): no object would be left."
+            )
+        return self
 
 
 def split(mask: Any, config: ObjectsConfig | dict | None = None, **params: Any) -> Any:

@@ -29,7 +29,7 @@ from napari_metastructure.runs.operations import perform
 from napari_metastructure.runs.run import Run
 from napari_metastructure.runs.steps import OUTPUTS, SOURCE, Step, plan
 
-__all__ = ["OUTPUTS", "Batch", "Files", "batch", "plan", "source_role"]
+__all__ = ["OUTPUTS", "Batch", "Files", "batch", "check_folder", "plan", "source_role"]
 
 _PLAN, _LINES = "batch.json", "files.jsonl"
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError)
@@ -131,9 +131,8 @@ def batch(
         config = None if objects is None else ObjectsConfig.of(objects)
         steps = plan(steps, outputs, objects=config, device=device)
     files = Files(images, folder, source_role(steps))
-    identity = {"steps": [step.identity() for step in steps]}
-    _check_folder(folder, identity)
-    return Job(lambda job: _work(job, files, steps, folder, identity))
+    check_folder(folder, steps)
+    return Job(lambda job: _work(job, files, steps, folder, _identity(steps)))
 
 
 class Files:
@@ -285,15 +284,32 @@ def _noting(notes):
     notes += [str(one.message) for one in caught]
 
 
-def _check_folder(folder, identity):
-    """Refuse a folder in which there is something else, or a batch of other steps."""
+def _identity(steps):
+    """What tells a batch from another in the same folder."""
+    return {"steps": [step.identity() for step in steps]}
+
+
+def check_folder(folder: Path, steps: Sequence[Step] | None = None) -> None:
+    """Refuse a folder for results in which there is something else, or a batch of other steps.
+
+    Parameters
+    ----------
+    folder : path
+    steps : sequence of Step, optional
+        Of the batch, if they are known yet.
+
+    Raises
+    ------
+    ValueError
+        What there is, in one sentence.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the results another name.")
     if (folder / _PLAN).exists():
         known = load_json(folder / _PLAN, "the steps of a batch")
-        if known != json.loads(json.dumps(identity, default=str)):
+        if steps and known != json.loads(json.dumps(_identity(steps), default=str)):
             raise ValueError(f"{folder} holds a batch of other steps; choose another folder.")
         return
     found = sorted(item.name for item in folder.iterdir() if item.name[0] != ".")

@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt
 
 from napari_metastructure.files.read import read
 from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.runs.batch import Files
 from tests.runs.test_batch import FILES, channelled, model, plates  # noqa: F401
 
 LONG = 100_000
@@ -117,3 +118,43 @@ def test_what_was_understood_of_the_folder_is_said(qtbot, viewer, open_dock, cha
     assert layer.data.shape == (2, 48, 48)
     assert layer.axis_labels == ("c", "y", "x")
     assert viewer.layers["imagesTs/cell_4.tif labels"].data.shape == (48, 48)
+
+
+def test_a_folder_with_other_files_is_told_beside_its_field(open_dock, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("do not touch")
+    dock = open_dock("Batch")[1]
+    dock.results.value = folder  # before anything else is chosen
+    assert "holds other files, such as thesis.txt" in dock.about_results.text()
+    rows = dock.form.layout()
+    below = rows.getWidgetPosition(dock.results.native)[0] + 1
+    assert rows.getWidgetPosition(dock.about_results)[0] == below
+    dock.results.value = tmp_path / "new"
+    assert dock.about_results.isHidden()
+
+
+def test_a_folder_of_another_batch_cannot_be_run_into(dock, plates):  # noqa: F811
+    (plates / "results").mkdir()
+    (plates / "results/batch.json").write_text('{"steps": []}')
+    dock._check()
+    assert "holds a batch of other steps" in dock.about_results.text()
+    assert dock.panel.reason.text() == "Choose another folder for the results."
+    assert not dock.panel.run_button.isEnabled()
+
+
+def test_no_folder_on_the_way_is_looked_through(qtbot, open_dock, plates, monkeypatch):  # noqa: F811
+    """A path is typed key by key."""
+    dock, looked = open_dock("Batch")[1], []
+    monkeypatch.setattr(
+        "napari_metastructure.plugin.docks.batch.Files",
+        lambda images, *rest: looked.append(images) or Files(images, *rest),
+    )
+    line = dock.images.line_edit.native
+    qtbot.keyClicks(line, str(plates / "images"))
+    assert looked == []
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    assert looked == [plates / "images"]
+    dock.form["objects"].value = True  # does not look again
+    assert looked == [plates / "images"]
+    assert "images" in dock.about.text()

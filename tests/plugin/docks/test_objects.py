@@ -142,3 +142,47 @@ def test_probabilities_and_no_object(qtbot, viewer, open_dock):
     viewer.add_image(np.zeros((9, 9)), name="small")
     dock.image.value = viewer.layers["small"]
     assert "choose layers of the same pixels" in dock.panel.reason.text()
+
+
+def test_colours_are_measured_one_by_one(qtbot, viewer, dock, placed_layers):
+    _, labels = placed_layers
+    colours = np.random.default_rng(0).integers(0, 255, (*labels.data.shape, 4), np.uint8)
+    image = viewer.add_image(colours, rgb=True, name="stain")
+    dock.image.value = image
+    found = measure_now(qtbot, dock)
+    for k, colour in enumerate(("red", "green", "blue")):
+        expected = measure(found.data, colours[..., k], SCALE)["intensity_mean"]
+        np.testing.assert_array_equal(dock.table[f"stain {colour}_mean"], expected)
+    assert "alpha" not in " ".join(dock.table.columns)
+    scope = {"viewer": viewer}
+    exec(dock.again.text(), scope)  # as pasted into the console
+    np.testing.assert_array_equal(scope["table"]["stain blue_mean"], dock.table["stain blue_mean"])
+
+
+def test_the_dock_stays_narrow_for_columns_with_a_long_name(qtbot, dock, placed_layers):
+    placed_layers[0].name = "a_name_<b>like_those_that_microscopes_make</b>_" * 3
+    dock.image.value = placed_layers[0]
+    before = dock.minimumSizeHint().width()
+    measure_now(qtbot, dock)
+    assert dock.minimumSizeHint().width() < before + 100
+    dock.column_box.value = dock.column_box.choices[-1]
+    assert axis_of(dock.plot).endswith(" max")  # the middle of the name is left out
+    assert len(axis_of(dock.plot)) < len(placed_layers[0].name)
+    placed_layers[0].name = "<b>a</b>"
+    measure_now(qtbot, dock)
+    dock.column_box.value = "<b>a</b>_mean"
+    assert axis_of(dock.plot) == "&lt;b&gt;a&lt;/b&gt; mean"  # pyqtgraph takes HTML
+
+
+def test_sizes_in_pixels_are_written_out(qtbot, viewer, open_dock):
+    viewer.add_labels(np.ones((120, 150), np.uint8))
+    dock = open_dock("Objects and measurements")[1]
+    measure_now(qtbot, dock)
+    assert "mean area 18000 pixel²" in dock.found.text()
+
+
+def test_sizes_that_leave_no_object_are_told(dock):
+    dock.form["max_size"].value = "3"
+    dock.form["min_size"].value = 50_000  # as of large objects, or in nanometres
+    assert dock.form["min_size"].value == 50_000
+    assert "The smallest size (50000) is larger than the largest (3)" in dock.panel.reason.text()

@@ -263,6 +263,7 @@ def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
     assert "live segmentation" not in viewer.layers
     assert "result" in dock.summary.text().lower()
     first = dock.models.model
+    assert mask.brush_size == 2  # for strokes, as corrections are
     # what is painted on the result counts, and training goes on from the network
     mask.data[3, :10, :10] = 1
     dock.panel.run_button.click()

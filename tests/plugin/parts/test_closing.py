@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.learning.loading import load_model
+from napari_metastructure.plugin.parts.long_names import as_html
 from tests.plugin.docks.test_train import finish, set_up, start
 
 NO, YES = QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes
@@ -54,7 +55,7 @@ def test_a_dock_with_a_job_asks(qtbot, viewer, placed_layers, open_dock, answers
     given += [NO, YES]
     press_close(frame)
     word = "paused" if paused else "running"
-    assert asked == [f"Training is {word}; its result would be lost.\nClose anyway?"]
+    assert asked == [as_html(f"Training is {word}; its result would be lost.\nClose anyway?")]
     assert dock.panel.running
     assert dock.parent() is not None
     press_close(frame)
@@ -77,7 +78,7 @@ def test_an_unsaved_model_asks_and_comes_back(
     model = dock.models.model
     given.append(YES)
     press_close(frame)
-    assert asked == ["The model other is not saved.\nClose anyway?"]
+    assert asked == [as_html("The model other is not saved.\nClose anyway?")]
 
     frame, again = open_placed(qtbot, open_dock, "Train segmentation")
     assert again is not dock

@@ -191,3 +191,16 @@ def test_a_tab_at_the_back_draws_no_preview(qtbot, viewer, placed_layers, open_d
     dock.form["min_size"].value = 2
     qtbot.wait(500)
     assert "objects preview" not in viewer.layers
+
+
+@pytest.mark.parametrize(
+    "name", ["Objects and measurements", "Density distributions", "Compare labels"]
+)
+def test_multiscale_labels_that_are_not_offered_are_told(viewer, open_dock, name):
+    labels = np.ones((32, 32), np.uint8)
+    viewer.add_labels([labels, labels[::2, ::2]], multiscale=True)
+    dock = open_dock(name)[1]
+    assert "Multiscale labels cannot be used" in dock.panel.reason.text()
+    viewer.layers.clear()
+    dock.reset_choices()
+    assert "Multiscale" not in dock.panel.reason.text()

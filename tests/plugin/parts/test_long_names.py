@@ -2,10 +2,10 @@
 
 import pytest
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QHelpEvent
+from qtpy.QtGui import QHelpEvent, QTextDocument
 from qtpy.QtWidgets import QApplication, QToolTip
 
-from napari_metastructure.plugin.parts.long_names import breakable
+from napari_metastructure.plugin.parts.long_names import as_html, breakable
 
 NAME = "experiment_2026-11-26_plate_3_well_B07_channel_DAPI_maximum_projection_registered"
 
@@ -37,9 +37,7 @@ def test_names_that_differ_at_the_end_are_told_apart(qtbot, viewer, dock):
     where = box.rect().center()
     event = QHelpEvent(QEvent.Type.ToolTip, where, box.mapToGlobal(where))
     QApplication.sendEvent(box, event)
-    tip = QToolTip.text()
-    assert tip.startswith(f"{viewer.layers[2].name}\n")
-    assert tip.endswith(box.toolTip())
+    assert QToolTip.text() == as_html(f"{viewer.layers[2].name}\n{box.toolTip()}")
     qtbot.mouseClick(box, Qt.MouseButton.LeftButton)
     assert box.view().width() >= min(box.view().sizeHintForColumn(0), 800)
     box.hidePopup()
@@ -51,3 +49,18 @@ def test_long_words_are_broken_but_no_paths():
     assert breakable(f"See {long}.") == f"See {long.replace('_', '_' + chr(0x200B))}."
     path = f"Written to /home/me/{long}/{long}.tif."
     assert breakable(path) == path
+
+
+def test_names_are_shown_as_they_are(viewer, dock):
+    """Qt would take them for HTML."""
+    layer = viewer.layers[1]
+    layer.name = "a <b>bold</b> & large name"
+    dock.reference.value = layer
+    assert "a <b>bold</b> & large name has shape" in dock.panel.reason.text()
+    assert dock.panel.reason.textFormat() == Qt.TextFormat.PlainText
+    assert dock.panel.status.textFormat() == Qt.TextFormat.PlainText
+    tip = as_html(f"{layer.name}\nits tooltip")
+    document = QTextDocument()
+    document.setHtml(tip)
+    assert document.toPlainText() == f"{layer.name}\nits tooltip"
+    assert Qt.mightBeRichText(tip)

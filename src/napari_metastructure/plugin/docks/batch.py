@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import CheckBox, ComboBox, FileEdit
+from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Layer
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem
@@ -18,9 +18,11 @@ from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.again import SayAgain, as_call, config_code, import_of
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form, device_choices, device_default
+from napari_metastructure.plugin.parts.long_names import as_html
+from napari_metastructure.plugin.parts.path_edit import PathEdit
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.plugin.readers import layer_of
-from napari_metastructure.runs.batch import OUTPUTS, Files, plan, source_role
+from napari_metastructure.runs.batch import OUTPUTS, Files, check_folder, plan, source_role
 
 __all__ = ["RunBatch"]
 
@@ -60,6 +62,7 @@ class RunBatch(Dock):
         self.batch: Any = None
         self._rows: dict[str, dict] = {}
         self._running: Any = None  # files, steps, folder of results
+        self._found = self._looked_through = None
         self._build_inputs()
         self._build_run()
         self.reset_choices()
@@ -67,7 +70,7 @@ class RunBatch(Dock):
     # ------------------------------------------------------------------ layout
 
     def _build_inputs(self):
-        self.images = FileEdit(
+        self.images = PathEdit(
             name="images",
             label="Images",
             mode="d",
@@ -75,7 +78,7 @@ class RunBatch(Dock):
             value=None,
             tooltip="A folder. Its subfolders become groups, such as conditions.",
         )
-        self.steps = FileEdit(
+        self.steps = PathEdit(
             name="steps",
             label="Model or records",
             mode="rm",
@@ -85,7 +88,7 @@ class RunBatch(Dock):
             tooltip="What to do with each file: apply a model, or repeat one or more records of "
             "earlier results.",
         )
-        self.results = FileEdit(
+        self.results = PathEdit(
             name="results",
             label="Results",
             mode="d",
@@ -100,7 +103,10 @@ class RunBatch(Dock):
             value=device_default(),
             tooltip="Where to compute; auto: as in the records.",
         )
-        self.form = self.add(Form().add(self.images, self.steps, self.results, self.device))
+        self.form = self.add(Form().add(self.images, self.steps, self.results))
+        self.about_results = note()
+        self.form.layout().addRow(self.about_results)
+        self.form.add(self.device)
         for name, text in OUTPUTS.items():
             box = CheckBox(name=name, text=text, tooltip=_TOOLTIPS[name], value=name == "table")
             self.form.add(box)
@@ -150,15 +156,36 @@ class RunBatch(Dock):
 
     def _prepared(self):
         """The files, the steps and the folder of results."""
-        images, results = _chosen(self.images), _chosen(self.results)
-        if images is None:
+        results = _chosen(self.results)
+        if _chosen(self.images) is None:
             raise ValueError("Choose a folder of images.")
         if not self._sources():
             raise ValueError("Choose a model, or records of earlier runs, to apply to the images.")
         if results is None:
             raise ValueError("Choose a folder for the results.")
-        steps = plan(self._sources(), self._outputs(), objects=self.config(), device=self._device())
-        return Files(images, results, source_role(steps)), steps, results
+        steps = self._plan()
+        if self._of_results(steps):
+            raise ValueError("Choose another folder for the results.")
+        return self._files(source_role(steps)), steps, results
+
+    def _files(self, role="images"):
+        """The files, looked for where the boxes show other folders than before."""
+        key = _chosen(self.images), _chosen(self.results), role
+        if key != self._looked_through:
+            self._found, self._looked_through = Files(*key), key
+        return self._found
+
+    def _plan(self):
+        return plan(self._sources(), self._outputs(), objects=self.config(), device=self._device())
+
+    def _of_results(self, steps=None):
+        """Why the folder cannot take the results; None if it can."""
+        folder = _chosen(self.results)
+        try:
+            check_folder(folder, steps) if folder else None
+        except (ValueError, OSError) as error:
+            return str(error)
+        return None
 
     def _sources(self):
         return [str(path) for path in self.steps.value or () if str(path) != "."]
@@ -180,11 +207,16 @@ class RunBatch(Dock):
         else:
             self.panel.set_problem(None)
         say(self.about, files and " ".join([_described(files), *files.notes]))
+        try:
+            steps = self._plan() if self._sources() else None
+        except (ValueError, OSError):
+            steps = None
+        say(self.about_results, self._of_results(steps))
 
     def _images_alone(self):
         """The files, while the rest is not chosen yet; None if there are none."""
         try:
-            return Files(_chosen(self.images), _chosen(self.results))
+            return self._files()
         except (ValueError, OSError, TypeError):
             return None
 
@@ -212,6 +244,7 @@ class RunBatch(Dock):
 
     def run(self) -> None:
         """Run the batch in the background."""
+        self._looked_through = None  # there may be more by now
         files, steps, results = self._prepared()
         job = late_job(
             "napari_metastructure.runs.batch:batch",
@@ -232,7 +265,8 @@ class RunBatch(Dock):
             self._rows[event.row["file"]] = event.row
             item = self.list.topLevelItem(event.done - 1)
             item.setText(1, _state(event.row))
-            item.setToolTip(1, "\n".join([event.row["error"] or "", *event.row["notes"]]).strip())
+            said = "\n".join([event.row["error"] or "", *event.row["notes"]]).strip()
+            item.setToolTip(1, as_html(said))
             self.list.scrollToItem(item)
         elif isinstance(event, Result):
             self.batch = event.value

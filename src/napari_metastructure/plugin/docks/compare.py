@@ -8,6 +8,7 @@ import numpy as np
 from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Image, Labels
 from napari.utils import DirectLabelColormap
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_metastructure.jobs.events import Result
@@ -133,6 +134,7 @@ class CompareLabels(Dock):
         self.add(self.buttons).hide()
         self.object_scores = self.add(ScoreTable())
         self.legend = self.add(note())
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.matrix_title = self.add(note())
         self.matrix = self.add(MatrixTable())
         self.verdict = self.add(note())
@@ -180,7 +182,7 @@ class CompareLabels(Dock):
         """Why the layers cannot be compared; None if they can."""
         reference, other = self.reference.value, self.other.value
         if reference is None:
-            return self.no_labels("Add a Labels layer with the reference.")
+            return self.no_labels("Add a Labels layer with the reference.", one_level=True)
         if other is None or other is reference:
             return "Choose another layer to compare, with labels or probabilities."
         shape = other.data.shape

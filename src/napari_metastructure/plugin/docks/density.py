@@ -137,7 +137,7 @@ class DensityDistributions(Dock):
         """Why nothing can be computed; None if it can."""
         labels, clean = self.labels.value, self.clean.value
         if labels is None:
-            return self.no_labels("Add a Labels layer.")
+            return self.no_labels("Add a Labels layer.", one_level=True)
         if labels.ndim < 2:
             return f"{labels.name} has one axis only; choose labels with at least two."
         if self.mode.value == OBSERVED:

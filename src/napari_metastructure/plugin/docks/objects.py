@@ -1,5 +1,6 @@
 """Dock widget: split a mask into objects, count and measure them."""
 
+import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pyqtgraph as pg
 from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Image, Labels
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_metastructure.jobs.events import Progress, Result
@@ -34,6 +35,7 @@ from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.live import LiveLayer
+from napari_metastructure.plugin.parts.long_names import keep_narrow
 from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 
@@ -49,6 +51,7 @@ _FIELDS = (
     "max_size",
     "drop_border",
 )
+_BESIDE_TITLE = 60  # pixels that a histogram has on both sides of it
 _LARGEST_PREVIEW = 4096 * 4096
 _POWERS = {  # of the unit of length, for the measurements that have one
     "equivalent_diameter": "",
@@ -58,6 +61,7 @@ _POWERS = {  # of the unit of length, for the measurements that have one
     "surface": "²",
     "volume": "³",
 }
+_COLOURS = ("red", "green", "blue")
 _PLACES = ("index", "axis_", "centroid_")  # columns that are no measurement
 
 
@@ -100,7 +104,8 @@ class MeasureObjects(Dock):
             "image",
             "Intensities",
             _is_image,
-            tooltip="Optional: the image in which the objects' brightness is measured.",
+            tooltip="Optional: the image in which the objects' brightness is measured; of a colour "
+            "image, in each colour.",
             optional=True,
         )
         self.dims = ComboBox(
@@ -130,6 +135,7 @@ class MeasureObjects(Dock):
         self.column_box = ComboBox(
             name="column", label="Histogram", choices=[], tooltip="The measurement to show."
         )
+        keep_narrow(self.column_box.native)  # names of images are in it
         self.results = self.add(Form().add(self.column_box))
         self.plot = self.add(Histogram())
         self.save_button = QPushButton("Save as CSV …")
@@ -162,13 +168,15 @@ class MeasureObjects(Dock):
         """Why nothing can be measured; None if it can."""
         mask, image = self.mask.value, self.image.value
         if mask is None:
-            return "Add a Labels layer, or a probability map, to measure."
+            sentence = "Add a Labels layer, or a probability map, to measure."
+            return self.no_labels(sentence, one_level=True)
         if mask.ndim < 2:
             return f"{mask.name} has one axis only; choose one with at least two."
-        if image is not None and image.data.shape != mask.data.shape:
+        shape = mask.data.shape if image is None else image.data.shape[: image.ndim]
+        if shape != mask.data.shape:
             return (
-                f"{mask.name} has shape {mask.data.shape} but {image.name} has "
-                f"{image.data.shape}; choose layers of the same pixels."
+                f"{mask.name} has shape {mask.data.shape} but {image.name} has {shape}; choose "
+                "layers of the same pixels."
             )
         try:
             self.config()
@@ -189,7 +197,14 @@ class MeasureObjects(Dock):
     def python(self) -> list[str]:
         """The next run as Python code."""
         mask, image, config = self.mask.value, self.image.value, self.config()
-        images = "None" if image is None else f"{{{image.name!r}: {layer_code(image)}.data}}"
+        images = "None"
+        if image is not None:
+            data = f"{layer_code(image)}.data"
+            parts = (
+                f"{name!r}: {data}" + (f"[..., {index[1]}]" if image.rgb else "")
+                for name, index in _channels(image).items()
+            )
+            images = f"{{{', '.join(parts)}}}"
         size = {"scale": config.scale, "spatial_dims": config.spatial_dims}
         measured = as_call(
             "table = nms.objects.measure", "objects", images, **size, skeleton=self.skeleton.value
@@ -289,7 +304,8 @@ class MeasureObjects(Dock):
         """Split and measure in the background; the objects are a new layer."""
         mask, image, config = self.mask.value, self.image.value, self.config()
         self._remove_preview()
-        images = {} if image is None else {image.name: image.data}
+        channels = {} if image is None else _channels(image)
+        images = {name: image.data[index] for name, index in channels.items()}
         skeleton = self.skeleton.value
         self._pending = mask.name, config, place(mask), mask
         job = Job(lambda job: _measuring(job, mask.data, images, config, skeleton))
@@ -313,7 +329,7 @@ class MeasureObjects(Dock):
         self._unit = _unit(source)
         size = _size(config.spatial_dims)
         mean = (
-            f", mean {size} {self.table[size].mean():.4g} {self._unit}{_POWERS[size]}"
+            f", mean {size} {_short(self.table[size].mean())} {self._unit}{_POWERS[size]}"
             if count
             else ""
         )
@@ -383,7 +399,9 @@ class Histogram(FollowsTheme, pg.PlotWidget):
         """Show finite values in up to 40 bins."""
         values = values[np.isfinite(values)]
         self.clear()
-        self.setLabel("bottom", title)
+        room = self.width() - _BESIDE_TITLE
+        title = self.fontMetrics().elidedText(title, Qt.TextElideMode.ElideMiddle, room)
+        self.setLabel("bottom", html.escape(title, quote=False))
         if values.size:
             bins = int(np.clip(np.sqrt(values.size) * 2, 5, 40))
             counts, edges = np.histogram(values, bins)
@@ -439,15 +457,27 @@ def _unit(layer: Any) -> str:
     return f"{layer.units[-1]:~}"
 
 
+def _short(number):
+    """Four digits, or all before the point; no powers of ten for sizes in pixels."""
+    return f"{number:.0f}" if 1000 <= number < 1e7 else f"{number:.4g}"
+
+
 def _counted(count):
     return f"{count} object{'' if count == 1 else 's'}"
 
 
+def _channels(image: Image) -> dict[str, Any]:
+    """What is measured in an image, by name: the index into its data."""
+    if not image.rgb:
+        return {image.name: (...,)}
+    return {f"{image.name} {colour}": (..., k) for k, colour in enumerate(_COLOURS)}
+
+
 def _is_mask(layer: Any) -> bool:
     return (isinstance(layer, Labels) and not layer.multiscale) or (
-        _is_image(layer) and np.dtype(layer.data.dtype).kind == "f"
+        _is_image(layer) and not layer.rgb and np.dtype(layer.data.dtype).kind == "f"
     )
 
 
 def _is_image(layer: Any) -> bool:
-    return isinstance(layer, Image) and not layer.rgb and not layer.multiscale
+    return isinstance(layer, Image) and not layer.multiscale

@@ -6,7 +6,7 @@ import numpy as np
 from napari.viewer import Viewer
 
 from napari_metastructure.plugin.parts.corrections import Corrections
-from napari_metastructure.plugin.parts.stroke_layer import result_colors
+from napari_metastructure.plugin.parts.stroke_layer import brush_size, result_colors
 
 __all__ = ["Results", "summary"]
 
@@ -54,6 +54,7 @@ class Results:
         self._layers += [(image, layer) for layer in layers]
         if taught:
             mask.colormap = result_colors()
+            mask.brush_size = brush_size(mask.data.shape)  # corrections are strokes
         self._masks.append((image, mask, corrections))
 
     def corrected(self, images: list, strokes: list) -> list:

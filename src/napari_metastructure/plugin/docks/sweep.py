@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from magicgui.widgets import FileEdit
 from napari import Viewer
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer, Signal
@@ -26,6 +25,7 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.model_panel import annotation_of, is_image, is_labels
+from napari_metastructure.plugin.parts.path_edit import PathEdit
 from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.sweep import report
@@ -83,7 +83,7 @@ class NoiseSweep(Dock):
             follows=lambda layer: is_labels(layer) and made_by(layer) is None,
             suggest=lambda: annotation_of(self.image, self.labels),
         )
-        self.folder = FileEdit(
+        self.folder = PathEdit(
             name="folder",
             label="Folder",
             mode="d",

@@ -6,6 +6,8 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QWidget
 
+from napari_metastructure.plugin.parts.long_names import as_html
+
 __all__ = ["guard", "may_close"]
 
 
@@ -21,7 +23,7 @@ def may_close(parent: QWidget, lost: Sequence[str]) -> bool:
     """
     if not lost:
         return True
-    answer = QMessageBox.question(parent, "Close?", "\n".join([*lost, "Close anyway?"]))
+    answer = QMessageBox.question(parent, "Close?", as_html("\n".join([*lost, "Close anyway?"])))
     return answer == QMessageBox.StandardButton.Yes
 
 

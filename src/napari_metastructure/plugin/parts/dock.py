@@ -104,10 +104,20 @@ class Dock(QWidget):
         self._choices.active = _real(viewer.layers.selection.active)
         viewer.layers.selection.events.active.connect(self._on_active)
 
-    def no_labels(self, sentence: str) -> str:
-        """What to say where labels are missing, and an image may be a mask."""
-        from napari.layers import Image
+    def no_labels(self, sentence: str, *, one_level: bool = False) -> str:
+        """What to say where labels are missing, and an image may be a mask.
 
+        Parameters
+        ----------
+        sentence : str
+        one_level : bool
+            Multiscale labels are not offered.
+        """
+        from napari.layers import Image, Labels
+
+        levels = (isinstance(one, Labels) and one.multiscale for one in self.viewer.layers)
+        if one_level and any(levels):
+            sentence += " Multiscale labels cannot be used; add one of their levels as a layer."
         if not any(isinstance(layer, Image) for layer in self.viewer.layers):
             return sentence
         return (

@@ -15,6 +15,7 @@ from napari_metastructure.plugin.preferences import preference
 __all__ = ["Form", "device_choices", "device_default"]
 
 _LARGEST = 1_000_000
+_LARGEST_SIZE = 1e12  # of volumes in cubic nanometres
 _USUAL_LABEL = "Smallest size"  # as wide as this, unless a label of the form is longer
 _EMPTY = {"seed": "random"}  # what an empty line means, where the field does not say
 
@@ -191,7 +192,7 @@ def _as_text(value):
 
 
 def _real_number(options, bounds, default):
-    lowest, highest = bounds.get("ge", bounds.get("gt", 0)), bounds.get("le", 1000)
+    lowest, highest = bounds.get("ge", bounds.get("gt", 0)), bounds.get("le", _LARGEST_SIZE)
     if "ge" in bounds and highest == 1:
         return FloatSlider(min=lowest, max=highest, step=0.01, value=default, **options)
     step = 1.0 if default >= 1 else default / 5 or 0.5

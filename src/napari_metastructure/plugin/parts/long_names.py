@@ -1,11 +1,12 @@
-"""Long names of layers: shown with their middle left out, and whole where there is room."""
+"""Names of layers, long or with <, > and &: shown as they are, and in full where there is room."""
 
+import html
 import re
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QStyle, QStyleOptionComboBox, QStylePainter, QToolTip
 
-__all__ = ["WrappedLabel", "breakable", "keep_narrow"]
+__all__ = ["WrappedLabel", "as_html", "breakable", "keep_narrow"]
 
 _LETTERS = 12  # of a name, for which a box always has room
 _WIDEST_LIST = 800  # pixels of the list that a box opens
@@ -44,12 +45,27 @@ def breakable(text: str) -> str:
     return _LONG_WORD.sub(lambda word: re.sub(r"(?<=[_.])(?=\w)", _BREAK, word[0]), text)
 
 
+def as_html(text: str) -> str:
+    """A text with names in it as HTML that shows it as it is, where Qt could take it for HTML.
+
+    Parameters
+    ----------
+    text : str
+    """
+    lines = "<br>".join(map(html.escape, text.split("\n")))
+    return f"<qt>{lines}</qt>" if text else ""
+
+
 class WrappedLabel(QLabel):
-    """A label whose lines wrap, and which does not widen its dock for a long word."""
+    """A label whose lines wrap, and which does not widen its dock for a long word.
+
+    Its text is shown as it is, also names with < and >.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
 
     def minimumSizeHint(self) -> QSize:
         """As narrow as may be."""
@@ -67,7 +83,8 @@ class _Elided(QObject):
             _draw(box)
             return True
         if kind == QEvent.Type.ToolTip and box.currentText():
-            QToolTip.showText(event.globalPos(), "\n".join([box.currentText(), box.toolTip()]), box)
+            text = "\n".join([box.currentText(), box.toolTip()]).strip()
+            QToolTip.showText(event.globalPos(), as_html(text), box)
             return True
         if kind in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress):  # may open the list
             view = box.view()

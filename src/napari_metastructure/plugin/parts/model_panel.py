@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from magicgui.types import FileDialogMode
-from magicgui.widgets import CheckBox, ComboBox, FileEdit
+from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer, Signal
@@ -29,6 +29,8 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form, device_default
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY
+from napari_metastructure.plugin.parts.long_names import as_html
+from napari_metastructure.plugin.parts.path_edit import PathEdit
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
 from napari_metastructure.plugin.parts.share_dialog import ShareDialog
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
@@ -99,7 +101,7 @@ class ModelPanel(QWidget):
                 "Moves the outlines of the last result at once. What you painted on it is kept."
             ),
         )
-        self.folder = FileEdit(
+        self.folder = PathEdit(
             name="folder",
             label="Write to",
             mode=FileDialogMode.EXISTING_DIRECTORY,
@@ -448,7 +450,7 @@ def _in_folder(name: str = "") -> str:
 def _may_replace(parent, path):
     """Whether the user wants a file to be replaced."""
     question = f"{path.name} exists already. Replace it?"
-    answer = QMessageBox.question(parent, "Save model", question)
+    answer = QMessageBox.question(parent, "Save model", as_html(question))
     return answer == QMessageBox.StandardButton.Yes
 
 

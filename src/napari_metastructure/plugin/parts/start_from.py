@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import ComboBox, FileEdit
+from magicgui.widgets import ComboBox
 
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.plugin.parts.form import Form
+from napari_metastructure.plugin.parts.path_edit import PathEdit
 
 __all__ = ["StartFrom"]
 
@@ -34,7 +35,7 @@ class StartFrom(Form):
             tooltip="Train a new network, or continue from the model in this dock or in a file, "
             "with its network and weights, on these labels. The classes may be different.",
         )
-        self.file = FileEdit(
+        self.file = PathEdit(
             name="start_file",
             label="Model file",
             mode=FileDialogMode.EXISTING_FILE,

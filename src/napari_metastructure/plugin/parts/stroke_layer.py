@@ -12,6 +12,7 @@ from napari_metastructure.plugin.parts.colours import CLASSES
 
 __all__ = [
     "bring_up",
+    "brush_size",
     "class_colors",
     "class_names",
     "new_stroke_layer",
@@ -119,10 +120,15 @@ def bring_up(viewer: Viewer, layer: Any) -> None:
     viewer.dims.ndisplay = 2
 
 
+def brush_size(shape: Sequence[int]) -> int:
+    """Pixels of a brush for strokes on images of this shape."""
+    return max(2, round(min(shape[-2:]) / 128))
+
+
 def ready_to_paint(viewer: Viewer, layer: Any, shape: Sequence[int]) -> None:
     """Make a layer active with the brush in hand."""
     bring_up(viewer, layer)
-    layer.brush_size = max(2, round(min(shape[-2:]) / 128))
+    layer.brush_size = brush_size(shape)
     layer.n_edit_dimensions = 2
     if layer.selected_label == 0:
         layer.selected_label = 2
