@@ -16,20 +16,31 @@ LARGEST_PREVIEW = 4096 * 4096
 _JUDGED = 512  # side of the part of a plane on which moved borders are measured
 
 
-def row_values(classes: Sequence[int]) -> list[int]:
-    """Label values of the rows of a transition matrix."""
+def row_values(classes: Sequence[int], *, typed: bool = False) -> list[int]:
+    """Label values of the rows of a transition matrix.
+
+    Parameters
+    ----------
+    classes : sequence of int
+        The labels above 0 that occur.
+    typed : bool
+        The matrix is one of the noise `transition`, with a row for each value up to the largest.
+    """
     if len(classes) <= 1:
         return [0, *(classes or [1])]
-    return list(range(max(classes) + 1))
+    return list(range(max(classes) + 1)) if typed else [0, *classes]
 
 
-def matrix_and_verdict(spec: Any, clean: Any, noisy: Any, names: Sequence[str]) -> Any:
+def matrix_and_verdict(spec: Any, clean: Any, noisy: Any, names: Sequence[int]) -> Any:
     """Matrix, verdict and where they come from: the spec, or else the plane; None if unknown."""
     size, binary = len(names), len(names) == 2
     present = np.unique(clean)
-    if len(present) < 2 or (not binary and present.max() >= size):
+    if len(present) < 2 or (not binary and present.max() > names[-1]):
         return None
-    clean, noisy = as_classes(clean, binary), as_classes(noisy, binary)
+    if binary:
+        clean, noisy = as_classes(clean, binary), as_classes(noisy, binary)
+    else:
+        clean, noisy = _as_rows(clean, names), _as_rows(noisy, names)
     counts = transition.count(clean, noisy, size)
     try:
         matrix = transition.of(spec, size, fractions=counts.sum(1) / counts.sum())
@@ -45,6 +56,12 @@ def matrix_and_verdict(spec: Any, clean: Any, noisy: Any, names: Sequence[str]) 
     return matrix, verdict, "counted on this plane"
 
 
+def _as_rows(labels, names):
+    """The number of the row of each label; -1 where there is none, as for what is not counted."""
+    rows = np.searchsorted(names, labels).clip(max=len(names) - 1)
+    return np.where(np.asarray(names)[rows] == labels, rows, -1)
+
+
 def _as_planes(data):
     """The stack as a dask array of planes."""
     import dask.array as da
@@ -56,7 +73,7 @@ def _as_planes(data):
 
 def on_plane(data: Any, index: Any, spec: Any) -> Any:
     """The corrupted plane, pixel for pixel as in the corrupted stack."""
-    if spec.spatial_dims == 3 or np.size(data) > LARGEST_PREVIEW * 4:
+    if spec.spatial_dims == 3 or data.size > LARGEST_PREVIEW * 4:
         return corrupt(np.asarray(data[index]), spec.model_copy(update={"spatial_dims": 2}))
     return np.asarray(corrupt(_as_planes(data), spec)[index].compute(scheduler="synchronous"))
 

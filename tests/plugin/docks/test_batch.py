@@ -134,6 +134,12 @@ def test_a_folder_with_other_files_is_told_beside_its_field(open_dock, tmp_path)
     assert dock.about_results.isHidden()
 
 
+def test_a_folder_without_images_is_told_before_a_model_is_chosen(open_dock, tmp_path):
+    dock = open_dock("Batch")[1]
+    dock.images.value = tmp_path / "not there"
+    assert "There is no file or folder" in dock.panel.reason.text()
+
+
 def test_a_folder_of_another_batch_cannot_be_run_into(dock, plates):  # noqa: F811
     (plates / "results").mkdir()
     (plates / "results/batch.json").write_text('{"steps": []}')

@@ -1,5 +1,6 @@
 """The corruption dock, clicked in a real napari window."""
 
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -214,3 +215,34 @@ def test_without_labels_the_button_says_why(viewer, open_dock):
     assert "Add a Labels layer" in dock.panel.reason.text()
     viewer.add_labels(np.ones((8, 8), np.uint8))
     assert dock.panel.run_button.isEnabled()
+
+
+def test_labels_with_gaps_have_a_row_for_each_that_occurs(qtbot, viewer, open_dock):
+    """A few numbered objects of many that were there once, say."""
+    labels = np.kron(np.int32([[0, 1, 0], [7, 0, 70_012]]), np.ones((20, 20), np.int32))
+    viewer.add_labels(labels, name="cells")
+    _, dock = open_dock("Corrupt labels")
+    qtbot.waitUntil(dock.isVisible)
+    set_flip(dock, 0.3)
+    preview_now(dock)
+    rows = [dock.matrix.verticalHeaderItem(row).text() for row in range(dock.matrix.rowCount())]
+    assert rows == ["0", "1", "7", "70012"]
+    np.testing.assert_allclose(np.diag(dock.matrix.matrix()), 0.7)
+    assert "all 4 classes can be learnt" in dock.verdict.text()
+    dock.form["kind"].value, dock.form["radius"].value = "dilate", 2
+    preview_now(dock)
+    assert "counted on this plane" in dock.verdict.text()
+    dock.form["kind"].value = "transition"
+    assert dock.matrix.isHidden()
+    assert "labels up to 70012" in dock.panel.reason.text()
+    dock.form["kind"].value = "sample"
+    assert dock.panel.run_button.isEnabled()
+
+
+def test_another_layer_is_previewed_when_it_is_chosen(qtbot, viewer, dock, placed_layers):
+    corrupt_now(qtbot, dock)
+    assert "of the pixels changed" in dock.changed.text()
+    lazy = viewer.add_labels(da.from_array(placed_layers[1].data, chunks=(1, 64, 64)), name="lazy")
+    dock.labels.value = lazy
+    assert dock.changed.isHidden()  # it was about the other
+    qtbot.waitUntil(lambda: "Preview: " in dock.changed.text(), timeout=5000)

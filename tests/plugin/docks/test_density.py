@@ -226,3 +226,9 @@ def test_large_stack_leaves_the_window_alive_and_stops(qtbot, viewer, open_dock)
     dock.panel.stop_button.click()
     qtbot.waitUntil(lambda: not dock.panel.running, timeout=5000)
     assert len(viewer.layers) == 1
+
+
+def test_another_layer_is_previewed_when_it_is_chosen(qtbot, viewer, dock, placed_layers):
+    other = viewer.add_labels(placed_layers[1].data[::-1].copy(), name="other")
+    dock.labels.value = other
+    qtbot.waitUntil(lambda: "Preview of class" in dock.about.text(), timeout=5000)

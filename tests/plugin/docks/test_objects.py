@@ -185,4 +185,6 @@ def test_sizes_that_leave_no_object_are_told(dock):
     dock.form["max_size"].value = "3"
     dock.form["min_size"].value = 50_000  # as of large objects, or in nanometres
     assert dock.form["min_size"].value == 50_000
-    assert "The smallest size (50000) is larger than the largest (3)" in dock.panel.reason.text()
+    assert dock.panel.reason.text().startswith("The smallest size (50000) is larger than the larg")
+    dock.form["max_size"].value = "0"
+    assert dock.panel.reason.text() == "Largest size [µm²] should be greater than 0, not 0.0."

@@ -151,7 +151,7 @@ class RunBatch(Dock):
         try:
             self._prepared()
         except (ValueError, OSError) as error:
-            return str(error)
+            return self.in_words(error)
         return None
 
     def _prepared(self):
@@ -160,6 +160,7 @@ class RunBatch(Dock):
         if _chosen(self.images) is None:
             raise ValueError("Choose a folder of images.")
         if not self._sources():
+            self._files()  # says so at once if there is no image
             raise ValueError("Choose a model, or records of earlier runs, to apply to the images.")
         if results is None:
             raise ValueError("Choose a folder for the results.")
@@ -202,7 +203,7 @@ class RunBatch(Dock):
         try:
             files, *_ = self._prepared()
         except (ValueError, OSError) as error:
-            self.panel.set_problem(str(error))
+            self.panel.set_problem(self.in_words(error))
             files = self._images_alone()
         else:
             self.panel.set_problem(None)

@@ -40,6 +40,7 @@ __all__ = ["CorruptLabels"]
 _ELSEWHERE = {"matrix", "fractions", "num_classes", "classes", "ignore_label"}
 _FIELDS = tuple(name for name in NoiseSpec.model_fields if name not in _ELSEWHERE)
 _MOST_CLASSES = 10  # of a matrix that fits into the dock
+_MOST_ROWS = 33  # of one that is typed in
 _ALL = "all"
 
 
@@ -72,6 +73,7 @@ class CorruptLabels(Dock):
             choices=["whole stack", "this plane"],
             tooltip="Which planes are corrupted; the others stay as they are.",
         )
+        self.labels.changed.connect(self._on_layer)  # before the form, which shows a preview
         self.form = self.add(Form())
         self.form.add(self.labels).add_fields(NoiseSpec, _FIELDS).add(self.only_class, self.scope)
         self.form["seed"].value = "0"
@@ -85,10 +87,10 @@ class CorruptLabels(Dock):
         self._preview = LiveLayer(self.viewer, "labels", "corruption preview")
         self._hidden: Any = None
         self._fresh = True  # nothing was made with these settings yet
+        self._classes: list[int] = []
         self._names, self._meant = [0, 1], np.eye(2)
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
-        self.labels.changed.connect(self._on_layer)
         self.form.changed.connect(self._on_form)
         self.matrix.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
@@ -119,11 +121,12 @@ class CorruptLabels(Dock):
         layer = self.labels.value
         classes = [] if layer is None else _classes(layer.data)
         self.only_class.choices = [_ALL, *map(str, classes)]
-        self._names = row_values(classes)
+        self._classes = classes
         self._forgetmatrix_and_verdict()
         self._show_fields()
         self._check()
         self._remove_preview()
+        say(self.changed, None)
 
     def _on_form(self):
         self._fresh = True
@@ -144,8 +147,12 @@ class CorruptLabels(Dock):
         if "classes" in PARAMETERS[kind] and len(self.only_class.choices) > 2:
             shown.add("only_class")
         self.form.show_only(shown)
-        if (kind == "transition") != self.matrix.editable:
-            self._edit_matrix() if kind == "transition" else self._forgetmatrix_and_verdict()
+        self._names = row_values(self._classes, typed=kind == "transition")
+        if kind == "transition" and len(self._names) <= _MOST_ROWS:
+            if not self.matrix.editable:
+                self._edit_matrix()
+        elif kind == "transition" or self.matrix.editable:
+            self._forgetmatrix_and_verdict()
 
     def _edit_matrix(self):
         """Let the matrix be typed in, beginning with that of the noise shown before."""
@@ -170,6 +177,11 @@ class CorruptLabels(Dock):
             return self.no_labels("Add a Labels layer to corrupt.")
         if layer.multiscale:
             return "Multiscale labels cannot be corrupted; use one of their levels."
+        if self.form["kind"].value == "transition" and not self.matrix.editable:
+            return (
+                f"{layer.name} has labels up to {self._names[-1]}; a matrix has a row for each "
+                f"value, and at most {_MOST_ROWS}. Number the classes anew, or choose another kind."
+            )
         return _matrix_problem(self.matrix.matrix()) if self.matrix.editable else None
 
     def _check(self):
@@ -217,7 +229,7 @@ class CorruptLabels(Dock):
         try:
             noisy = on_plane(layer.data, index, self.spec())
         except ValueError as error:
-            say(self.changed, str(error))
+            say(self.changed, self.in_words(error))
             return
         say(self.changed, f"Preview: {_share_changed(clean, noisy)} of the plane's pixels changed.")
         is_new = not self._preview.shown
@@ -315,7 +327,7 @@ class CorruptLabels(Dock):
 
 def _classes(data):
     """Foreground classes of a labels array, few enough to choose from."""
-    values = np.unique(np.asarray(data)) if np.size(data) <= 2**27 else np.array([1])
+    values = np.unique(np.asarray(data)) if data.size <= 2**27 else np.array([1])
     values = values[values > 0]
     return values.tolist() if len(values) <= 32 else []
 

@@ -108,6 +108,7 @@ class DensityDistributions(Dock):
             "the same length in the layer's units.",
         )
         self.scope = ComboBox(name="scope", label="Planes", choices=["whole stack", "this plane"])
+        self.labels.changed.connect(self._on_layer)  # before the form, which shows a preview
         self.form = self.add(Form())
         self.form.add(self.labels, self.mode, self.clean, self.classes, self.radius)
         self.form.add_fields(DensityConfig, ("kernel", "spatial_dims")).add(self.scope)
@@ -115,7 +116,6 @@ class DensityDistributions(Dock):
         self.panel = self.add(RunPanel("Compute"))
         command = "density LABELS -o density.ome.tif"
         self.again = self.add(SayAgain(self, self.python, self.config, command))
-        self.labels.changed.connect(self._on_layer)
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)

@@ -181,7 +181,7 @@ class MeasureObjects(Dock):
         try:
             self.config()
         except ValueError as error:
-            return str(error)
+            return self.in_words(error)
         return None
 
     @property

@@ -214,7 +214,7 @@ class SegmentFewLabels(Dock):
         try:
             self.config()
         except ValueError as error:
-            return str(error)
+            return self.in_words(error)
         return None
 
     def _check(self):

@@ -142,7 +142,7 @@ class NoiseSweep(Dock):
         try:
             config = self.config()
         except ValueError as error:
-            return str(error)
+            return self.in_words(error)
         if config.validation_fraction == 0:
             return "No images are left to score on; raise the test fraction above 0."
         return None

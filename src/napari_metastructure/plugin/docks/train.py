@@ -233,14 +233,14 @@ class TrainSegmentation(Dock):
         try:
             config = self.config()
         except ValueError as error:
-            return str(error)
+            return self.in_words(error)
         return self.start.problem(config.spatial_dims) or missing_library(config.network)
 
     def _ask_about_zeros(self):
         """Labels that are nearly all 0 may be strokes: ask, with the switch at hand."""
         layer = self.labels.value
         layer = None if is_shapes(layer) else layer
-        small = layer is not None and np.size(layer.data) < _LOOKED_AT_AGAIN
+        small = layer is not None and layer.data.size < _LOOKED_AT_AGAIN
         if layer is self._asked_about and not small:
             return
         share = None if layer is None else share_of_zeros(layer)

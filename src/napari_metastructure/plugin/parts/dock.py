@@ -1,5 +1,6 @@
 """What all our dock widgets share: scrolling, layer choices, and cleaning up when closed."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -124,6 +125,13 @@ class Dock(QWidget):
             f"{sentence} If a mask was opened as an image, right-click its layer and choose "
             "Convert to Labels."
         )
+
+    def in_words(self, error: Exception) -> str:
+        """An error of a parameter model in the words of the forms."""
+        sentence = re.sub(r"^\w+(Config|Spec): ", "", str(error))
+        for form in self.findChildren(Form):
+            sentence = form.in_words(sentence)
+        return sentence
 
     def add(self, widget: Any) -> Any:
         """Append a Qt or magicgui widget to the column."""

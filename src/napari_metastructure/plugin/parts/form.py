@@ -1,5 +1,6 @@
 """Forms made from the parameter models."""
 
+import re
 import shutil
 import sys
 from collections.abc import Collection, Container, Mapping
@@ -96,6 +97,13 @@ class Form(QWidget):
     def rename(self, name: str, label: str) -> None:
         """Give a row another label."""
         self._label(self._rows[name]).setText(label)
+
+    def in_words(self, sentence: str) -> str:
+        """What a parameter model says of its fields, with the labels of their rows for names."""
+        for name in self._fields:
+            label = self._label(self._rows[name]).text() or self._rows[name].label
+            sentence = re.sub(rf"\b{name}(\.\d+)? should be ", f"{label} should be ", sentence)
+        return sentence
 
     def is_shown(self, name: str) -> bool:
         """Whether a row was left visible by `show_only`."""
