@@ -118,6 +118,17 @@ def test_nan_and_ignored_pixels_do_not_count(mask):
     assert found.counts.sum() == 2 * 48 * 60
 
 
+def test_few_labels_with_large_numbers_are_taken_for_instances(mask):
+    """A crop of many numbered objects; a matrix up to the largest would not fit in memory."""
+    numbered = np.zeros(mask.shape, np.int32)
+    numbered[mask > 0] = np.where(np.arange(np.count_nonzero(mask)) % 2, 7, 70_012)
+    found = nms.compare(numbered, mask)
+    assert found.matrix.shape == (2, 2)
+    assert found.scores["dice"] == 1
+    assert any("labels up to 70012" in sentence for sentence in found.sentences)
+    assert nms.compare(mask.astype(np.int32) * 70_012, mask).scores["dice"] == 1  # a mask is one
+
+
 def test_many_values_are_taken_for_instances(mask):
     numbered = mask * np.arange(1, mask.size + 1).reshape(mask.shape)
     found = nms.compare(numbered, mask)

@@ -18,7 +18,7 @@ from napari_metastructure.labels import density, transition
 from napari_metastructure.labels.matching import ObjectScores, ObjectTally
 from napari_metastructure.labels.metrics import NAMES, Tally, score_counts, score_probability
 from napari_metastructure.labels.objects import split
-from napari_metastructure.labels.planewise import MOST_CLASSES, is_binary
+from napari_metastructure.labels.planewise import is_binary, why_numbers
 
 __all__ = ["ERRORS", "Comparison", "Request", "compare", "comparing"]
 
@@ -148,8 +148,8 @@ def compare(
 
     Notes
     -----
-    More than 32 values are taken for instances: they are compared as masks, object against
-    background.
+    More than 32 values, or several of which one is 1000 or larger, are taken for instances: they
+    are compared as masks, object against background.
     """
     request = Request(reference, other, ignore_label, of_class, errors, objects, spatial_dims)
     return list(Job(lambda job: comparing(job, request)))[-1].value
@@ -267,7 +267,7 @@ def _pair(job, request):
         found = yield from _values(job, others)
         if found is None:
             return None
-        if request.objects == "numbered" or max(len(values), len(found)) > MOST_CLASSES:
+        if request.objects == "numbered" or why_numbers(values) or why_numbers(found):
             return _instance_pair(references, others, values, found, known)
         return _label_pair(references, others, values, found, known)
     if others[0].ndim > references[0].ndim:
@@ -312,8 +312,7 @@ def _values(job, arrays, ignore_label=None):
 
 def _instance_pair(references, others, values, found, known):
     """Labels that are the numbers of objects: their masks are compared."""
-    many = f"There are more than {MOST_CLASSES} labels, which look like numbered objects"
-    reason = many if max(len(values), len(found)) > MOST_CLASSES else "Each label is one object"
+    reason = why_numbers(values) or why_numbers(found) or "Each label is one object"
     note = f"{reason}: scores, matrix and verdict compare object with background."
     pair = references, others, [0, 1], 2, True
     return _Pair(*pair, instances=True, notes=[note], **known)

@@ -31,6 +31,7 @@ __all__ = [
     "some_classes",
     "spread",
     "summed",
+    "why_numbers",
 ]
 
 MOST_CLASSES = 32
@@ -58,12 +59,27 @@ def spread(data: Any, pixels: Any = _MOST_PIXELS) -> Any:
 def some_classes(data: Any) -> Any:
     """Classes to choose from, of a stack too large to be read at once: those on some planes."""
     classes = _labels_of(data)
-    return classes if len(classes) <= MOST_CLASSES else [0]
+    return [0] if why_numbers(classes) else classes
 
 
 def number_objects(data: Any) -> bool:
     """Whether there are so many labels, on some planes of a stack, that they number objects."""
-    return len(_labels_of(data)) > MOST_CLASSES
+    return why_numbers(_labels_of(data)) is not None
+
+
+def why_numbers(values: Any) -> str | None:
+    """Why labels look like the numbers of objects and not like classes; None if they do not.
+
+    Parameters
+    ----------
+    values : sequence of int
+        The labels that occur, sorted.
+    """
+    if len(values) > MOST_CLASSES:
+        return f"There are more than {MOST_CLASSES} labels, which look like numbered objects"
+    if np.count_nonzero(values) > 1 and values[-1] >= transition.MOST_CLASSES:
+        return f"There are labels up to {values[-1]}, which look like numbered objects"
+    return None
 
 
 def _labels_of(data):
@@ -129,9 +145,9 @@ def counted(job: Any, data: Any, parts: Any) -> Generator[Any, Any, Any]:
         for value, count in zip(*count_classes(np.asarray(data[part]))):
             total[int(value)] = total.get(int(value), 0) + int(count)
         yield Progress("looking for classes", done, len(parts))
-    if len(total) > MOST_CLASSES:
-        raise TooManyClasses(f"There are {len(total)} labels, which look like numbered objects")
     values = sorted(total)
+    if why := why_numbers(values):
+        raise TooManyClasses(why)
     return np.array(values, int), np.array([total[value] for value in values], int)
 
 

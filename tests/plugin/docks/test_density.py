@@ -232,3 +232,22 @@ def test_another_layer_is_previewed_when_it_is_chosen(qtbot, viewer, dock, place
     other = viewer.add_labels(placed_layers[1].data[::-1].copy(), name="other")
     dock.labels.value = other
     qtbot.waitUntil(lambda: "Preview of class" in dock.about.text(), timeout=5000)
+
+
+def test_few_labels_with_large_numbers_are_one_mask(qtbot, viewer, open_dock):
+    labels = np.kron(np.int32([[0, 1, 0], [7, 0, 70_012]]), np.ones((20, 20), np.int32))
+    viewer.add_labels(labels, name="cells")
+    viewer.add_labels(labels.copy(), name="clean")
+    dock = open_dock("Density distributions")[1]
+    dock.labels.value, dock.clean.value = viewer.layers["cells"], viewer.layers["clean"]
+    dock.mode.value = "residual in sigma"
+    compute(qtbot, dock)
+    assert [one.name for one in viewer.layers[2:]] == ["cells residual of 1 (10 px)"]
+
+
+def test_what_was_said_goes_when_it_cannot_run(qtbot, viewer, dock, placed_layers):
+    dock.radius.value += 1
+    qtbot.waitUntil(lambda: "Preview of class" in dock.about.text(), timeout=5000)
+    dock.mode.value = "residual in sigma"  # there are no clean labels
+    assert not dock.panel.run_button.isEnabled()
+    assert dock.about.isHidden()

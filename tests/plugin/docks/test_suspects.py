@@ -100,3 +100,11 @@ def test_one_image_is_refused(viewer, dock):
     dock.image.value, dock.labels.value = viewer.layers["one"], viewer.layers["its labels"]
     assert "two images" in dock.problem()
     assert not dock.panel.run_button.isEnabled()
+
+
+def test_settings_that_cannot_be_are_told(dock):
+    dock.form["epochs"].value = "-5"
+    assert dock.panel.reason.text().startswith("Epochs should be greater than")
+    assert not dock.panel.run_button.isEnabled()
+    dock.form["epochs"].value = "2"
+    assert dock.panel.run_button.isEnabled()

@@ -171,6 +171,7 @@ class DensityDistributions(Dock):
             self._preview_later()
         else:
             self._remove_preview()
+            say(self.about, None)
 
     def _show_fields(self):
         """Show the rows that the mode and the layer ask for."""

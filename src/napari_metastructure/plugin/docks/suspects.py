@@ -119,6 +119,10 @@ class FindSuspects(Dock):
                 "Choose a stack of at least two images: a network trained on one half checks "
                 "the other."
             )
+        try:
+            self.config()
+        except ValueError as error:
+            return self.in_words(error)
         return None
 
     def _check(self) -> None:
