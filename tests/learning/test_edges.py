@@ -48,6 +48,17 @@ def test_the_threshold_lies_on_the_edges(moved, bright):
     assert evidence.displacement(best) == pytest.approx(moved, abs=1)
 
 
+def test_blur_does_not_make_dark_objects_smaller():
+    probabilities, pictures, labels = [], [], []
+    for seed in range(4):
+        _, truth, distance = _discs(seed)
+        probabilities.append(1 / (1 + np.exp(-distance)))
+        pictures.append(1 - ndi.gaussian_filter(truth.astype(float), 3))  # from black to white
+        labels.append(truth.astype(int))
+    evidence = Evidence(probabilities, pictures, labels)
+    assert abs(evidence.displacement(evidence.best())) < 0.5
+
+
 def test_channels_of_either_polarity_are_used():
     probabilities, pictures, labels, truth = _maps(2.5)
     pictures = [np.stack([np.zeros_like(p), 300 - p]) for p in pictures]

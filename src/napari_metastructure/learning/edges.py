@@ -74,18 +74,21 @@ class Evidence:
         self.thresholds = 1 / (1 + np.exp(-self._levels))
         labels = [None] * len(logits) if labels is None else labels
         pixels, hits, counted = np.zeros((3, _LEVELS))
-        parts: list[list] = [[] for _ in range(_PARTS)]
-        number = 0
+        planes: list[tuple] = []
         for values, picture, label in zip(logits, pictures, labels):
             bins = self._bin(values)
             pixels += _count(bins)
             if label is not None:
                 counted += _count(bins, label >= 0)
                 hits += _count(bins, label == 1)
-            for plane, channels in _planes(values, picture):
-                for half in self._outlines(plane, channels):
-                    parts[number % _PARTS].append(half)
-                    number += 1
+            planes.extend(_planes(values, picture))
+        polarity = np.sign(np.sum([_slopes(*plane) for plane in planes], axis=0))
+        parts: list[list] = [[] for _ in range(_PARTS)]
+        number = 0
+        for plane, channels in planes:
+            for half in self._outlines(plane, channels, polarity):
+                parts[number % _PARTS].append(half)
+                number += 1
         self._pixels = pixels
         self.area = _above(pixels) / pixels.sum()
         sums = [np.sum(part, axis=0) for part in parts if part]
@@ -100,9 +103,12 @@ class Evidence:
         step = self._levels[1] - self._levels[0]
         return np.clip((values - self._levels[0]) / step, 0, _LEVELS - 1).astype(np.intp)
 
-    def _outlines(self, values, channels):
-        """Length of the outlines at each level, slope of the image across them, and change of
-        that slope, summed per half, scale and channel: (2, scales, channels, 3, levels).
+    def _outlines(self, values, channels, polarity):
+        """Length of the outlines at each level, and change of the slope of the image across them,
+        structures bright; summed per half, scale and channel: (2, scales, channels, 2, levels).
+
+        The square root makes photon noise alike everywhere, as of structures that shine; those
+        that are dark lie before the light.
         """
         normal = _derivatives(values, 1, ((1, 0), (0, 1)))
         steepness = np.sqrt((normal**2).sum(0)) + 1e-9
@@ -115,31 +121,29 @@ class Evidence:
 
         length = counts(steepness / (self._levels[1] - self._levels[0]))
 
-        def across(image, scale):
-            along_y, along_x, yy, xx, yx = _derivatives(
-                image, scale, ((1, 0), (0, 1), (2, 0), (0, 2), (1, 1))
-            )
-            slope = (y * along_y + x * along_x) * steepness
-            change = y * y * yy + x * x * xx + 2 * x * y * yx
-            return length, counts(slope), counts(change)
+        def across(image, sign, scale):
+            view = np.sqrt(image) if sign > 0 else image
+            yy, xx, yx = _derivatives(view, scale, ((2, 0), (0, 2), (1, 1)))
+            return length, counts(sign * (y * y * yy + x * x * xx + 2 * x * y * yx))
 
-        found = [[across(image, scale) for image in channels] for scale in _SCALES]
+        found = [
+            [across(image, sign, scale) for image, sign in zip(channels, polarity)]
+            for scale in _SCALES
+        ]
         return np.moveaxis(np.array(found), -2, 0)
 
     def _judge_edges(self, parts):
         """The edges' score of each threshold, and whether the parts of the pixels agree."""
-        both = np.sum(parts, axis=0)
-        polarity = np.sign(both[0, :, 1].sum(-1))  # bright or dark, channel by channel
         possible = (self.area > _SMALLEST) & (self.area < _LARGEST)
         if not possible.any():
             return np.zeros((len(_SCALES), _LEVELS)), False
 
         def scores(part):
-            change = np.einsum("c,scl->sl", polarity, part[:, :, 2])
+            change = part[:, :, 1].sum(axis=1)
             outside = np.cumsum(change, axis=1) - change  # of all pixels outside each outline
             return np.where(possible, _smooth(outside), -np.inf)
 
-        edges = scores(both)
+        edges = scores(np.sum(parts, axis=0))
         best = int(edges[0].argmax())
         consistent = edges[0, best] > 0 and all(
             part[0, best] > _LEAST_CONSISTENT * part[0].max() for part in map(scores, parts)
@@ -211,7 +215,7 @@ class Evidence:
 def _planes(values, picture):
     """(plane of values, [planes of channels from 0 to 1]) of a plane or volume."""
     channels = picture if picture.ndim > values.ndim else [picture]
-    scaled = [_root_of_range(channel) for channel in channels]
+    scaled = [_range(channel) for channel in channels]
     if values.ndim == 2:
         yield values, scaled
         return
@@ -219,14 +223,20 @@ def _planes(values, picture):
         yield plane, [channel[number] for channel in scaled]
 
 
-def _root_of_range(image):
-    """Square root of the range without its outliers: photon noise is then alike everywhere."""
+def _range(image):
+    """The image from 0 to 1 without its outliers."""
     image = np.asarray(image, dtype=np.float32)
     known = np.isfinite(image)
     if not known.all():
         image = np.where(known, image, np.median(image[known]) if known.any() else 0)
     low, high = np.quantile(image.ravel()[:: 1 + image.size // 2**18], [0.001, 0.999])
-    return np.sqrt(np.clip((image - low) / max(high - low, 1e-9), 0, 1))
+    return np.clip((image - low) / max(high - low, 1e-9), 0, 1)
+
+
+def _slopes(values, channels):
+    """Slope of each channel in the direction in which the values rise, summed over all pixels."""
+    normal = _derivatives(values, 1, ((1, 0), (0, 1)))
+    return [(normal * _derivatives(np.sqrt(c), 1, ((1, 0), (0, 1)))).sum() for c in channels]
 
 
 def _count(bins, weights=None):
