@@ -42,6 +42,20 @@ def test_filters_take_odd_images(name, image):
         assert not mask.any()
 
 
+def test_lis_threshold_ends_though_float32_is_rounded(monkeypatch):
+    import skimage.filters
+
+    real, given = skimage.filters.threshold_li, []
+
+    def watched(pixels, tolerance=None):
+        given.append(tolerance / np.ptp(pixels))
+        return real(pixels, tolerance=tolerance)
+
+    monkeypatch.setattr(skimage.filters, "threshold_li", watched)
+    filters.filter_mask(discs()[0], "even_li")
+    assert 1e-5 <= given[0] <= 1e-3  # rounding has moved it by 1e-6 in a circle
+
+
 def test_filters_name_what_is_wrong():
     with pytest.raises(ValueError, match="NaN or infinity"):
         filters.filter_mask(np.array([[0, np.nan]]), "otsu")

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _MOST_PIXELS = 2**18  # that a threshold is found on; larger images give evenly spread ones
+_LI_TOLERANCE = 1e-4  # of the range; by default less than float32 resolves, which may never end
 
 
 class Views:
@@ -128,6 +129,8 @@ def _cut(image: NDArray, threshold: str) -> NDArray:
     try:
         if threshold == "top":
             return image > filters.threshold_multiotsu(pixels, nbins=128)[-1]
+        if threshold == "li":
+            return image > filters.threshold_li(pixels, tolerance=_LI_TOLERANCE * pixels.max())
         return image > getattr(filters, f"threshold_{threshold}")(pixels)
     except ValueError:  # fewer values than classes
         return image > filters.threshold_otsu(pixels)
