@@ -116,6 +116,10 @@ def test_confidence_names_what_is_unclear(judge):
     confidence = unclear.confidence(unclear.ranking())
     assert confidence.level == "low"
     assert "bright or dark" in confidence.reasons[0]
+    # bright halos around dark bacteria give 0.55
+    unsure = judged([discs()[0]])
+    unsure.skewness = 0.55
+    assert "bright or dark" in unsure.confidence(unsure.ranking()).reasons[0]
 
 
 def test_same_images_same_ranking(judge):
