@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_metastructure.words import counted
+
 __all__ = ["ALL", "MEAN", "Layout", "channels_first", "multiples", "strides", "without_channels"]
 
 ALL, MEAN = "all", "mean"
@@ -232,7 +234,7 @@ class Layout:
         size = " x ".join(str(n) for n in self.label_shape[-dims:])
         leading, names = self.label_shape[:-dims], self.label_names[:-dims]
         word = "plane" if dims == 2 else "frame"
-        counts = [_plural(n, _WORDS.get(name, word)) for n, name in zip(leading, names)]
+        counts = [counted(n, _WORDS.get(name, word)) for n, name in zip(leading, names)]
         if dims == 2:
             parts = [f"{' x '.join(counts) or '1 plane'} of {size}"]
         else:
@@ -249,10 +251,6 @@ class Layout:
             else:
                 parts.append(f"channel {self.channel} of 0 to {self.num_channels - 1}")
         return ", ".join([*parts, f"{use} as {dims}-D"])
-
-
-def _plural(count, word):
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _letters(axis_labels, ndim):

@@ -19,6 +19,7 @@ from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.learning.configs import TrainingConfig
 from napari_metastructure.sweep.configs import SweepConfig
+from napari_metastructure.words import counted
 
 __all__ = ["main"]
 
@@ -421,8 +422,7 @@ def measure(
     record = perform("measure", inputs, outputs, config, options, **common)
     where = "volumes" if record["config"]["spatial_dims"] == 3 else "planes"
     units = ", ".join(dict.fromkeys(record["units"]))
-    found = "1 object" if record["objects"] == 1 else f"{record['objects']} objects"
-    click.echo(f"{found} in {where}; lengths in {units}.")
+    click.echo(f"{counted(record['objects'], 'object')} in {where}; lengths in {units}.")
 
 
 @commands.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari_metastructure.files.names import is_zarr, natural, paths_of, stem
+from napari_metastructure.words import counted
 
 __all__ = [
     "Matched",
@@ -249,16 +250,12 @@ def _understood(files, label, count, left, nouns):
     image, label = (f"{path.parent.name}/{path.name}" for path in (files[0], label))
     more = f" to {files[-1].name}" if files[1:] else ""
     of = f" of {len(files)} channels" if files[1:] else ""
-    parts = [f"{_count(count, nouns[0])}{of} with {nouns[1]}s ({image}{more} with {label})"]
+    parts = [f"{counted(count, nouns[0])}{of} with {nouns[1]}s ({image}{more} with {label})"]
     for names, noun, lacking in zip(left, nouns, reversed(nouns)):
         if names:
             article = "an" if lacking[0] in "aeiou" else "a"
             are = "is" if len(names) == 1 else "are"
             listed = ", ".join(names[:5]) + (", ..." if names[5:] else "")
-            lost = f"{_count(len(names), noun)} without {article} {lacking}"
+            lost = f"{counted(len(names), noun)} without {article} {lacking}"
             parts.append(f"{lost} {are} left out: {listed}")
     return "; ".join(parts) + "."
-
-
-def _count(number, noun):
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -29,6 +29,7 @@ from napari_metastructure.files.pairs import matched, pair_of
 from napari_metastructure.files.pixels import Pixels, in_planes, plain
 from napari_metastructure.files.records import says_partial
 from napari_metastructure.files.tiff import read_tiff
+from napari_metastructure.words import counted
 
 __all__ = ["image_files", "read", "read_labels", "read_matched", "read_outcome", "read_pair"]
 
@@ -343,8 +344,8 @@ def _check_match(images, labels, channel_axis):
     ours, theirs = images.arrays, labels.arrays
     if len(ours) != len(theirs):
         raise ValueError(
-            f"There {_are(len(ours), 'image')} but {_are(len(theirs), 'label array', verb=False)}; "
-            "give one for each."
+            f"There {'is' if len(ours) == 1 else 'are'} {counted(len(ours), 'image')} but "
+            f"{counted(len(theirs), 'label array')}; give one for each."
         )
     axis = images.channel_axis if channel_axis is None else channel_axis
     for number, (image, label) in enumerate(zip(ours, theirs)):
@@ -355,11 +356,6 @@ def _check_match(images, labels, channel_axis):
                 f"The labels of {name} have the shape {label.shape}, but the images {image.shape}; "
                 "they should be the same."
             )
-
-
-def _are(count, noun, verb=True):
-    text = f"{count} {noun}{'' if count == 1 else 's'}"
-    return (("is " if count == 1 else "are ") if verb else "") + text
 
 
 def _read_one(path, count=1, missing="fill", labels=False):

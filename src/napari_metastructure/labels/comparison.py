@@ -19,6 +19,7 @@ from napari_metastructure.labels.matching import ObjectScores, ObjectTally
 from napari_metastructure.labels.metrics import NAMES, Tally, score_counts, score_probability
 from napari_metastructure.labels.objects import split
 from napari_metastructure.labels.planewise import is_binary, why_numbers
+from napari_metastructure.words import counted
 
 __all__ = ["ERRORS", "Comparison", "Request", "compare", "comparing"]
 
@@ -521,8 +522,8 @@ def _comparison(pair, scores, counts, judged, errors, objects):
     sentences += [str(objects)] if objects else []
     sentences += pair.notes
     if planes < len(pair.parts):
-        part = "1 plane" if planes == 1 else f"{planes} planes"
-        sentences.append(f"Verdict and figure of merit were computed on {part} of the stack.")
+        some = counted(planes, "plane")
+        sentences.append(f"Verdict and figure of merit were computed on {some} of the stack.")
     return Comparison(
         scores=scores,
         matrix=matrix,

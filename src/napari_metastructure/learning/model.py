@@ -20,6 +20,7 @@ from napari_metastructure.learning.networks import build
 from napari_metastructure.learning.prediction import predict_tiles
 from napari_metastructure.learning.regions import NormalisedImage, RegionWriter
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
+from napari_metastructure.words import counted
 
 __all__ = ["SegmentationModel", "named_tensors", "put_rows", "read_model", "rebuilt"]
 
@@ -167,8 +168,8 @@ class SegmentationModel:
         architecture = {**other.architecture, "out_channels": self.architecture["out_channels"]}
         if other.in_channels != self.in_channels:
             raise ValueError(
-                f"The model to start from is for images of {other.in_channels} channel"
-                f"{'s' * (other.in_channels > 1)}, but these have {self.in_channels}."
+                "The model to start from is for images of "
+                f"{counted(other.in_channels, 'channel')}, but these have {self.in_channels}."
             )
         if architecture != self.architecture:
             raise ValueError(

@@ -21,6 +21,7 @@ from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
+from napari_metastructure.words import counted
 
 __all__ = [
     "choose_threshold",
@@ -269,7 +270,7 @@ def _decide(model, evidence, known):
         side = "inside" if distance > 0 else "outside"
         count = round(abs(distance))
         notes.append(
-            f"Your outlines lie about {count} pixel{'s' * (count > 1)} {side} the edges in the "
+            f"Your outlines lie about {counted(count, 'pixel')} {side} the edges in the "
             "images. The threshold follows the edges."
         )
     return {"displacement": round(distance, 2), "notes": notes}

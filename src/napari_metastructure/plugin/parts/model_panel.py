@@ -37,6 +37,7 @@ from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_lar
 from napari_metastructure.plugin.parts.stroke_layer import STROKES
 from napari_metastructure.plugin.parts.threshold_slider import ThresholdSlider, decimals
 from napari_metastructure.plugin.preferences import preference
+from napari_metastructure.words import counted
 
 __all__ = [
     "ModelPanel",
@@ -355,7 +356,7 @@ class ModelPanel(QWidget):
         found = layout.num_channels if layout.input_axis is not None else 1
         if (self.model.channel_axis is None) != (layout.input_axis is None) or found != wanted:
             raise ValueError(
-                f"The model needs {wanted} channel{'s' * (wanted > 1)} but {source.name} is "
+                f"The model needs {counted(wanted, 'channel')} but {source.name} is "
                 f"read with {found}; choose its channel axis and channels to match."
             )
         if len(layout.label_shape) < self.model.spatial_dims:
