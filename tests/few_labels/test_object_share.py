@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_metastructure.few_labels.object_share import object_share, prior_of
+from napari_metastructure.few_labels.object_share import believable, object_share, prior_of
 
 
 def drawn(rng, is_object, overlap):
@@ -31,6 +31,8 @@ def test_a_classifier_that_tells_nothing_tells_no_share():
 def test_small_shares_are_not_told_apart_from_none():
     strokes = np.arange(100) % 2 == 0
     assert object_share(strokes * 1.0, strokes, [np.zeros((50, 50))]) == 0.1
+    assert believable(0.1) is None
+    assert believable(0.2) == 0.2
 
 
 def test_the_prior_lies_between_even_and_the_share():

@@ -96,19 +96,25 @@ def test_a_start_mask_that_contradicts_the_strokes_has_no_say(taught, learnt, mo
     assert not any((label < 0).any() for labels in learnt for label in labels)
 
 
-@pytest.mark.parametrize(("as_good", "weight"), [(0.8, 1.0), (2, 0.25)])
-def test_edges_count_in_full_where_labels_were_left_open(taught, monkeypatch, as_good, weight):
-    weights = []
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_counts_in_the_threshold_of_the_network(taught, monkeypatch, is_open):
+    """The edges in full where labels were left open, else the share that the strokes tell."""
+    rules = []
 
-    def kept(*arguments, edges):
-        weights.append(edges)
+    def kept(*arguments, **rule):
+        rules.append(rule)
         return 0.5
 
+    as_good = 0.8 if is_open else 2
     monkeypatch.setattr("napari_metastructure.few_labels.second_opinion._AS_GOOD", as_good)
     monkeypatch.setattr("napari_metastructure.few_labels.taught.outline_threshold", kept)
     images, _, strokes = taught
-    segment(images, strokes=strokes, min_steps=40, **SMALL)
-    assert set(weights) == {weight}
+    record = segment(images, strokes=strokes, min_steps=40, **SMALL).record
+    share = record["object_share"]
+    assert 0.1 < share < 0.95
+    expected = {"edges": 1.0} if is_open else {"edges": 0.1, "share": share}
+    assert rules
+    assert all(rule == expected for rule in rules)
 
 
 def test_three_classes_have_no_second_opinion(taught):

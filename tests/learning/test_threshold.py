@@ -71,6 +71,17 @@ def test_outline_threshold_with_fewer_objects_is_higher():
     assert few > even
 
 
+def test_outline_threshold_heeds_the_share_of_objects():
+    """Of a slope without edges, the threshold cuts off what the share says, if not all the way."""
+    p = np.tile(np.linspace(0, 1, 101), (40, 1))
+    image = np.tile(np.linspace(0, 1, 101), (40, 1))
+    rule = {"prior": 0.5, "edges": 0}
+    free = outline_threshold([p], [image], **rule)
+    for share in (0.1, 0.3, 0.9):
+        told = outline_threshold([p], [image], share=share, **rule)
+        assert abs((p > told).mean() - share) < abs((p > free).mean() - share)
+
+
 def test_outline_threshold_without_gradients_in_some_masks():
     p = np.zeros((16, 16))
     p[4:12, 4:12] = 0.7

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["object_share", "prior_of"]
+__all__ = ["believable", "object_share", "prior_of"]
 
 _LEAST, _MOST = 0.1, 0.95  # smaller shares are not told apart from none
 _LEAST_DIFFERENCE = 0.1  # between the rates of the two classes
@@ -55,6 +55,11 @@ def object_share(held_out: NDArray, is_object: NDArray, probabilities: Any) -> f
 def prior_of(share: float) -> float:
     """The prior probability of objects: halfway from even to the share, as that is uncertain."""
     return float(np.sqrt(share / 2))
+
+
+def believable(share: float | None) -> float | None:
+    """The share, or None where there is no estimate or it lies at the end of what is estimated."""
+    return share if share is not None and _LEAST < share < _MOST else None
 
 
 def _counts_above(values, thresholds):

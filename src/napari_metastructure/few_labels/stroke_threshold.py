@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_metastructure.few_labels.object_share import object_share, prior_of
+from napari_metastructure.few_labels.object_share import believable, object_share, prior_of
 from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 from napari_metastructure.learning.threshold import outline_threshold
 
 __all__ = ["heeding_strokes", "threshold_of_classifier", "told_apart"]
 
-_EDGES_BESIDE_SHARE = 0.75
+_EDGES_BESIDE_SHARE = 0.5
 
 
 def threshold_of_classifier(
@@ -39,9 +39,11 @@ def threshold_of_classifier(
     if held_out is not None:
         p, values = held_out
         share = object_share(p, values == values.max(), probabilities)
-    rule = {} if share is None else {"prior": prior_of(share), "edges": _EDGES_BESIDE_SHARE}
-    threshold = outline_threshold(probabilities, pictures, classifier.polarity, **rule)
-    return threshold, None if share is None else round(share, 3)
+    polarity = classifier.polarity
+    if share is None:
+        return outline_threshold(probabilities, pictures, polarity), None
+    rule = {"prior": prior_of(share), "edges": _EDGES_BESIDE_SHARE, "share": believable(share)}
+    return outline_threshold(probabilities, pictures, polarity, **rule), round(share, 3)
 
 
 def heeding_strokes(

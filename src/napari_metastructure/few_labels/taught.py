@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.object_share import believable
 from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.few_labels.second_opinion import agreed, on_strokes
 from napari_metastructure.few_labels.stroke_threshold import (
@@ -51,7 +52,7 @@ _UNCERTAIN = 0.05  # mean over a plane, below which nothing is told
 _STEEP = 1.5  # times the plane's mean gradient: outlines in pure noise have 0.9 to 1.4 times
 _SECONDS_TO_JUDGE = 0.25  # once the job is stopped
 _GOING_ON = 0.5  # of the steps and of the learning rate, when training goes on
-_EDGES_BESIDE_NETWORK = 0.25  # weight, where it has learnt the share of objects
+_EDGES_BESIDE_NETWORK = 0.1  # weight, where it has learnt the share of objects
 _RULE = "largest expected Dice times gradient along the outline"
 
 
@@ -503,7 +504,7 @@ class Taught(Mode):
         if kind == "classifier":
             threshold, share = threshold_of_classifier(self.classifier, *some)
         else:
-            threshold = outline_threshold(*some, self.polarity, edges=self._weight_of_edges())
+            threshold = outline_threshold(*some, self.polarity, **self._rule_of_network())
         if not heed:
             return threshold, _RULE, share
         strokes = [self.strokes[number] for number in numbers]
@@ -511,13 +512,15 @@ class Taught(Mode):
         moved = ", moved to where it agrees with the strokes" if heeding != threshold else ""
         return heeding, f"{_RULE}{moved}", share
 
-    def _weight_of_edges(self):
-        """In the network's threshold; little, unless its label was left open around objects.
-
-        A label that is not tells the network the share of objects.
+    def _rule_of_network(self):
+        """What counts in the network's threshold: the edges if its label was left open around
+        objects. Else it has learnt their share with the label, and that which the strokes tell
+        counts, too.
         """
-        is_open = self.facts.get("second_opinion", {}).get("used", False)
-        return 1.0 if is_open else _EDGES_BESIDE_NETWORK
+        if self.facts.get("second_opinion", {}).get("used", False):
+            return {"edges": 1.0}
+        share = believable(self.facts.get("object_share"))
+        return {"edges": _EDGES_BESIDE_NETWORK, "share": share}
 
     def _cut(self, probabilities, threshold=None):
         """Labels of a plane: by a threshold, or the most probable of more than two classes."""

@@ -283,6 +283,7 @@ def outline_threshold(
     *,
     prior: float = 0.5,
     edges: float = 1.0,
+    share: float | None = None,
 ) -> float:
     """The threshold whose masks probably overlap best and have the steepest outlines.
 
@@ -305,6 +306,9 @@ def outline_threshold(
         equally frequent.
     edges : float
         Power of the gradient: how much the edges count beside the overlap.
+    share : float, (0, 1), optional
+        Of objects, as it is estimated from other evidence. Masks of another share count less, as
+        if the logarithm of the estimate had a standard deviation of 1.
 
     Returns
     -------
@@ -323,6 +327,9 @@ def outline_threshold(
     area, hits = (part[::-1].cumsum()[::-1] for part in (pixels, pixels * odds / (1 + odds)))
     merit = 2 * hits / np.maximum(area + hits[0], 1e-12)
     merit *= (np.maximum(gradients, 0) / np.maximum(lengths, 1)) ** edges
+    if share is not None:
+        off = np.log(np.maximum(area, 1) / max(pixels.sum(), 1) / share)
+        merit *= np.exp(-(off**2) / 2)
     merit = merit[_BINS // 10 : _BINS * 9 // 10 + 1]
     return float(merit.argmax() / _BINS + 0.1) if merit.max() > 0 else 0.5
 
