@@ -39,11 +39,11 @@ def threshold_of_classifier(
     if held_out is not None:
         p, values = held_out
         share = object_share(p, values == values.max(), probabilities)
-    polarity = classifier.polarity
-    if share is None:
-        return outline_threshold(probabilities, pictures, polarity), None
-    rule = {"prior": prior_of(share), "edges": _EDGES_BESIDE_SHARE, "share": believable(share)}
-    return outline_threshold(probabilities, pictures, polarity, **rule), round(share, 3)
+    rule: dict[str, Any] = {}
+    if share is not None:
+        rule = {"prior": prior_of(share), "edges": _EDGES_BESIDE_SHARE, "share": believable(share)}
+    threshold = outline_threshold(probabilities, pictures, classifier.polarity, **rule)
+    return threshold, None if share is None else round(share, 3)
 
 
 def heeding_strokes(
