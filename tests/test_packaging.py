@@ -62,7 +62,7 @@ def trespasses(path):
     """The imports of a file that its folder may not have."""
     folder = path.relative_to(PACKAGE).parts[0]
     height = next(number for number, names in enumerate(STOREYS) if folder in names)
-    reach = {name for names in STOREYS[:height] for name in names} | {folder, "parameters"}
+    reach = {name for names in STOREYS[:height] for name in names} | {folder, "parameters", "words"}
     reach.add("__version__")
     for name in imports(path):
         top, _, inner = name.partition(".")
