@@ -66,6 +66,7 @@ def _one_sentence(model, error):
             problems.append(f"{name} is missing")
             continue
         reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        reason = reason.partition(", unable to parse")[0]
         if problem["type"] == "value_error":
             problems.append(reason.rstrip("."))
         else:

@@ -124,3 +124,20 @@ def test_closing_the_dock_ends_the_job(qtbot, viewer, placed_layers, open_dock):
     viewer.window.remove_dock_widget(window)
     finish(qtbot, dock)
     assert len(viewer.layers) == 2
+
+
+def test_images_of_two_kinds_are_refused(viewer, dock):
+    """A colour image among grey ones would be read as a stack of narrow planes."""
+    viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="stained")
+    viewer.add_image(np.zeros((2, 4, 64, 64)), name="two channels", axis_labels=list("czyx"))
+    viewer.add_image(np.zeros((3, 4, 64, 64)), name="three", axis_labels=list("czyx"))
+    dock.add_image()
+    dock.images[0].value, dock.images[1].value = viewer.layers["discs"], viewer.layers["stained"]
+    assert dock.problem() == "stained is in colour and discs is not; take images of one kind."
+    dock.images[0].value, dock.images[1].value = viewer.layers["stained"], viewer.layers["discs"]
+    assert dock.problem() == "stained is in colour and discs is not; take images of one kind."
+    dock.images[0].value = viewer.layers["two channels"]
+    assert dock.problem().startswith("discs has 3 axes but two channels has 4")
+    dock.images[1].value = viewer.layers["three"]
+    assert dock.problem().startswith("three has 3 channels but two channels has 2")
+    assert not dock.panel.run_button.isEnabled()

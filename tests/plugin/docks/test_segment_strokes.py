@@ -120,6 +120,16 @@ def test_a_class_in_the_hand_can_be_painted(viewer, dock):
         assert layer.mode == "paint"
 
 
+def test_a_label_that_was_typed_is_a_class_with_a_button(qtbot, dock):
+    dock.strokes.paint_button.click()
+    strokes = np.zeros((4, 64, 64), np.uint8)
+    strokes[2, :5, :5], strokes[2, 20:25, 20:25] = 1, 4
+    paint(dock.strokes.layer, strokes)
+    qtbot.waitUntil(lambda: dock.strokes.num_classes == 4, timeout=LONG)
+    assert dock.strokes.classes.count() == 4
+    wait_for_result(qtbot, dock)
+
+
 def test_what_is_said_of_strokes_goes_with_them(qtbot, viewer, dock, placed_layers):
     paint_some(dock, placed_layers[1].data)
     wait_for_result(qtbot, dock)
@@ -267,6 +277,7 @@ def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
     # what is painted on the result counts, and training goes on from the network
     mask.data[3, :10, :10] = 1
     dock.panel.run_button.click()
+    assert dock.strokes.note.text().endswith(" corrected pixels are strokes now.")
     finish(qtbot, dock)
     assert dock.models.model is not first
     # also in the rounds after the next, whose masks are new: it can be seen among the strokes

@@ -66,7 +66,7 @@ def test_stop_keeps_what_is_done(qtbot, dock):
 
 def test_what_cannot_run_is_said(dock, viewer):
     dock.form["flip"].value = "0.2, much"
-    assert "flip.1 should be a valid number" in dock.problem()
+    assert dock.problem() == "Pixels flipped should be a valid number, not 'much'."
     assert not dock.panel.run_button.isEnabled()
     dock.form["flip"].value = "0.2, 3"
     assert "less than or equal to 1" in dock.problem()

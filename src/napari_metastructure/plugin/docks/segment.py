@@ -205,6 +205,9 @@ class SegmentFewLabels(Dock):
         images = self.chosen_images()
         if not images:
             return "Add an Image layer to segment."
+        unlike = next(filter(None, map(self.reading.unlike, images[1:])), None)
+        if unlike:
+            return unlike
         if self.has_strokes:
             return self.strokes.problem()
         if self.form["start"].value in _GIVEN:

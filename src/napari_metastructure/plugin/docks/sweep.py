@@ -266,7 +266,8 @@ def _described(config):
     runs = len(plan(config))
     noises = runs // config.seeds - 1
     return (
-        f"{runs} trainings: clean labels and {noises} kinds or amounts of noise, "
+        f"{runs} trainings: clean labels and {noises} "
+        f"{'kind or amount' if noises == 1 else 'kinds or amounts'} of noise, "
         f"{config.seeds} {'seed' if config.seeds == 1 else 'seeds'} each. "
         "The first training shows how long the sweep will take."
     )

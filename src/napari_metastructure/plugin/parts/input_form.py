@@ -104,15 +104,39 @@ class InputForm(QWidget):
 
     def source(self, layer: Layer | None = None) -> Source:
         """The `Source` of a layer, by default the one that is shown, read as the rows say."""
-        form = self.form
+        form, layer = self.form, layer or self._layer
+        if self._layer is not None and layer.rgb != self._layer.rgb:  # the rows are of another kind
+            return Source.of(layer, spatial_dims=self.spatial_dims)
         axis = form["channel_axis"].value
         return Source.of(
-            layer or self._layer,
+            layer,
             level=form["level"].value,
             spatial_dims=self.spatial_dims,
             channel_axis=None if axis == _NONE else axis,
             channel=form["channel"].value,
         )
+
+    def unlike(self, layer: Layer) -> str | None:
+        """Why a layer cannot be read as the one that is shown is, in a sentence; None if it can."""
+        first = self._layer
+        if layer.rgb != first.rgb:
+            colour, grey = (layer, first) if layer.rgb else (first, layer)
+            return f"{colour.name} is in colour and {grey.name} is not; take images of one kind."
+        layout = self.source().layout
+        if layout.channel_axis is None or layer.rgb:
+            return None
+        if layer.ndim != first.ndim:
+            return (
+                f"{layer.name} has {layer.ndim} axes but {first.name} has {first.ndim}; images "
+                "with channels need the same axes."
+            )
+        theirs = self.source(layer).layout.num_channels
+        if theirs != layout.num_channels:
+            return (
+                f"{layer.name} has {theirs} channels but {first.name} has {layout.num_channels}; "
+                "take images with the same channels."
+            )
+        return None
 
     def region(self, source: Source) -> np.ndarray | None:
         """Pixels of an image that count (`layers.region_mask`); None for all.

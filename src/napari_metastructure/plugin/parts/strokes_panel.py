@@ -241,6 +241,13 @@ class StrokesPanel(QWidget):
             button.setIcon(QIcon(swatch))
             self.classes.addWidget(button, (value - 1) // _COLUMNS, (value - 1) % _COLUMNS)
 
+    def _offer(self, values):
+        """Buttons for all classes that were painted, some perhaps with a label that was typed."""
+        most = min(max({self.num_classes, *values}), MOST_CLASSES)
+        if most > self.num_classes:
+            self.num_classes = most
+            self._show_classes()
+
     # ------------------------------------------------------------------ the layer
 
     @property
@@ -324,6 +331,7 @@ class StrokesPanel(QWidget):
         strokes : list of arrays
             As from `strokes`, with more in them.
         """
+        kept = 0
         for number, (source, one) in enumerate(zip(self._sources(), strokes)):
             layer = self.layer if number == 0 else self._layer_of(source)
             if layer is None or not isinstance(layer.data, np.ndarray):
@@ -335,12 +343,16 @@ class StrokesPanel(QWidget):
             one = one.reshape(layer.data.shape)
             changed = layer.data != one
             if changed.any():
+                kept += int(np.count_nonzero(changed))
                 layer.data_setitem(np.nonzero(changed), one[changed])
                 layer.data[...] = one  # on a sheared layer, napari writes into the plane in view
                 layer.refresh()
                 if number == 0:
                     self._learned, self._values = _look_at(layer.data)
+                    self._offer(self._values)
                     self._saving.start()
+        if kept:
+            say(self.note, f"{kept} corrected pixels are strokes now.")
 
     def code(self, name: str, source: Any) -> Any:
         """The strokes of a source, as Python code; `name` is the source in it."""
@@ -397,8 +409,9 @@ class StrokesPanel(QWidget):
             layer.events.set_data.connect(self._on_change)
             layer.mouse_drag_callbacks.append(self._on_drag)
             self._values = values_in(np.asarray(layer.data))
-            self.num_classes = min(max({2, *self._values}), MOST_CLASSES)
+            self.num_classes = 2
             self._show_classes()
+            self._offer(self._values)
             self._on_change()
         self._learned = None
         self.clear()
@@ -433,6 +446,7 @@ class StrokesPanel(QWidget):
         if layer is not self.layer or checksum == self._learned:
             return
         first, self._learned, self._values = self._learned is None, checksum, values
+        self._offer(values)
         if first and not values:
             return
         self._saving.start()
