@@ -27,7 +27,7 @@ from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.gallery import Gallery
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.interrupted import Interrupted
-from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched, remove_all
+from napari_metastructure.plugin.parts.live import PROBABILITY, LiveLayer, Watched
 from napari_metastructure.plugin.parts.model_panel import ModelPanel, is_image, is_labels
 from napari_metastructure.plugin.parts.pictures import Pictures
 from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_job, notify_error
@@ -415,13 +415,14 @@ class SegmentFewLabels(Dock):
 
     def _on_finished(self):
         if self._done is None:
-            remove_all(self._live.values())
+            for layer in self._live.values():
+                layer.remove()
         with in_one_update(self.viewer):
             self._finish()
 
     def _finish(self):
         for layer in self._live.values():
-            layer.remove()
+            layer.remove(drawn=False)
         done, self._done = self._done, None
         self._watched = None
         self.interrupted.finish(complete=done is not None and not done.stopped)
@@ -443,7 +444,7 @@ class SegmentFewLabels(Dock):
             self._show_results(done, taught)
 
     def _show_results(self, done, taught):
-        self.strokes.clear()
+        self.strokes.clear(drawn=False)
         self.results.put_away([source.layer for source, _ in self._sources])
         for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
             if region is not None:

@@ -1,13 +1,13 @@
 """Layers that follow a running job, and the plane that it previews."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, made_by
 
-__all__ = ["LIVE", "LiveLayer", "Watched", "remove_all"]
+__all__ = ["LIVE", "LiveLayer", "Watched"]
 
 LIVE = "live"
 """As the operation in a layer's record: it is drawn again and again, and no input."""
@@ -32,6 +32,7 @@ class LiveLayer:
         self.viewer, self.kind, self.name = viewer, kind, name
         self.options = {"metadata": {RECORD: {"operation": LIVE}}, "opacity": 0.6, **options}
         self.layer: Any = None
+        self._another_goes = False  # a layer is being removed
 
     @property
     def shown(self) -> bool:
@@ -45,6 +46,7 @@ class LiveLayer:
             active = self.viewer.layers.selection.active
             add = getattr(self.viewer, f"add_{self.kind}")
             self.layer = add(data, name=self.name, **self.options, **place)
+            self.viewer.layers.events.removing.connect(self._on_removing)
             if active is not None:
                 self.viewer.layers.selection.active = active
             return
@@ -52,23 +54,50 @@ class LiveLayer:
         for name, value in place.items():
             setattr(self.layer, name, value)
 
-    def remove(self) -> None:
-        """Take the layer away."""
+    def remove(self, *, drawn: bool = True) -> None:
+        """Take the layer away.
+
+        Where layers go one after the other with nothing drawn in between, napari (0.9) with Mesa
+        reads freed memory when it draws again, and the program crashes. So while another layer
+        is being removed, perhaps the one that this one is about, this one waits until it has gone.
+
+        Parameters
+        ----------
+        drawn : bool
+            Draw the canvas first; not needed where layers are added before it is drawn again.
+        """
+        viewer, layer, waits = self.viewer, self.layer, self._another_goes
         if self.shown:
-            self.viewer.layers.remove(self.layer)
+            viewer.layers.events.removing.disconnect(self._on_removing)
+            if waits and drawn:
+                QTimer.singleShot(0, lambda: _remove(viewer, layer))
+            elif drawn:
+                _remove(viewer, layer)
+            else:
+                viewer.layers.remove(layer)
         self.layer = None
 
+    def _on_removing(self, event):
+        if made_by(self.viewer.layers[event.index]) != LIVE:
+            self._another_goes = True
+            QTimer.singleShot(0, self._on_gone)
 
-def remove_all(live: Iterable[LiveLayer]) -> None:
-    """Take several layers away, each with a picture of the canvas after it.
+    def _on_gone(self):
+        self._another_goes = False
 
-    Where the last two layers go with nothing drawn in between, napari (0.9) with Mesa reads
-    freed memory at its next pictures, and the program crashes.
-    """
-    for one in live:
-        if one.shown:
-            one.remove()
-            one.viewer.screenshot(flash=False)
+
+def _remove(viewer, layer):
+    if layer in viewer.layers:
+        _draw(viewer)
+        viewer.layers.remove(layer)
+
+
+def _draw(viewer):
+    """Draw the canvas now, if it can be seen."""
+    window = getattr(viewer.window, "__wrapped__", viewer.window)  # plugins are given a proxy
+    canvas = window._qt_viewer.canvas.native
+    if canvas.isVisible():
+        canvas.repaint()
 
 
 class Watched:

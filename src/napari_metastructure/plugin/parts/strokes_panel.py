@@ -648,13 +648,13 @@ class StrokesPanel(QWidget):
 
     # ------------------------------------------------------------------ the end
 
-    def clear(self) -> None:
-        """Take the live layers away."""
+    def clear(self, *, drawn: bool = True) -> None:
+        """Take the live layers away; `drawn` as in `LiveLayer.remove`."""
         if self.live is not None:
             self.live.cancelled = True
         self._wanted = None
         for live in (self._overlay, self._doubt):
-            live.remove()
+            live.remove(drawn=drawn)
         self._drawn = None
 
     def close_down(self) -> None:
