@@ -133,7 +133,7 @@ def test_a_label_that_was_typed_is_a_class_with_a_button(qtbot, dock):
 def test_what_is_said_of_strokes_goes_with_them(qtbot, viewer, dock, placed_layers):
     paint_some(dock, placed_layers[1].data)
     wait_for_result(qtbot, dock)
-    assert "Estimated error" in dock.strokes.note.text()
+    assert "Estimated error of the classifier: at least " in dock.strokes.note.text()
     viewer.layers.remove(dock.strokes.layer)
     assert dock.strokes.note.isHidden()
 

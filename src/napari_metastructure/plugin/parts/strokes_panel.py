@@ -560,7 +560,7 @@ class StrokesPanel(QWidget):
         if kind == "Learned":
             say(
                 self.note,
-                f"Estimated error of the classifier: {100 * event.oob_error:.1f} % "
+                f"Estimated error of the classifier: at least {100 * event.oob_error:.1f} % "
                 f"({event.pixels} pixels on {event.planes} "
                 f"{'plane' if event.planes == 1 else 'planes'}).",
             )
