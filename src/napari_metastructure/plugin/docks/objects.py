@@ -38,6 +38,7 @@ from napari_metastructure.plugin.parts.live import LiveLayer
 from napari_metastructure.plugin.parts.long_names import keep_narrow
 from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
+from napari_metastructure.words import counted
 
 __all__ = ["MeasureObjects"]
 
@@ -277,7 +278,7 @@ class MeasureObjects(Dock):
         objects = split(plane, config)
         self._preview.draw(objects, place_plane(layer, index))
         where = "" if layer.ndim == 2 else " on this plane"
-        say(self.about, f"Preview: {_counted(objects.max(initial=0))}{where}.")
+        say(self.about, f"Preview: {counted(objects.max(initial=0), 'object')}{where}.")
 
     def _remove_preview(self) -> None:
         self._timer.stop()
@@ -333,7 +334,7 @@ class MeasureObjects(Dock):
             if count
             else ""
         )
-        say(self.found, f"{_counted(count)}{mean}, {covered:.1f} % covered.")
+        say(self.found, f"{counted(count, 'object')}{mean}, {covered:.1f} % covered.")
         self._show_table()
 
     def _go_to(self, layer: Labels, centres: dict[int, tuple[float, ...]]) -> None:
@@ -460,10 +461,6 @@ def _unit(layer: Any) -> str:
 def _short(number):
     """Four digits, or all before the point; no powers of ten for sizes in pixels."""
     return f"{number:.0f}" if 1000 <= number < 1e7 else f"{number:.4g}"
-
-
-def _counted(count):
-    return f"{count} object{'' if count == 1 else 's'}"
 
 
 def _channels(image: Image) -> dict[str, Any]:
