@@ -1,6 +1,8 @@
 """Damaged files: a result, or one sentence that names the file; no hang, no raw error."""
 
+import gc
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -51,6 +53,18 @@ def test_damaged_files_give_a_result_or_one_sentence(whole, tmp_path, data, name
     except (ValueError, TypeError) as error:
         said = str(error)
         assert name in said and said.endswith(".") and "\n" not in said and len(said) < 600  # noqa: PT018
+
+
+def test_files_that_are_no_pictures_are_closed(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(PIXELS[0].astype(np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:5])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(ValueError, match="cut short"):
+            read(path)
+        gc.collect()
+    assert not [warning for warning in said if warning.category is ResourceWarning]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")

@@ -21,7 +21,8 @@ DIFFERENT = 0.9  # pairwise Dice below which two masks differ
 
 _MOST_PARTS, _SIDE = 12, 512
 _SAMPLED = 2**18  # pixels in all on which masks are compared
-_AREAS = (0.004, 0.6)  # shares of the image that a mask may take
+_AREAS = (0.004, 0.6)  # shares of the images that a mask may take
+_AREAS_OF_PART = (0.0005, 0.8)  # the same on a single one
 _NEIGHBOURS = 15  # masks whose agreement counts
 _LENGTH_POWER, _AGREEMENT_POWER = 0.15, 0.75
 _VOTE_BONUS = 1.12
@@ -123,7 +124,7 @@ class Judge:
         self.polarities = (self.polarity,) if self.given or not self.weight else (likely, other)
         self.keep = keep
         self._masks: dict[tuple[str, str, int], NDArray] = {}
-        self._sums: dict[tuple[str, str], list[NDArray]] = {}
+        self._measured: dict[tuple[str, str], list[NDArray]] = {}
         self._sampled: dict[tuple[str, str], list[NDArray]] = {}
         self._gradients = [_gradients(part) for part in self.parts]
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
@@ -148,7 +149,7 @@ class Judge:
 
     def _take(self, name: str, polarity: str, number: int, mask: NDArray) -> None:
         key = (name, polarity)
-        self._sums.setdefault(key, []).append(_measure(mask, self._gradients[number]))
+        self._measured.setdefault(key, []).append(_measure(mask, self._gradients[number]))
         self._sampled.setdefault(key, []).append(mask.ravel()[:: self._step])
         if self.keep:
             self._masks[(*key, number)] = np.packbits(mask)
@@ -235,26 +236,32 @@ class Judge:
         """Judgement of any masks, one per part, next to the scores of the bank."""
         masks = [np.asarray(masks[number]) > 0 for number in self.numbers]
         names = [name for name in BANK if self._complete(name, polarity)]
-        sums = np.sum([_measure(m, g) for m, g in zip(masks, self._gradients)], axis=0)
+        measured = np.array([_measure(m, g) for m, g in zip(masks, self._gradients)])
         sampled = np.concatenate([mask.ravel()[:: self._step] for mask in masks])
         table = np.vstack([self._sampled_table(names, polarity), sampled[None]])
-        return _outline_score(sums) * _agreement(table)[-1] ** _AGREEMENT_POWER
+        outline = _outline_score(measured, self._steepest())
+        return outline * _agreement(table)[-1] ** _AGREEMENT_POWER
 
     def _complete(self, name: str, polarity: str) -> bool:
-        return len(self._sums.get((name, polarity), ())) == len(self.parts) > 0
+        return len(self._measured.get((name, polarity), ())) == len(self.parts) > 0
 
     def _sampled_table(self, names: Sequence[str], polarity: str) -> NDArray:
         return np.stack([np.concatenate(self._sampled[(name, polarity)]) for name in names])
 
     def _scores(self, names: Sequence[str], polarity: str, table: NDArray) -> list[tuple]:
         """(score, agreement) of each mask; 0 for areas that hold nothing or nearly all."""
-        scores = []
+        scores, steepest = [], self._steepest()
         for name, agreement in zip(names, _agreement(table).tolist()):
-            sums = np.sum(self._sums[(name, polarity)], axis=0)
-            score = _outline_score(sums) * agreement**_AGREEMENT_POWER
+            measured = np.array(self._measured[(name, polarity)])
+            score = _outline_score(measured, steepest) * agreement**_AGREEMENT_POWER
             bonus = _VOTE_BONUS if name == self._likely_vote(polarity) else 1
             scores.append((bonus * score, agreement))
         return scores
+
+    def _steepest(self) -> NDArray:
+        """The best steepness of the outlines on each part, among the masks made so far."""
+        complete = [parts for key, parts in self._measured.items() if self._complete(*key)]
+        return np.max([_steepness(np.array(parts)) for parts in complete], axis=0)
 
     def _likely_vote(self, polarity: str) -> str:
         """The vote that suits the classes of the intensities."""
@@ -311,12 +318,30 @@ def _outline(mask: NDArray) -> NDArray:
     return outline
 
 
-def _outline_score(sums: NDArray) -> float:
-    """Steepness of the outline times a power of its length per pixel."""
-    pixels, area, length, fine, coarse = sums
-    if length == 0 or not _AREAS[0] < area / pixels < _AREAS[1]:
+def _outline_score(measured: NDArray, steepest: NDArray) -> float:
+    """Median over the parts of the steepness of a mask's outline, over the best one there.
+
+    So it counts how many images a mask fits, not how bright they are.
+    """
+    area = measured[:, 1].sum() / measured[:, 0].sum()
+    if not _AREAS[0] < area < _AREAS[1]:
         return 0.0
-    return float(np.sqrt(fine * coarse) / length * (length / pixels) ** _LENGTH_POWER)
+    return float(np.median(_steepness(measured) / np.maximum(steepest, 1e-12)))
+
+
+def _steepness(measured: NDArray) -> NDArray:
+    """Steepness of the outlines on each part times a power of their length per pixel.
+
+    Parameters
+    ----------
+    measured : array, (parts, 5)
+        From `_measure`.
+    """
+    pixels, area, length, fine, coarse = measured.T
+    share = area / pixels
+    sensible = (share > _AREAS_OF_PART[0]) & (share < _AREAS_OF_PART[1])
+    length = np.maximum(length, 1)
+    return sensible * np.sqrt(fine * coarse) / length * (length / pixels) ** _LENGTH_POWER
 
 
 def _agreement(table: NDArray) -> NDArray:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -401,7 +402,7 @@ def _read_picture(path, labels):
     else:
         from skimage.io import imread
 
-        data = imread(path)
+        data = imread(BytesIO(path.read_bytes()))  # of damaged files it leaves a path open
     axes = "yx" + "s" * (data.ndim - 2)
     found = plain(data, axes if data.ndim < 4 else "i" * (data.ndim - 3) + "yxs")
     return replace(found, palette=palette)
