@@ -261,7 +261,7 @@ class Judge:
     def _steepest(self) -> NDArray:
         """The best steepness of the outlines on each part, among the masks made so far."""
         complete = [parts for key, parts in self._measured.items() if self._complete(*key)]
-        return np.max([_steepness(np.array(parts)) for parts in complete], axis=0)
+        return np.array(complete)[..., 2].max(axis=0)
 
     def _likely_vote(self, polarity: str) -> str:
         """The vote that suits the classes of the intensities."""
@@ -299,10 +299,13 @@ def _gradients(part: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _measure(mask: NDArray, gradients: Sequence[NDArray]) -> NDArray:
-    """Pixels, area, outline, and the sums of both gradients along the outline."""
-    outline = np.flatnonzero(_outline(mask))
-    along = [gradient[outline].sum(dtype=float) for gradient in gradients]
-    return np.array([mask.size, np.count_nonzero(mask), outline.size, *along])
+    """Pixels, area, and the steepness of the outline times a power of its length per pixel."""
+    pixels, area, outline = mask.size, np.count_nonzero(mask), np.flatnonzero(_outline(mask))
+    length, steepness = outline.size, 0.0
+    if length and _AREAS_OF_PART[0] < area / pixels < _AREAS_OF_PART[1]:
+        fine, coarse = (gradient[outline].sum(dtype=float) for gradient in gradients)
+        steepness = np.sqrt(fine * coarse) / length * (length / pixels) ** _LENGTH_POWER
+    return np.array([pixels, area, steepness])
 
 
 def _outline(mask: NDArray) -> NDArray:
@@ -323,25 +326,10 @@ def _outline_score(measured: NDArray, steepest: NDArray) -> float:
 
     So it counts how many images a mask fits, not how bright they are.
     """
-    area = measured[:, 1].sum() / measured[:, 0].sum()
-    if not _AREAS[0] < area < _AREAS[1]:
+    pixels, area, steepness = measured.T
+    if not _AREAS[0] < area.sum() / pixels.sum() < _AREAS[1]:
         return 0.0
-    return float(np.median(_steepness(measured) / np.maximum(steepest, 1e-12)))
-
-
-def _steepness(measured: NDArray) -> NDArray:
-    """Steepness of the outlines on each part times a power of their length per pixel.
-
-    Parameters
-    ----------
-    measured : array, (parts, 5)
-        From `_measure`.
-    """
-    pixels, area, length, fine, coarse = measured.T
-    share = area / pixels
-    sensible = (share > _AREAS_OF_PART[0]) & (share < _AREAS_OF_PART[1])
-    length = np.maximum(length, 1)
-    return sensible * np.sqrt(fine * coarse) / length * (length / pixels) ** _LENGTH_POWER
+    return float(np.median(steepness / np.maximum(steepest, 1e-12)))
 
 
 def _agreement(table: NDArray) -> NDArray:

@@ -22,6 +22,7 @@ _LABELS_WEIGHT = 0.4  # against the edges: what held on er, mito, nuclei and ves
 _UNBENT_WEIGHT = 3.0  # of labels that err pixel by pixel, which moves no outline; on six sets
 _EXACT = 0.1  # over what is missing to a Dice of 1, the weight of labels that a network reproduces
 _BLUR = 1.0  # pixels, by which it may move the edges of thin objects outwards
+_GRADIENT = (1, 0), (0, 1)  # orders of derivatives along y and x
 _SCALES = (1, 1.5)  # pixels: to widen outlines, and to narrow them, where maps are rougher
 _PARTS = 4  # of the pixels, by planes and their halves, that have to agree on where the edges are
 _LEAST_CONSISTENT = 0.6  # of each part's best score, at the threshold that is best for all
@@ -82,11 +83,12 @@ class Evidence:
                 counted += _count(bins, label >= 0)
                 hits += _count(bins, label == 1)
             planes.extend(_planes(values, picture))
-        polarity = np.sign(np.sum([_slopes(*plane) for plane in planes], axis=0))
+        slopes = [_slopes(normal, channels) for _, normal, channels in planes]
+        polarity = np.sign(np.sum(slopes, axis=0))
         parts: list[list] = [[] for _ in range(_PARTS)]
         number = 0
-        for plane, channels in planes:
-            for half in self._outlines(plane, channels, polarity):
+        for plane, normal, channels in planes:
+            for half in self._outlines(plane, normal, channels, polarity):
                 parts[number % _PARTS].append(half)
                 number += 1
         self._pixels = pixels
@@ -103,14 +105,13 @@ class Evidence:
         step = self._levels[1] - self._levels[0]
         return np.clip((values - self._levels[0]) / step, 0, _LEVELS - 1).astype(np.intp)
 
-    def _outlines(self, values, channels, polarity):
+    def _outlines(self, values, normal, channels, polarity):
         """Length of the outlines at each level, and change of the slope of the image across them,
         structures bright; summed per half, scale and channel: (2, scales, channels, 2, levels).
 
         The square root makes photon noise alike everywhere, as of structures that shine; those
         that are dark lie before the light.
         """
-        normal = _derivatives(values, 1, ((1, 0), (0, 1)))
         steepness = np.sqrt((normal**2).sum(0)) + 1e-9
         y, x = normal / steepness
         bins = self._bin(values)
@@ -213,14 +214,14 @@ class Evidence:
 
 
 def _planes(values, picture):
-    """(plane of values, [planes of channels from 0 to 1]) of a plane or volume."""
+    """(plane of values, its gradient, [planes of channels from 0 to 1]) of a plane or volume."""
     channels = picture if picture.ndim > values.ndim else [picture]
     scaled = [_range(channel) for channel in channels]
     if values.ndim == 2:
-        yield values, scaled
+        yield values, _derivatives(values, 1, _GRADIENT), scaled
         return
     for number, plane in enumerate(values):
-        yield plane, [channel[number] for channel in scaled]
+        yield plane, _derivatives(plane, 1, _GRADIENT), [channel[number] for channel in scaled]
 
 
 def _range(image):
@@ -233,10 +234,9 @@ def _range(image):
     return np.clip((image - low) / max(high - low, 1e-9), 0, 1)
 
 
-def _slopes(values, channels):
+def _slopes(normal, channels):
     """Slope of each channel in the direction in which the values rise, summed over all pixels."""
-    normal = _derivatives(values, 1, ((1, 0), (0, 1)))
-    return [(normal * _derivatives(np.sqrt(c), 1, ((1, 0), (0, 1)))).sum() for c in channels]
+    return [(normal * _derivatives(np.sqrt(c), 1, _GRADIENT)).sum() for c in channels]
 
 
 def _count(bins, weights=None):
