@@ -200,19 +200,22 @@ class RunBatch(Dock):
     def _check(self):
         if self.panel.running:
             return
+        problem = of_results = None
         try:
             files, *_ = self._prepared()
         except (ValueError, OSError) as error:
-            self.panel.set_problem(self.in_words(error))
-            files = self._images_alone()
-        else:
-            self.panel.set_problem(None)
+            problem, files = self.in_words(error), self._images_alone()
+            of_results = self._of_results(self._plan_alone())
+        self.panel.set_problem(problem)
         say(self.about, files and " ".join([_described(files), *files.notes]))
+        say(self.about_results, of_results)
+
+    def _plan_alone(self):
+        """The steps, while the rest is not chosen yet; None if there are none."""
         try:
-            steps = self._plan() if self._sources() else None
+            return self._plan() if self._sources() else None
         except (ValueError, OSError):
-            steps = None
-        say(self.about_results, self._of_results(steps))
+            return None
 
     def _images_alone(self):
         """The files, while the rest is not chosen yet; None if there are none."""
