@@ -33,6 +33,7 @@ __all__ = [
     "reference_of",
     "region_mask",
     "snapshot",
+    "unwrapped",
     "write_ome_tiff",
 ]
 
@@ -570,3 +571,8 @@ def write_ome_tiff(path: Any, layer: Any) -> None:
         units=tuple(map(str, layer.units)),
         overwrite=True,
     )
+
+
+def unwrapped(thing: Any) -> Any:
+    """A window or layer itself, where plugins are given a proxy of it."""
+    return getattr(thing, "__wrapped__", thing)

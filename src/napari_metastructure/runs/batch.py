@@ -28,6 +28,7 @@ from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.runs.operations import perform
 from napari_metastructure.runs.run import Run
 from napari_metastructure.runs.steps import OUTPUTS, SOURCE, Step, plan
+from napari_metastructure.words import counted
 
 __all__ = ["OUTPUTS", "Batch", "Files", "batch", "check_folder", "plan", "source_role"]
 
@@ -226,8 +227,8 @@ class Files:
             several += [files for files in cases.values() if files[1:]]
         if several:
             first = [path.relative_to(self.top).as_posix() for path in several[0]]
-            images = "1 image" if len(several) == 1 else f"{len(several)} images"
-            text = f"{images} of {len(first)} channels ({first[0]} to {several[0][-1].name})."
+            images = f"{counted(len(several), 'image')} of {len(first)} channels"
+            text = f"{images} ({first[0]} to {several[0][-1].name})."
             self.notes.append(text)
         return found
 

@@ -31,6 +31,7 @@ from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, noti
 from napari_metastructure.sweep import report
 from napari_metastructure.sweep.configs import SweepConfig
 from napari_metastructure.sweep.plan import SweepRun, plan
+from napari_metastructure.words import counted
 
 __all__ = ["NoiseSweep"]
 
@@ -268,7 +269,7 @@ def _described(config):
     return (
         f"{runs} trainings: clean labels and {noises} "
         f"{'kind or amount' if noises == 1 else 'kinds or amounts'} of noise, "
-        f"{config.seeds} {'seed' if config.seeds == 1 else 'seeds'} each. "
+        f"{counted(config.seeds, 'seed')} each. "
         "The first training shows how long the sweep will take."
     )
 

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_metastructure.plugin.keys import bind_keys
-from napari_metastructure.plugin.layers import made_by
+from napari_metastructure.plugin.layers import made_by, unwrapped
 from napari_metastructure.plugin.parts.closing import guard, may_close
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.layer_choices import LayerChoices
@@ -102,7 +102,7 @@ class Dock(QWidget):
         self.sample_button = self.add(QPushButton("No layers yet: open a sample"))
         self.sample_button.setToolTip("A simulated image set with its exact labels.")
         self.sample_button.clicked.connect(self._open_sample)
-        self._choices.active = _real(viewer.layers.selection.active)
+        self._choices.active = unwrapped(viewer.layers.selection.active)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     def no_labels(self, sentence: str, *, one_level: bool = False) -> str:
@@ -238,7 +238,7 @@ class Dock(QWidget):
 
     def _act(self, name):
         """Do what a key stands for, in that of our docks which is in front."""
-        docks = _real(self.viewer.window)._qt_window.findChildren(Dock)
+        docks = unwrapped(self.viewer.window)._qt_window.findChildren(Dock)
         seen = [dock for dock in docks if not dock.visibleRegion().isEmpty()]
         for dock in sorted(seen, key=lambda dock: not dock._has_focus()):
             if name in dock.actions():
@@ -247,7 +247,7 @@ class Dock(QWidget):
 
     def _give_keys_back(self):
         """The keys go to another of our docks; with the last one they go."""
-        window = _real(self.viewer.window)._qt_window
+        window = unwrapped(self.viewer.window)._qt_window
         others = [dock for dock in window.findChildren(Dock) if dock is not self]
         bind_keys(self.viewer, others[0]._act if others else None)
 
@@ -279,14 +279,15 @@ class Dock(QWidget):
 
     def _keep(self):
         """Remember the settings and the model until the dock is opened again."""
-        kept = _KEPT.setdefault(_real(self.viewer.window), {})
+        kept = _KEPT.setdefault(unwrapped(self.viewer.window), {})
         forms = [form.kept() for form in self.findChildren(Form)]
         model = None if self.models is None else self.models.kept()
         kept[type(self).__name__] = forms, model
 
     def _bring_back(self):
         """Show what was there when the dock was closed."""
-        forms, model = _KEPT.get(_real(self.viewer.window), {}).pop(type(self).__name__, ((), None))
+        of_window = _KEPT.get(unwrapped(self.viewer.window), {})
+        forms, model = of_window.pop(type(self).__name__, ((), None))
         for form, kept in zip(self.findChildren(Form), forms):
             form.bring_back(kept)
         if forms:
@@ -328,11 +329,6 @@ class Dock(QWidget):
 
     def _open_sample(self):
         self.viewer.open_sample("napari-metastructure", self.sample)
-
-
-def _real(thing):
-    """A window or layer itself, where plugins are given a proxy of it."""
-    return getattr(thing, "__wrapped__", thing)
 
 
 def note() -> QLabel:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_metastructure.plugin.layers import RECORD, made_by
+from napari_metastructure.plugin.layers import RECORD, made_by, unwrapped
 
 __all__ = ["LIVE", "LiveLayer", "Watched"]
 
@@ -94,8 +94,7 @@ def _remove(viewer, layer):
 
 def _draw(viewer):
     """Draw the canvas now, if it can be seen."""
-    window = getattr(viewer.window, "__wrapped__", viewer.window)  # plugins are given a proxy
-    canvas = window._qt_viewer.canvas.native
+    canvas = unwrapped(viewer.window)._qt_viewer.canvas.native
     if canvas.isVisible():
         canvas.repaint()
 

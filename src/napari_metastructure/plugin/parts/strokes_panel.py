@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QVBoxLayout, QWi
 
 from napari_metastructure.labels.strokes import MOST_CLASSES, check_values, values_in
 from napari_metastructure.plugin.keys import with_key
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, unwrapped
 from napari_metastructure.plugin.parts.again import layer_code
 from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.form import Form
@@ -33,6 +33,7 @@ from napari_metastructure.plugin.parts.stroke_layer import (
     saved_strokes_path,
     uncertainty_colors,
 )
+from napari_metastructure.words import counted
 
 __all__ = ["StrokesPanel", "may_hold_strokes"]
 
@@ -287,7 +288,7 @@ class StrokesPanel(QWidget):
 
     def _new_layer(self, source, strokes=None):
         layer = new_stroke_layer(self.viewer, source, data=strokes)
-        self._made_for[getattr(layer, "__wrapped__", layer)] = source.layer
+        self._made_for[unwrapped(layer)] = source.layer
         return layer
 
     def _take(self, layer):
@@ -561,8 +562,7 @@ class StrokesPanel(QWidget):
             say(
                 self.note,
                 f"Estimated error of the classifier: at least {100 * event.oob_error:.1f} % "
-                f"({event.pixels} pixels on {event.planes} "
-                f"{'plane' if event.planes == 1 else 'planes'}).",
+                f"({event.pixels} pixels on {counted(event.planes, 'plane')}).",
             )
         elif kind == "Piece":
             self._draw(event)
