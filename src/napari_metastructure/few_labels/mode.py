@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_metastructure.arrays.statistics import varies
 from napari_metastructure.few_labels import filters
+from napari_metastructure.few_labels.field_of_view import field_of_view, filled
 from napari_metastructure.few_labels.polarity import polarity
 from napari_metastructure.few_labels.ranking import evenly_spread
 from napari_metastructure.files.fingerprint import digest
@@ -55,6 +56,7 @@ class Mode:
         self.history = {"loss": [], "rounds": []}
         self.facts = {}
         self.pictures = items.pictures(config.start_channel)
+        self.field: Any = None  # of view, if it has dark surroundings
         self.polarity = config.polarity
         if self.polarity == "auto":
             self.polarity = polarity(self.parts(self.pictures))
@@ -75,6 +77,29 @@ class Mode:
     def parts(planes: Any) -> list:
         """Evenly spread parts of planes (or volumes), to judge the image set on: 2-D arrays."""
         return [np.asarray(planes[number][where]) for number, where in evenly_spread(planes)]
+
+    def leave_out_surroundings(self) -> Generator[Any, Any, Any]:
+        """Fill dark surroundings that all planes share, whose rim would outdo all other edges;
+        generator.
+        """
+        pictures, total = self.pictures, len(self.pictures)
+        event = Progress("looking for dark surroundings", 0, 1)
+        self.field = yield from in_background(self.job, event, field_of_view, pictures)
+        if self.field is None:
+            return
+        share = round(1 - float(self.field.mean()), 3)
+        self.facts["surroundings"] = share
+        yield self.note(
+            f"All images have dark surroundings, {share:.0%} of their area; start masks and "
+            "thresholds come from the rest."
+        )
+        self.pictures = list(pictures)
+        for number, picture in enumerate(pictures):
+            event = Progress("leaving out dark surroundings", number, total)
+            found = yield from in_background(self.job, event, filled, picture, self.field)
+            if found is None:
+                return
+            self.pictures[number] = found
 
     # ------------------------------------------------------------------ training
 

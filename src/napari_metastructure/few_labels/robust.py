@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.dmi import best_threshold
+from napari_metastructure.few_labels.field_of_view import filled
 from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
 from napari_metastructure.few_labels.ranking import Judge
@@ -35,6 +36,7 @@ class Robust(Mode):
     def train(self) -> Generator[Any, Any, Any]:
         """Train on the start labels, round by round; generator of events."""
         config = self.config
+        yield from self.leave_out_surroundings()
         yield from self._choose_start()
         yield from self._make_start_labels()
         if self.job.stopping:
@@ -255,6 +257,8 @@ class Robust(Mode):
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
         if self.facts.get("result_is_start"):
             self.items, self.pictures = item, item.pictures(self.config.start_channel)
+            if self.field is not None:
+                self.pictures = [filled(picture, self.field) for picture in self.pictures]
             write(0, self.start_label(self.facts["start"][0], 0))
             yield
             return

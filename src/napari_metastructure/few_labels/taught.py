@@ -117,6 +117,7 @@ class Taught(Mode):
         With strokes held out there are two courses of half the length: the first, on what the
         other strokes teach, is compared; the second learns from all of them.
         """
+        yield from self.leave_out_surroundings()
         taught, held_out = hold_out(self.strokes, _HELD_OUT, _LEAST_HELD_OUT, self.rng)
         courses = [self.strokes] if held_out is None else [taught, self.strokes]
         if held_out is None:

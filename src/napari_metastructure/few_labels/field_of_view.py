@@ -1,0 +1,101 @@
+"""The field of view in images with dark surroundings, as of a well, an eyepiece or an eye."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["field_of_view", "filled"]
+
+_MOST_PLANES = 12
+_SIDE = 256  # pixels, at most, on which the field is looked for
+_FEWEST = 3  # planes: one alone may show a large bright object
+_NEARLY_ALL = 0.9  # of the planes
+_LEAST_DARK, _LEAST_LIT = 0.03, 0.4  # shares of the pixels
+_MOST_UNSURE = 0.2  # dark on some planes and lit on others: objects, no surroundings
+_ERODED = 3  # pixels of the coarse grid, for the blurred rim
+_REACH = 1 / 25  # of the side: how far the values at the rim are carried outwards
+
+
+def field_of_view(planes: Sequence[ArrayLike]) -> NDArray | None:
+    """Where nearly all planes are lit, if they have dark surroundings in common.
+
+    Surroundings are what Otsu's threshold (of the square root) calls dark and what touches the
+    border of the image. Objects differ from plane to plane, a field of view does not.
+
+    Parameters
+    ----------
+    planes : sequence of arrays, (y, x)
+        Any real type. At most a dozen, evenly spread, are looked at.
+
+    Returns
+    -------
+    array of bool or None
+        A coarse mask for `filled`, of at most 256 pixels a side, without the rim of the field.
+        None for volumes, for planes of several shapes, fewer than three, or without surroundings
+        in common.
+    """
+    from scipy.ndimage import binary_erosion
+
+    shapes = {np.shape(plane) for plane in planes}
+    if len(planes) < _FEWEST or len(shapes) > 1 or len(shapes.pop()) != 2:
+        return None
+    chosen = np.unique(np.linspace(0, len(planes) - 1, _MOST_PLANES).round().astype(int))
+    dark = np.mean([_surroundings(_coarse(planes[number])) for number in chosen], axis=0)
+    lit, unlit = dark <= 1 - _NEARLY_ALL, dark >= _NEARLY_ALL
+    found = (
+        unlit.mean() >= _LEAST_DARK
+        and lit.mean() >= _LEAST_LIT
+        and lit.mean() + unlit.mean() >= 1 - _MOST_UNSURE
+    )
+    return binary_erosion(lit, iterations=_ERODED, border_value=1) if found else None
+
+
+def filled(plane: ArrayLike, field: NDArray) -> NDArray:
+    """The plane with its surroundings as bright as the nearby field, so that no rim is left.
+
+    Parameters
+    ----------
+    plane : array, (y, x)
+        Any real type.
+    field : array of bool
+        From `field_of_view`.
+
+    Returns
+    -------
+    array, of the plane's type
+    """
+    from scipy.ndimage import gaussian_filter
+    from skimage.transform import resize
+
+    plane = np.asarray(plane)
+    coarse, sigma = _coarse(plane), _REACH * max(field.shape)
+    mean = coarse[field].mean()
+    weight = gaussian_filter(field.astype(float), sigma)
+    spread = gaussian_filter(np.where(field, coarse - mean, 0), sigma) / (weight + 1e-3) + mean
+    inside = resize(field.astype(float), plane.shape, order=1) > 0.5
+    outside = resize(spread, plane.shape, order=1, preserve_range=True).astype(plane.dtype)
+    return np.where(inside, plane, outside)
+
+
+def _coarse(plane: ArrayLike) -> NDArray:
+    """Means of blocks, of at most 256 pixels a side."""
+    from skimage.transform import downscale_local_mean
+
+    plane = np.asarray(plane)
+    step = -(-max(plane.shape) // _SIDE)
+    rows, columns = (side // step * step for side in plane.shape)
+    return downscale_local_mean(plane[:rows, :columns].astype(float), (step, step))
+
+
+def _surroundings(plane: NDArray) -> NDArray:
+    """Dark pixels that touch the border by other dark ones."""
+    from scipy.ndimage import gaussian_filter, label
+    from skimage.filters import threshold_otsu
+
+    root = np.sqrt(np.maximum(gaussian_filter(plane, 1) - plane.min(), 0))
+    if not np.ptp(root) > 0:
+        return np.zeros(plane.shape, bool)
+    parts, _ = label(root <= threshold_otsu(root))
+    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    return np.isin(parts, np.unique(border[border > 0]))
