@@ -6,6 +6,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_metastructure.files.read import read
+from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.writers import write_ome_tiff, write_ome_zarr
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (3, 600, 700)).astype(np.uint16)
@@ -112,6 +113,18 @@ def layers_of(channels=False):
     place["axis_labels"] = ("c", "z", "y", "x")[not channels :]
     layers = [Image(image, name="raw", **place), Labels(LABELS, name="cells", **PLACE)]
     return [*layers, Labels(LABELS > 0, name="mask/1", **PLACE)]
+
+
+def test_images_one_after_the_other_that_were_computed_on_as_a_volume(save, tmp_path):
+    pytest.importorskip("zarr")
+    axes = {"axis_labels": ("plane", "y", "x")}
+    image = Image(IMAGE[:, :9, :9], name="cells", **axes)
+    record = {"operation": "segment", "config": {"spatial_dims": 3}}
+    result = Labels(LABELS[:, :9, :9], name="result", metadata={RECORD: record}, **axes)
+    assert save(result, tmp_path / "result.ome.tif")
+    assert read(tmp_path / "result.ome.tif").axes == "zyx"
+    assert save([image, result], tmp_path / "both.ome.zarr") == [str(tmp_path / "both.ome.zarr")]
+    assert read(tmp_path / "both.ome.zarr").axes == "zyx"
 
 
 @pytest.mark.parametrize("channels", [False, True])

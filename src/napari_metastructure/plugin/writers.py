@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_metastructure.files.outputs import Output, with_ending
 from napari_metastructure.files.write import save, write, write_with_labels
+from napari_metastructure.plugin.layers import RECORD
 
 __all__ = ["write_ome_tiff", "write_ome_zarr"]
 
@@ -92,6 +93,7 @@ def _write_layers(path: Path, layers: Sequence[tuple], ending: str) -> list[str]
 
     The dialog hands a path over to the writer that is chosen below it, whatever the path's ending.
     """
+    layers = _named(layers)
     own = _ENDINGS.search(path.name)
     path = path if own else with_ending(path, ending)
     ending = ".ome.zarr" if path.suffix == ".zarr" else ".ome.tif"
@@ -101,6 +103,27 @@ def _write_layers(path: Path, layers: Sequence[tuple], ending: str) -> list[str]
     if ending == ".ome.zarr" and len(images) == 1 and _all_fit(layers):
         return _write_together(path, images[0], [layer for layer in layers if layer[2] != "image"])
     return _write_folder(path, ending, layers)
+
+
+def _named(layers: Sequence[tuple]) -> list[tuple]:
+    """The layers, with z for an axis of images if one of them was computed on volumes along it."""
+    if not any(_is_of_volumes(meta) for _, meta, _ in layers):
+        return list(layers)
+    return [
+        (data, {**meta, "axis_labels": _with_z(meta.get("axis_labels") or ())}, kind)
+        for data, meta, kind in layers
+    ]
+
+
+def _is_of_volumes(meta: dict[str, Any]) -> bool:
+    """Whether the record of a layer tells that it was computed in 3-D."""
+    record = (meta.get("metadata") or {}).get(RECORD) or {}
+    parameters = [value for value in record.values() if isinstance(value, dict)]
+    return any(values.get("spatial_dims") == 3 for values in parameters)
+
+
+def _with_z(names: Sequence[str]) -> list[str]:
+    return ["z" if str(name) in _STACKED else str(name) for name in names]
 
 
 def _write(path: Path, data: Any, meta: dict[str, Any], kind: str) -> list[str]:
