@@ -27,6 +27,7 @@ __all__ = [
 _NEARLY_ALL = 0.9  # share of zeros of labels that may be strokes
 _FEW = 8  # values of strokes
 _MOST_LOOKED_AT = 2**27  # pixels
+_MOST_SAMPLED = 2**16  # pixels by which an image is known
 _DOUBTFUL = (1, 0.93, 0.2)  # red, green, blue
 STROKES = "strokes"
 """Marks a stroke layer in its metadata."""
@@ -139,14 +140,30 @@ def ready_to_paint(viewer: Viewer, layer: Any, shape: Sequence[int]) -> None:
 
 
 def saved_strokes_path(source: Any) -> Path:
-    """Where strokes on an image are kept while they are painted."""
+    """Where strokes on an image are kept while they are painted.
+
+    An image of no file is known by its pixels: many are named "Image", and have one shape.
+    """
     import hashlib
 
     from platformdirs import user_data_path
 
     name = f"{source.name} {source.layer.source.path or ''} {source.shape}"
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    known = hashlib.sha256(name.encode())
+    if source.layer.source.path is None:
+        known.update(_some_pixels(source.layer))
+    digest = known.hexdigest()[:16]
     return user_data_path("napari-metastructure") / "strokes" / f"{digest}.npz"
+
+
+def _some_pixels(layer: Any) -> bytes:
+    """Evenly spaced pixels of a layer in memory; none of another, which may take long to read."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    if not isinstance(data, np.ndarray):
+        return b""
+    most = max(1, int(_MOST_SAMPLED ** (1 / max(1, data.ndim))))
+    spread = (np.linspace(0, n - 1, min(n, most)).astype(int) for n in data.shape)
+    return np.ascontiguousarray(data[np.ix_(*spread)]).tobytes()
 
 
 def save_strokes(path: Path, strokes: np.ndarray, name: str) -> None:
