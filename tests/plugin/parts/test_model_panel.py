@@ -95,3 +95,20 @@ def test_a_new_result_has_the_threshold_of_the_model(panel, qtbot):
     assert mask.metadata[RECORD]["threshold_source"] == "edges"
     panel.threshold.value = 0.5
     qtbot.waitUntil(lambda: mask.metadata[RECORD]["threshold_source"] == "set by hand")
+
+
+def test_the_last_mask_of_the_same_pixels_is_hidden(qtbot, viewer, panel):
+    """It would be seen through the next one, wherever that has no object."""
+
+    def predict():
+        panel.predict()
+        qtbot.waitUntil(lambda: not panel.panel.running, timeout=20_000)
+        return viewer.layers[-1]
+
+    first, second = predict(), predict()
+    assert [first.visible, second.visible] == [False, True]
+    panel.scope.value = "this plane"
+    viewer.dims.set_current_step(0, 1)
+    one = predict()
+    viewer.dims.set_current_step(0, 2)
+    assert [layer.visible for layer in (second, one, predict())] == [True, True, True]

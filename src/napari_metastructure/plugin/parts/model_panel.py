@@ -390,6 +390,7 @@ class ModelPanel(QWidget):
                 **PROBABILITY,
                 **placed,
             )
+        self._hide_last(image_name, labels.shape, placed)
         mask = self.viewer.add_labels(
             labels, name=f"{image_name} segmentation ({self.name})", metadata=metadata, **placed
         )
@@ -399,6 +400,15 @@ class ModelPanel(QWidget):
         self.corrections = Corrections(mask)
         self.refresh()
         return mask
+
+    def _hide_last(self, image_name, shape, placed):
+        """Hide the last mask of the same pixels: it would be seen where the next has no object."""
+        mask = None if self.corrections is None else self.corrections.mask
+        if mask is None or mask not in self.viewer.layers or mask.data.shape != shape:
+            return
+        of_image = mask.metadata.get(RECORD, {}).get("applied_to") == image_name
+        if of_image and np.allclose(mask.translate, placed["translate"]):
+            mask.visible = False
 
     def _threshold_moved(self):
         self._timer.start()
