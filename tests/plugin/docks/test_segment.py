@@ -126,6 +126,17 @@ def test_closing_the_dock_ends_the_job(qtbot, viewer, placed_layers, open_dock):
     assert len(viewer.layers) == 2
 
 
+def test_added_rows_come_back_with_the_dock(viewer, placed_layers, open_dock):
+    window, dock = open_dock("Segment with few or no labels")
+    second = viewer.add_image(placed_layers[0].data[:2], name="second")
+    dock.add_image()
+    dock.add_image()
+    dock.images[0].value, dock.images[2].value = placed_layers[0], second
+    viewer.window.remove_dock_widget(window)
+    dock = open_dock("Segment with few or no labels")[1]
+    assert [box.value for box in dock.images] == [placed_layers[0], None, second]
+
+
 def test_images_of_two_kinds_are_refused(viewer, dock):
     """A colour image among grey ones would be read as a stack of narrow planes."""
     viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="stained")

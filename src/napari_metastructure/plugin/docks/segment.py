@@ -1,5 +1,6 @@
 """Dock widget: segment images with a few strokes of a brush, or without any label."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -164,6 +165,11 @@ class SegmentFewLabels(Dock):
         self.images.append(box)
         self.inputs.add(box)
         self._check()
+
+    def make_rows(self, form: Form, names: Collection[str]) -> None:
+        """Offer as many images as before."""
+        while form is self.inputs and f"image_{len(self.images) + 1}" in names:
+            self.add_image()
 
     def _open_sample(self):
         """Open it with its exact labels hidden: they would lie over the results."""

@@ -1,7 +1,7 @@
 """What all our dock widgets share: scrolling, layer choices, and cleaning up when closed."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -289,11 +289,22 @@ class Dock(QWidget):
         of_window = _KEPT.get(unwrapped(self.viewer.window), {})
         forms, model = of_window.pop(type(self).__name__, ((), None))
         for form, kept in zip(self.findChildren(Form), forms):
+            self.make_rows(form, kept)
             form.bring_back(kept)
         if forms:
             self.hold_choices()
         if model is not None:
             self.models.bring_back(model)
+
+    def make_rows(self, form: Form, names: Collection[str]) -> None:
+        """Called before a form is filled in again, to make rows that the user had added to it.
+
+        Parameters
+        ----------
+        form : Form
+        names : collection of str
+            Of its rows when the dock was closed.
+        """
 
     # ------------------------------------------------------------------ place
 
