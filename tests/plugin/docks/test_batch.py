@@ -6,6 +6,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_metastructure.files.read import read
+from napari_metastructure.plugin.docks.batch import _state
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.runs.batch import Files
 from tests.runs.test_batch import FILES, channelled, model, plates  # noqa: F401
@@ -57,6 +58,17 @@ def test_run_and_open(qtbot, viewer, dock, plates):  # noqa: F811
     dock.open("drug/a3.tif")  # again: no second copy
     dock.open("control/a3.tif")  # a notification
     assert len(viewer.layers) == 3
+
+
+def test_a_single_image_and_object_are_told_in_the_singular(dock, plates):  # noqa: F811
+    (plates / "alone").mkdir()
+    (plates / "images/drug/a3.tif").rename(plates / "alone/a3.tif")
+    dock.images.value = plates / "alone"
+    assert dock.about.text() == "1 image."
+    assert [_state({"error": "", "objects": n}) for n in (1, 2)] == [
+        "done, 1 object",
+        "done, 2 objects",
+    ]
 
 
 def test_stop_and_go_on(qtbot, dock):

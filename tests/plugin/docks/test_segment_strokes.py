@@ -4,11 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from napari.layers import Image
 
 from napari_metastructure.few_labels.configs import WITHOUT_STROKES
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.strokes import pixels_under, simulate_strokes
-from napari_metastructure.plugin.layers import RECORD, place
+from napari_metastructure.plugin.layers import RECORD, Source, place
 from napari_metastructure.plugin.parts import strokes_panel
 from tests.plugin.conftest import assert_same_place
 
@@ -304,6 +305,14 @@ def test_corrections_that_became_strokes_can_be_undone(dock, placed_layers):
     np.testing.assert_array_equal(layer.data.reshape(corrected.shape), corrected)
 
 
+def test_a_single_correction_is_told_in_the_singular(dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    corrected = dock.strokes.layer.data.reshape(4, 64, 64).copy()
+    corrected[1, 0, 0] = 3 - corrected[1, 0, 0].clip(1)
+    dock.strokes.keep([corrected])
+    assert dock.strokes.note.text() == "1 corrected pixel is a stroke now."
+
+
 def add_another(dock, name="others"):
     """An image of the same shape, at the same place."""
     image = dock.images[0].value
@@ -487,6 +496,22 @@ def test_strokes_are_kept_while_painting_and_come_back(qtbot, viewer, dock, plac
     assert dock.strokes.restore_button.isVisibleTo(dock)
     dock.strokes.restore_button.click()
     np.testing.assert_array_equal(dock.strokes.layer.data, painted)
+
+
+def test_strokes_are_kept_for_the_pixels_of_an_image_without_a_file():
+    pixels = np.arange(4 * 300 * 300, dtype=np.uint16).reshape(4, 300, 300)
+    others = {
+        "same": pixels.copy(),
+        "other": pixels + 1,
+        "pyramid": [pixels.copy(), pixels[:, ::2, ::2]],
+    }
+    known = strokes_panel.saved_strokes_path(Source.of(Image(pixels, name="Image")))
+    found = {
+        name: strokes_panel.saved_strokes_path(Source.of(Image(data, name="Image"))) == known
+        for name, data in others.items()
+    }
+    assert found == {"same": True, "other": False, "pyramid": True}
+    assert strokes_panel.saved_strokes_path(Source.of(Image(pixels, name="b"))) != known
 
 
 @pytest.mark.parametrize("earlier", [False, True])

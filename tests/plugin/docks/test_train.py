@@ -214,6 +214,18 @@ def test_closing_the_dock_ends_the_training(qtbot, viewer, placed_layers, open_d
     assert dock.models.model is None
 
 
+def test_added_rows_come_back_with_the_dock(viewer, placed_layers, open_dock, stack):
+    image, mask = stack
+    window, dock = open_dock("Train segmentation")
+    dock.add_pair()
+    second = viewer.add_image(image[:, :40], name="second"), viewer.add_labels(mask[:, :40])
+    for box, layer in zip(dock.pairs[0], second):
+        box.value = layer
+    viewer.window.remove_dock_widget(window)
+    dock = open_dock("Train segmentation")[1]
+    assert [tuple(box.value for box in pair) for pair in dock.pairs] == [second]
+
+
 def done_text_of_noise(dock):
     return dock.models.model.record["noise_estimate"]["text"]
 

@@ -23,6 +23,7 @@ from napari_metastructure.plugin.parts.path_edit import PathEdit
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job, notify_error
 from napari_metastructure.plugin.readers import layer_of
 from napari_metastructure.runs.batch import OUTPUTS, Files, check_folder, plan, source_role
+from napari_metastructure.words import counted
 
 __all__ = ["RunBatch"]
 
@@ -341,7 +342,7 @@ def _chosen(box):
 def _described(files):
     """How many images there are, and how many in each group."""
     groups = Counter(files.group(number) for number in range(len(files.names)))
-    text = f"{len(files.names)} images"
+    text = counted(len(files.names), "image")
     if len(groups) > 1:
         listed = [f"{name or 'no group'} ({count})" for name, count in groups.items()]
         text += f" in {len(groups)} groups: {', '.join(listed[:6])}{', …' * (len(listed) > 6)}"
@@ -351,4 +352,4 @@ def _described(files):
 def _state(row):
     if row["error"]:
         return f"failed: {row['error']}"
-    return f"done, {row['objects']} objects" if "objects" in row else "done"
+    return f"done, {counted(row['objects'], 'object')}" if "objects" in row else "done"

@@ -1,6 +1,7 @@
 """Dock widget: train a segmentation network on a labels layer, then apply and score it."""
 
 import shlex
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ from napari_metastructure.plugin.parts.run_panel import Curves, RunPanel, late_j
 from napari_metastructure.plugin.parts.start_from import StartFrom
 from napari_metastructure.plugin.parts.stated_noise import StatedNoise
 from napari_metastructure.plugin.parts.stroke_layer import STROKES, share_of_zeros
+from napari_metastructure.words import counted
 
 __all__ = ["TrainSegmentation"]
 
@@ -192,6 +194,11 @@ class TrainSegmentation(Dock):
         self.pairs.append(pair)
         self.inputs.add(*pair)
         self._check()
+
+    def make_rows(self, form: Form, names: Collection[str]) -> None:
+        """Offer as many pairs as before."""
+        while form is self.inputs and f"image_{len(self.pairs) + 2}" in names:
+            self.add_pair()
 
     # ------------------------------------------------------------------ inputs
 
@@ -445,7 +452,8 @@ class TrainSegmentation(Dock):
             if (certain >= 0).all()
             else "no other planes are used"
         )
-        show_info(f"{len(planes)} corrected planes will be trained on; {rest}. Press Train.")
+        trained_on = counted(len(planes), "corrected plane")
+        show_info(f"{trained_on} will be trained on; {rest}. Press Train.")
 
     def closed(self) -> None:
         """End what runs when the dock is closed."""

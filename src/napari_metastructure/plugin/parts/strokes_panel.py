@@ -353,7 +353,8 @@ class StrokesPanel(QWidget):
                     self._offer(self._values)
                     self._saving.start()
         if kept:
-            say(self.note, f"{kept} corrected pixels are strokes now.")
+            now = "is a stroke" if kept == 1 else "are strokes"
+            say(self.note, f"{counted(kept, 'corrected pixel')} {now} now.")
 
     def code(self, name: str, source: Any) -> Any:
         """The strokes of a source, as Python code; `name` is the source in it."""
