@@ -45,6 +45,21 @@ def test_flips(ratio):
     assert f"{100 * found.matrix[0, 1]:.0f} %" in found.text
 
 
+def test_noise_is_not_denied_where_one_class_was_not_learnt():
+    """Confident predictions of a rare class that are wrong lie in patches, whatever the noise."""
+    masks, p = _task()
+    halves = masks * (1 + (np.arange(128) > 100))  # class 2 is taken for class 1
+    noisy = nms.noise.flip(halves, 0.3, num_classes=3, seed=0)
+    probabilities = [np.stack([1 - q, 0.9 * q, 0.1 * q]) for q in p]
+    found = estimate_from(probabilities, list(noisy), 3)
+    assert not found.pixelwise
+    assert 0 in found.by_pixel
+    assert 2 not in found.by_pixel
+    said = "Estimated share of wrong labels in each class, background first: 30 % (± 5 %), "
+    assert found.text.startswith(said)
+    assert ", unknown. Unknown: " in found.text
+
+
 def test_noise_that_may_be_chance_is_none():
     matrix = np.array([[1, 0], [0.14, 0.86]])
     error = np.array([[0, 0], [0.04, 0.04]])

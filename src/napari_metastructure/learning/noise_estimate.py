@@ -45,6 +45,8 @@ class NoiseEstimate:
         least of all classes.
     judged : bool
         Whether enough of the pixels are annotated; else the matrix is that of no noise.
+    by_pixel : tuple of int
+        Indices of the classes whose own errors, if there are any, fall pixel by pixel.
     """
 
     matrix: NDArray
@@ -52,24 +54,35 @@ class NoiseEstimate:
     correlation: float
     loneliness: float = 1.0
     judged: bool = True
+    by_pixel: tuple[int, ...] = ()
 
     @property
     def pixelwise(self) -> bool:
         """Whether errors fall pixel by pixel, so that the matrix describes them."""
-        alone = self.correlation <= _MOST_CORRELATED and self.loneliness >= _LEAST_LONELY
+        alone = _alone(self.correlation, self.loneliness)
         return bool(self.judged and alone)  # a record holds no numpy values
+
+    @property
+    def _beyond_chance(self):
+        """Per class, whether more labels are wrong than the estimate can be off by."""
+        return 1 - np.diag(self.matrix) - 3 * np.diag(self.error) > _LEAST_NOISE
 
     @property
     def noisy(self) -> bool:
         """Whether there is pixel-wise noise beyond what the estimate can be off by."""
-        wrong = 1 - np.diag(self.matrix) - 3 * np.diag(self.error)
-        return self.pixelwise and bool(wrong.max() > _LEAST_NOISE)
+        return self.pixelwise and bool(self._beyond_chance.any())
 
     @property
     def text(self) -> str:
         """One sentence."""
         if not self.judged:
             return "Too few pixels are annotated to look for noise in the labels."
+        if not self.pixelwise and self._beyond_chance[list(self.by_pixel)].any():
+            return (
+                f"{self._wrong_labels(self.by_pixel)} Unknown: there the labels differ from the "
+                "network's confident predictions in patches or along outlines, or the network has "
+                "not learnt the class."
+            )
         if not self.pixelwise:
             return (
                 "No pixel-wise noise found. The labels differ from the network's confident "
@@ -83,11 +96,16 @@ class NoiseEstimate:
                 f"About {100 * kept[1]:.0f} % (± {200 * errors[1] + 5:.0f} %) of the object "
                 "pixels seem to be labelled as object; the others are labelled as background."
             )
-        wrong = ", ".join(
-            f"{100 - 100 * share:.0f} % (± {200 * error + 5:.0f} %)"
-            for share, error in zip(kept, errors)
+        return self._wrong_labels(range(len(kept)))
+
+    def _wrong_labels(self, known):
+        """A sentence with the share of wrong labels of each class, of those that are known."""
+        numbers = zip(1 - np.diag(self.matrix), np.diag(self.error))
+        shares = (f"{100 * wrong:.0f} % (± {200 * error + 5:.0f} %)" for wrong, error in numbers)
+        said = ", ".join(
+            share if number in known else "unknown" for number, share in enumerate(shares)
         )
-        return f"Estimated share of wrong labels in each class, background first: {wrong}."
+        return f"Estimated share of wrong labels in each class, background first: {said}."
 
     def record(self) -> dict:
         """Plain values, for a record."""
@@ -98,6 +116,7 @@ class NoiseEstimate:
             "loneliness": round(float(self.loneliness), 3),
             "pixelwise": self.pixelwise,
             "judged": self.judged,
+            "by_pixel": list(self.by_pixel),
             "text": self.text,
         }
 
@@ -175,7 +194,7 @@ def estimate_from(
     annotated = sum(np.count_nonzero(n >= 0) for n in labels)
     if annotated < _LEAST_ANNOTATED * sum(n.size for n in labels):
         return NoiseEstimate(matrix, error, 0.0, judged=False)
-    correlations, lonely = [], []
+    correlations, lonely, by_pixel = [], [], []
     for true in range(num_classes):
         where = _anchors([p[true] for p in probabilities], probabilities, labels, true)
         counts = np.array([np.bincount(n[a], minlength=num_classes) for n, a in zip(labels, where)])
@@ -183,10 +202,20 @@ def estimate_from(
             continue
         matrix[true] = counts.sum(axis=0) / counts.sum()
         error[true] = _standard_error(counts)
-        if matrix[true, true] < 1 - _LEAST_JUDGED:
-            correlations.append(_correlation(labels, where, true))
-            lonely.append(_loneliness(labels, where, true))
-    return NoiseEstimate(matrix, error, max(correlations, default=0.0), min(lonely, default=1.0))
+        if matrix[true, true] >= 1 - _LEAST_JUDGED:
+            by_pixel.append(true)
+            continue
+        correlations.append(_correlation(labels, where, true))
+        lonely.append(_loneliness(labels, where, true))
+        if _alone(correlations[-1], lonely[-1]):
+            by_pixel.append(true)
+    found = max(correlations, default=0.0), min(lonely, default=1.0)
+    return NoiseEstimate(matrix, error, *found, by_pixel=tuple(by_pixel))
+
+
+def _alone(correlation, loneliness):
+    """Whether wrong labels fall regardless of their neighbours."""
+    return correlation <= _MOST_CORRELATED and loneliness >= _LEAST_LONELY
 
 
 def _anchors(of_class, probabilities, labels, true):
