@@ -255,6 +255,19 @@ class Source:
         index = np.rint(pixel[: len(leading)]).astype(int)
         return tuple(int(i) for i in np.clip(index, 0, np.array(leading, int) - 1))
 
+    def show(self, pixel: Any, viewer: Viewer) -> None:
+        """Move the sliders and the camera to a pixel of the result."""
+        placed, dims = self.place(), viewer.dims
+        whole = np.zeros(len(placed["scale"]))
+        whole[self._result_axes] = pixel
+        world = (_to_world(placed) @ [*whole, 1])[:-1]
+        first = dims.ndim - len(world)  # other layers may have more axes
+        for axis in dims.not_displayed:
+            if axis >= first:
+                dims.set_point(axis, world[axis - first])
+        center = [world[axis - first] for axis in dims.displayed if axis >= first]
+        viewer.camera.center = [0] * (3 - len(center)) + center
+
     # ------------------------------------------------------------------ labels
 
     def fits(self, labels: Any) -> bool:

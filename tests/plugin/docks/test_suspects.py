@@ -67,8 +67,9 @@ def test_click_accept_reject(qtbot, viewer, dock):
 
 
 def test_nothing_is_decided_before_a_search_or_without_a_choice(viewer, dock):
-    dock.accept_button.click()
-    dock.reject_button.click()
+    assert not dock.accept_button.isEnabled()  # and not silent
+    assert not dock.reject_button.isEnabled()
+    dock.decide(True)
     assert dock.decisions == {}
     assert [layer.name for layer in viewer.layers] == ["cells", "drawn"]
 
@@ -92,6 +93,61 @@ def test_decisions_are_about_the_labels_searched_in(viewer, dock, monkeypatch):
     dock.table.selectRow(0)
     dock.accept_button.click()
     np.testing.assert_array_equal(viewer.layers["drawn (corrected)"].data, labels)
+
+
+def search(viewer, dock, monkeypatch):
+    """Find a false object on plane 3, without a network."""
+    monkeypatch.setattr(dock.panel, "start", lambda *_: None)
+    labels = viewer.layers["drawn"].data
+    wrong = labels.copy()
+    wrong[3, :24, :24] = 1
+    viewer.layers["drawn"].data = wrong
+    dock.run()
+    dock._on_event(found_on(wrong, labels > 0))
+
+
+def test_a_new_search_has_no_row_of_the_last_one_selected(viewer, dock, monkeypatch):
+    search(viewer, dock, monkeypatch)
+    dock.table.selectRow(0)
+    assert dock.accept_button.isEnabled()
+    labels = viewer.layers["drawn"].data
+    dock.run()
+    dock._on_event(found_on(labels, labels > 0))
+    assert not dock.accept_button.isEnabled()
+    assert dock.about.text() == "No suspects: the networks agree with the labels everywhere."
+
+
+def test_a_search_and_its_decisions_come_back_with_the_dock(viewer, dock, monkeypatch, open_dock):
+    search(viewer, dock, monkeypatch)
+    dock.table.selectRow(0)
+    dock.accept_button.click()
+    corrected = viewer.layers["drawn (corrected)"]
+    names = [layer.name for layer in viewer.layers if layer.visible]
+    assert names == ["cells", "drawn (corrected)", "drawn (suspects)"]
+    assert viewer.layers.selection.active == corrected
+    viewer.layers.remove("drawn (suspects)")  # a click finds the place without them
+    viewer.window.remove_dock_widget(dock.parent())
+    dock = open_dock("Find wrong labels")[1]
+    assert [dock.table.item(0, column).text() for column in (1, 3)] == ["extra object", "accepted"]
+    viewer.dims.set_point(0, 0)
+    dock.table.selectRow(0)
+    assert viewer.dims.point[0] == 3
+    dock.reject_button.click()
+    np.testing.assert_array_equal(corrected.data, viewer.layers["drawn"].data)
+
+
+def test_a_click_finds_the_place_among_other_axes(viewer, dock, monkeypatch):
+    search(viewer, dock, monkeypatch)
+    viewer.add_image(np.zeros((2, 8, 48, 48)), name="with time")
+    dock.table.selectRow(0)
+    assert viewer.dims.point[1] == 3
+    viewer.dims.set_point(1, 0)
+    viewer.dims.order = (0, 2, 1, 3)  # seen from the side
+    dock.table.clearSelection()
+    dock.table.selectRow(0)
+    assert 10 <= viewer.dims.point[2] <= 26
+    assert viewer.camera.center[1] == 3
+    assert 20 <= viewer.camera.center[2] <= 36
 
 
 def test_one_image_is_refused(viewer, dock):

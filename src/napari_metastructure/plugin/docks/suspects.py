@@ -36,7 +36,19 @@ __all__ = ["FindSuspects"]
 
 _FIELDS = ("network", "epochs", "channels", "as_mask", "device", "seed")
 _SHOWN = 500  # rows of the table
+_WORDS = {True: "accepted", False: "rejected"}
 _COLUMNS = ("rank", "kind", "image", "decision", "area", "confidence")
+_SEARCH = (  # what a search found, and what became of it
+    "suspects",
+    "decisions",
+    "_regions",
+    "_corrected",
+    "_made",
+    "_source",
+    "_drawn",
+    "_planes",
+    "_numbered",
+)
 
 
 class FindSuspects(Dock):
@@ -96,9 +108,10 @@ class FindSuspects(Dock):
             form.changed.connect(self._check)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)
-        self.table.itemSelectionChanged.connect(self._go)
+        self.table.itemSelectionChanged.connect(self._on_selection)
         self.accept_button.clicked.connect(lambda: self.decide(True))
         self.reject_button.clicked.connect(lambda: self.decide(False))
+        self._on_selection()
         self.reset_choices()
 
     def reset_choices(self, event: Any = None) -> None:
@@ -152,7 +165,7 @@ class FindSuspects(Dock):
         leading = len(source.shape) - source.layout.spatial_dims
         planes = list(np.asarray(labels).reshape(-1, *labels.shape[leading:]))
         config = self.config()
-        self._searched = source, self.labels.value.name, planes, config.as_mask
+        self._searched = source, self.labels.value, planes, config.as_mask
         job = late_job(
             "napari_metastructure.learning.suspects:find_suspects",
             images=list(images.reshape(-1, *images.shape[leading:])),
@@ -191,7 +204,7 @@ class FindSuspects(Dock):
         if not isinstance(event, Result) or event.value is None:
             return
         self.suspects, self.decisions, self._corrected = event.value, {}, None
-        self._source, self._name, self._planes, self._numbered = self._searched
+        self._source, self._drawn, self._planes, self._numbered = self._searched
         self._regions = self._add(self._shaped(self.suspects.regions), "suspects")
         self._fill()
 
@@ -204,8 +217,8 @@ class FindSuspects(Dock):
         operation = "suspects" if what == "suspects" else "corrections"
         return self.viewer.add_labels(
             data,
-            name=f"{self._name} ({what})",
-            metadata={RECORD: {"operation": operation, "source": self._name}},
+            name=f"{self._drawn.name} ({what})",
+            metadata={RECORD: {"operation": operation, "source": self._drawn.name}},
             **source.place(),
         )
 
@@ -215,30 +228,35 @@ class FindSuspects(Dock):
         found = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
         say(
             self.about,
-            f"Most suspicious first: {found or 'none found'}. Click on a row to go there.",
+            f"Most suspicious first: {found}. Click on a row to go there."
+            if found
+            else "No suspects: the networks agree with the labels everywhere.",
         )
+        self.table.clearSelection()
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows.to_dict("records")):
+            row["decision"] = _WORDS.get(self.decisions.get(row["rank"]), "")
             for column, name in enumerate(_COLUMNS):
-                self.table.setItem(number, column, QTableWidgetItem(str(row.get(name, ""))))
+                self.table.setItem(number, column, QTableWidgetItem(str(row[name])))
 
     def _selected(self) -> list[int]:
         return sorted({index.row() for index in self.table.selectedIndexes()})
 
+    def _on_selection(self):
+        for button in (self.accept_button, self.reject_button):
+            button.setEnabled(bool(self._selected()))
+        self._go()
+
     def _go(self) -> None:
         """Show the place of the first selected suspect."""
         rows = self._selected()
-        if not rows or self._regions not in self.viewer.layers:
+        if not rows:
             return
         row, source = self.suspects.table.iloc[rows[0]], self._source
         region = np.argwhere(self.suspects.regions[row["image"]] == row["rank"])
         inside = region[len(region) // 2]  # of a ring, the centre is not
         leading = source.shape[: -source.layout.spatial_dims]
-        pixel = np.zeros(self._regions.ndim)
-        pixel[source._result_axes] = [*np.unravel_index(row["image"], leading), *inside]
-        world = self._regions.data_to_world(pixel)
-        self.viewer.dims.set_point(range(len(world)), world)
-        self.viewer.camera.center = world[-3:]
+        source.show([*np.unravel_index(row["image"], leading), *inside], self.viewer)
 
     def decide(self, accepted: bool) -> None:
         """Accept or reject the selected suspects; accepted ones are corrected in a new layer.
@@ -254,8 +272,7 @@ class FindSuspects(Dock):
             return
         for row in rows:
             self.decisions[row + 1] = accepted
-            word = "accepted" if accepted else "rejected"
-            self.table.item(row, _COLUMNS.index("decision")).setText(word)
+            self.table.item(row, _COLUMNS.index("decision")).setText(_WORDS[accepted])
         chosen = [rank for rank, yes in self.decisions.items() if yes]
         data = correct(self._planes, self.suspects, chosen, numbered=self._numbered)
         data = self._shaped(data)
@@ -263,7 +280,21 @@ class FindSuspects(Dock):
             self._corrected.data = np.where(data != self._made, data, self._corrected.data)
         elif chosen:
             self._corrected = self._add(data.copy(), "corrected")
+            self._drawn.visible = False  # would be seen where objects are taken away
+            layers = self.viewer.layers
+            if self._regions in layers:  # above, as before
+                layers.move(layers.index(self._regions), len(layers))
         self._made = data
+
+    def kept(self) -> Any:
+        """The last search and the decisions."""
+        return None if self.suspects is None else {name: getattr(self, name) for name in _SEARCH}
+
+    def bring_back(self, kept: Any) -> None:
+        """Show the last search and the decisions again."""
+        for name, value in kept.items():
+            setattr(self, name, value)
+        self._fill()
 
     def closed(self) -> None:
         """End what runs when the dock is closed."""

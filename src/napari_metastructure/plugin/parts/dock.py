@@ -278,16 +278,16 @@ class Dock(QWidget):
             self.viewer.window.remove_dock_widget(self._frame())
 
     def _keep(self):
-        """Remember the settings and the model until the dock is opened again."""
+        """Remember the settings, the model and the rest until the dock is opened again."""
         kept = _KEPT.setdefault(unwrapped(self.viewer.window), {})
         forms = [form.kept() for form in self.findChildren(Form)]
         model = None if self.models is None else self.models.kept()
-        kept[type(self).__name__] = forms, model
+        kept[type(self).__name__] = forms, model, self.kept()
 
     def _bring_back(self):
         """Show what was there when the dock was closed."""
         of_window = _KEPT.get(unwrapped(self.viewer.window), {})
-        forms, model = of_window.pop(type(self).__name__, ((), None))
+        forms, model, more = of_window.pop(type(self).__name__, ((), None, None))
         for form, kept in zip(self.findChildren(Form), forms):
             self.make_rows(form, kept)
             form.bring_back(kept)
@@ -295,6 +295,14 @@ class Dock(QWidget):
             self.hold_choices()
         if model is not None:
             self.models.bring_back(model)
+        if more is not None:
+            self.bring_back(more)
+
+    def kept(self) -> Any:
+        """What else is needed to show the dock again as it is, such as results; None if nothing."""
+
+    def bring_back(self, kept: Any) -> None:
+        """Show again what was `kept`."""
 
     def make_rows(self, form: Form, names: Collection[str]) -> None:
         """Called before a form is filled in again, to make rows that the user had added to it.

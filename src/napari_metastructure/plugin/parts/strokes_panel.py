@@ -632,16 +632,7 @@ class StrokesPanel(QWidget):
         layer, source = self.layer, self._first()
         if layer is None:
             return
-        data = np.zeros(layer.ndim)
-        data[source._result_axes] = [*place.index, *place.pixel]
-        world = layer.data_to_world(data)
-        first = self.viewer.dims.ndim - layer.ndim
-        hidden = set(self.viewer.dims.not_displayed)
-        for axis, value in enumerate(world, first):
-            if axis in hidden:
-                self.viewer.dims.set_point(axis, value)
-        center = [world[axis - first] for axis in self.viewer.dims.displayed if axis >= first]
-        self.viewer.camera.center = ([0] * (3 - len(center))) + center
+        source.show([*place.index, *place.pixel], self.viewer)
         self.viewer.camera.zoom = max(self.viewer.camera.zoom, 1)
         where = f"plane {', '.join(map(str, place.index))}, " if place.index else ""
         say(self.note, f"Least certain: {where}around {', '.join(map(str, place.pixel))}.")
