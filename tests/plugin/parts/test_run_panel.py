@@ -1,6 +1,6 @@
 from napari.utils.notifications import notification_manager
 
-from napari_metastructure.jobs.events import Memory, Note, Progress, Result, Step
+from napari_metastructure.jobs.events import FileDone, Memory, Note, Progress, Result, Step
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.parts import run_panel
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
@@ -32,6 +32,7 @@ def test_each_phase_has_a_line_and_a_bar(qtbot):
         Progress("reading", 3, 12),
         Step(4, 10, 1, 0.5),
         Progress("validating", 1, 2),
+        FileDone({}, 2, 5),
         Result(None),
     )
     panel, texts, bars = RunPanel(), [], []
@@ -44,8 +45,9 @@ def test_each_phase_has_a_line_and_a_bar(qtbot):
     panel.yielded.connect(look)
     with qtbot.waitSignal(panel.finished, timeout=10_000):
         panel.start(Job(lambda job: (event for event in events)), "Training")
-    assert texts[1:] == ["loading PyTorch", "reading", "epoch 1, loss 0.500", "validating"]
-    assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10)]
+    told = ["loading PyTorch", "reading", "epoch 1, loss 0.500", "validating", "2 of 5 files"]
+    assert texts[1:] == told
+    assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10), (2, 5)]
 
 
 def test_a_second_click_and_a_closed_window_while_the_bar_is_made(monkeypatch, qtbot):

@@ -13,7 +13,7 @@ from napari.utils.notifications import notification_manager, show_error, show_in
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.jobs.events import BETWEEN_STEPS, Memory, Note, Progress, Step
+from napari_metastructure.jobs.events import BETWEEN_STEPS, FileDone, Memory, Note, Progress, Step
 from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.jobs.job import Job, events_within
 from napari_metastructure.jobs.time_left import TimeLeft
@@ -177,6 +177,8 @@ class RunPanel(QWidget):
             show_info(event.text)
         elif isinstance(event, Progress):
             self._show(event.done, event.total, event.activity)
+        elif isinstance(event, FileDone):
+            self._show(event.done, event.total, f"{event.done} of {event.total} files", "files")
 
     def _show(self, done, total, text, activity=None):
         """Show how far the job is, a few times a second: napari's bar redraws the window."""
