@@ -217,6 +217,18 @@ def test_recorded_steps_follow_each_other(plates):
     np.testing.assert_array_equal(read("again/noisy/drug/a3.ome.tif").data, noisy[3])
 
 
+def test_labels_are_made_before_they_are_measured(plates, model):
+    """Also where those of the records were of other files, and measured first."""
+    masks, image = {"labels": "masks/control/a2.tif"}, "images/control/a2.tif"
+    options = {"numbered": False, "skeleton": False}
+    measured = recorded("measure", masks, {"output": "t.csv"}, ObjectsConfig(), **options)
+    inputs = {"model": str(model), "images": image}
+    predicted = recorded("predict", inputs, {"output": "p.tif"}, None)
+    steps = plan([measured, predicted])
+    assert [step.operation for step in steps] == ["predict", "measure"]
+    assert steps[1].inputs["labels"] == (0, "output")
+
+
 def test_each_file_has_its_own_pixel_size(plates):
     measured = recorded(
         "measure",

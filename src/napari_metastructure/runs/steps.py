@@ -133,8 +133,15 @@ def plan(
 
 
 def _in_order(records):
-    """Records as they were made: each after those whose results it took."""
-    waiting, order = sorted(records, key=lambda record: record.get("started", "")), []
+    """Records as they were made: each after those whose results it took.
+
+    What takes labels, perhaps of other files, comes after all that makes them of images.
+    """
+
+    def place(record):
+        return _MAIN[record["operation"]] != "images", record.get("started", "")
+
+    waiting, order = sorted(records, key=place), []
     while waiting:
         made = [{str(out["path"]) for out in record["outputs"].values()} for record in waiting]
         for number, record in enumerate(waiting):
