@@ -38,6 +38,7 @@ def test_click_accept_reject(qtbot, viewer, dock):
     assert "1 × missed object" in dock.about.text()
     regions = viewer.layers["drawn (suspects)"]
     np.testing.assert_array_equal(regions.scale, [1, 0.5, 0.5])
+    assert regions.contour == 1  # what lies in them is to be judged
     dock.image.value, dock.labels.value = viewer.layers["cells"], viewer.layers["drawn"]
     dock.again.copy_button.click()
     exec(QApplication.clipboard().text(), {"viewer": viewer})
@@ -156,6 +157,9 @@ def test_one_image_is_refused(viewer, dock):
     dock.image.value, dock.labels.value = viewer.layers["one"], viewer.layers["its labels"]
     assert "two images" in dock.problem()
     assert not dock.panel.run_button.isEnabled()
+    dock.image.value, dock.labels.value = viewer.layers["cells"], viewer.layers["drawn"]
+    dock.reading.spatial_dims = 3
+    assert dock.problem().endswith("Or choose 2-D, for its planes.")
 
 
 def test_settings_that_cannot_be_are_told(dock):

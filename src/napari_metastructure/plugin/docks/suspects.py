@@ -128,9 +128,10 @@ class FindSuspects(Dock):
         if not source.fits(labels):
             return f"{labels.name} does not have the shape of {image.name}."
         if np.prod(source.shape[: -source.layout.spatial_dims], dtype=int) < 2:
+            planes = " Or choose 2-D, for its planes." if source.layout.spatial_dims == 3 else ""
             return (
                 "Choose a stack of at least two images: a network trained on one half checks "
-                "the other."
+                f"the other.{planes}"
             )
         try:
             self.config()
@@ -206,6 +207,7 @@ class FindSuspects(Dock):
         self.suspects, self.decisions, self._corrected = event.value, {}, None
         self._source, self._drawn, self._planes, self._numbered = self._searched
         self._regions = self._add(self._shaped(self.suspects.regions), "suspects")
+        self._regions.contour = 1  # outlines, so that the image is seen in them
         self._fill()
 
     def _shaped(self, planes: Any) -> Any:
