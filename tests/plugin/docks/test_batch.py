@@ -60,6 +60,25 @@ def test_run_and_open(qtbot, viewer, dock, plates):  # noqa: F811
     assert len(viewer.layers) == 3
 
 
+def test_an_ended_batch_comes_back_with_the_dock(qtbot, viewer, dock, open_dock):
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    said, found = dock.summary.text(), states(dock)
+    viewer.window.remove_dock_widget(dock.parent())
+    dock = open_dock("Batch")[1]
+    assert (dock.summary.text(), states(dock)) == (said, found)
+    dock.open("drug/a3.tif")
+    assert "drug/a3.tif objects" in viewer.layers
+
+
+def test_the_steps_are_told(dock):
+    assert dock.about_steps.text() == "For each file: predict → measure."
+    dock.results.value = None
+    assert dock.about_steps.text() == "For each file: predict → measure."
+    dock.steps.value = None
+    assert not dock.about_steps.isVisibleTo(dock)
+
+
 def test_a_single_image_and_object_are_told_in_the_singular(dock, plates):  # noqa: F811
     (plates / "alone").mkdir()
     (plates / "images/drug/a3.tif").rename(plates / "alone/a3.tif")

@@ -24,7 +24,7 @@ def finish(qtbot, dock):
     qtbot.waitUntil(lambda: not dock.panel.running, timeout=LONG)
 
 
-def test_two_runs(qtbot, viewer, dock, placed_layers, tmp_path):
+def test_two_runs(qtbot, viewer, dock, placed_layers, open_dock, tmp_path):
     assert "2 trainings" in dock.plan_note.text()
     dock.panel.run_button.click()
     finish(qtbot, dock)
@@ -33,6 +33,11 @@ def test_two_runs(qtbot, viewer, dock, placed_layers, tmp_path):
     assert "Click a point to see its prediction." in dock.summary.text()
     dock.save(tmp_path)
     assert (tmp_path / "sweep.html").is_file()
+    said = dock.summary.text()
+    viewer.window.remove_dock_widget(dock.parent())
+    dock = open_dock("Noise sweep")[1]  # a sweep takes long: what it found is not lost
+    assert dock.summary.text() == said
+    assert dock.save_button.isEnabled()
 
     _, curves = dock.plot._panels[0]
     qtbot.waitUntil(lambda: len(curves["sample"][1].points()) == 1)

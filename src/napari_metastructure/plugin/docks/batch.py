@@ -104,8 +104,10 @@ class RunBatch(Dock):
             value=device_default(),
             tooltip="Where to compute; auto: as in the records.",
         )
-        self.form = self.add(Form().add(self.images, self.steps, self.results))
-        self.about_results = note()
+        self.about_steps, self.about_results = note(), note()
+        self.form = self.add(Form().add(self.images, self.steps))
+        self.form.layout().addRow(self.about_steps)
+        self.form.add(self.results)
         self.form.layout().addRow(self.about_results)
         self.form.add(self.device)
         for name, text in OUTPUTS.items():
@@ -203,11 +205,14 @@ class RunBatch(Dock):
             return
         problem = of_results = None
         try:
-            files, *_ = self._prepared()
+            files, steps, _ = self._prepared()
         except (ValueError, OSError) as error:
             problem, files = self.in_words(error), self._images_alone()
-            of_results = self._of_results(self._plan_alone())
+            steps = self._plan_alone()
+            of_results = self._of_results(steps)
         self.panel.set_problem(problem)
+        names = " → ".join(step.operation for step in steps or ())
+        say(self.about_steps, names and f"For each file: {names}.")
         say(self.about, files and " ".join([_described(files), *files.notes]))
         say(self.about_results, of_results)
 
@@ -258,28 +263,52 @@ class RunBatch(Dock):
             folder=results,
         )
         self._running, self._rows = (files, steps, results), {}
-        self.list.clear()
-        self.list.addTopLevelItems([QTreeWidgetItem([name, "waiting"]) for name in files.names])
-        self.list.resizeColumnToContents(0)
-        self.list.show()
+        self._show_files()
         say(self.summary, None)
         self.panel.start(job, "Batch")
+
+    def _show_files(self):
+        """A line for each file."""
+        self.list.clear()
+        for name in self._running[0].names:
+            self.list.addTopLevelItem(QTreeWidgetItem([name, "waiting"]))
+        for number, row in enumerate(self._rows.values()):
+            self._show_state(self.list.topLevelItem(number), row)
+        self.list.resizeColumnToContents(0)
+        self.list.show()
+
+    def _show_state(self, item, row):
+        item.setText(1, _state(row))
+        said = "\n".join([row["error"] or "", *row["notes"]]).strip()
+        item.setToolTip(1, as_html(said))
 
     def _on_event(self, event):
         if isinstance(event, FileDone):
             self._rows[event.row["file"]] = event.row
             item = self.list.topLevelItem(event.done - 1)
-            item.setText(1, _state(event.row))
-            said = "\n".join([event.row["error"] or "", *event.row["notes"]]).strip()
-            item.setToolTip(1, as_html(said))
+            self._show_state(item, event.row)
             self.list.scrollToItem(item)
         elif isinstance(event, Result):
             self.batch = event.value
-            lines = self.batch.summary.split("\n")
-            more = len(lines) - _ROWS
-            lines = lines[:_ROWS] + [f"… and {more} more, see the list."] * (more > 0)
-            tables = [f"All objects are in {path}." for path in self.batch.tables[:1]]
-            say(self.summary, "\n".join([*lines, *tables]))
+            self._summarise()
+
+    def _summarise(self):
+        lines = self.batch.summary.split("\n")
+        more = len(lines) - _ROWS
+        lines = lines[:_ROWS] + [f"… and {more} more, see the list."] * (more > 0)
+        tables = [f"All objects are in {path}." for path in self.batch.tables[:1]]
+        say(self.summary, "\n".join([*lines, *tables]))
+
+    def kept(self) -> Any:
+        """The last batch that ended."""
+        return None if self.batch is None or self.panel.running else (self._running, self.batch)
+
+    def bring_back(self, kept: Any) -> None:
+        """Show the last batch and its files again."""
+        self._running, self.batch = kept
+        self._rows = {row["file"]: row for row in self.batch.rows}
+        self._show_files()
+        self._summarise()
 
     def closed(self) -> None:
         """End what runs when the dock is closed."""

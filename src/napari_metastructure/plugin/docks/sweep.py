@@ -208,15 +208,30 @@ class NoiseSweep(Dock):
             say(self.summary, f"{event.done} of {event.total} runs. {report.summary(table)}")
         elif isinstance(event, Result):
             self.sweep = event.value
-            parts = [self.sweep.summary]
-            if event.stopped:
-                parts.append("Some runs are missing.")
-            if any(
-                row["kind"] in report.UNITS and row["dice"] is not None for row in self.sweep.table
-            ):
-                parts.append("Click a point to see its prediction.")
-            say(self.summary, " ".join(parts))
-            self.save_button.setEnabled(bool(self.sweep.table))
+            self._summarise()
+
+    def _summarise(self):
+        """What the sweep says, and what can be done with it."""
+        table, parts = self.sweep.table, [self.sweep.summary]
+        if self.sweep.stopped:
+            parts.append("Some runs are missing.")
+        if any(row["kind"] in report.UNITS and row["dice"] is not None for row in table):
+            parts.append("Click a point to see its prediction.")
+        say(self.summary, " ".join(parts))
+        self.save_button.setEnabled(bool(table))
+
+    def kept(self) -> Any:
+        """The last sweep that ended."""
+        found = self.sweep, self._scored, self._source, self._config
+        return None if self.sweep is None else found
+
+    def bring_back(self, kept: Any) -> None:
+        """Show the last sweep again."""
+        self.sweep, self._scored, self._source, self._config = kept
+        self.plot.begin(self._config)
+        self.plot.show()
+        self.plot.draw([scored.row for scored in self._scored.values()])
+        self._summarise()
 
     def closed(self) -> None:
         """End what runs when the dock is closed."""
