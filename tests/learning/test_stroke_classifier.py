@@ -109,6 +109,17 @@ def test_out_of_bag_error_tells_good_strokes_from_random_ones(taught):
     assert classifier.fit(images, random).oob_error > 0.35
 
 
+@pytest.mark.parametrize("rare", [1, 8, 60])
+def test_out_of_bag_error_of_a_rare_class(rare):
+    """A short stroke beside long ones is learnt by nearly every tree; that is no error."""
+    rng = np.random.default_rng(0)
+    values = np.repeat([1, 2], [700, rare])
+    rows = rng.normal(10.0 * values[:, None], 1, (len(values), 6)).astype(np.float32)
+    assert StrokeClassifier(seed=0).fit_rows(rows, values).oob_error < 0.05
+    rng.shuffle(values)
+    assert StrokeClassifier(seed=0).fit_rows(rows, values).oob_error < 1
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_polarity_is_read_from_the_strokes(taught, sign):
     images, _, strokes = taught

@@ -156,11 +156,11 @@ class StrokeClassifier:
         self._held_out = ()
         self.classes = [int(value) for value in np.unique(self._values)]
         self.num_classes = max(self.num_classes, *self.classes)
-        forest = self._new_forest(len(self._values), oob_score=_balanced_accuracy)
-        with warnings.catch_warnings():  # of pixels that every tree has learnt: they are not scored
+        forest = self._new_forest(len(self._values), oob_score=True)
+        with warnings.catch_warnings():  # of pixels that every tree has learnt
             warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
             self.forest = forest.fit(self._rows, self._values)
-        self.oob_error = 1 - float(self.forest.oob_score_)
+        self.oob_error = _out_of_bag_error(self.forest, self._values)
         bright = self._rows[:, 0]
         low, top = (
             np.median(bright[self._values == c]) for c in (self.classes[0], self.classes[-1])
@@ -453,7 +453,14 @@ def _thinned(values, seed):
     return np.sort(np.concatenate(kept))
 
 
-def _balanced_accuracy(truth, predicted):
-    from sklearn.metrics import balanced_accuracy_score
+def _out_of_bag_error(forest, truth):
+    """Share of the pixels that are wrong; the classes count alike.
 
-    return balanced_accuracy_score(truth, predicted)
+    Pixels that every tree has learnt do not count, although scikit-learn scores them, as wrong:
+    as it draws them by their weights, they may be nearly all of a rare class.
+    """
+    votes = forest.oob_decision_function_
+    scored = votes.any(axis=1)
+    wrong = (forest.classes_[votes.argmax(axis=1)] != truth)[scored]
+    of_classes = [wrong[truth[scored] == value] for value in forest.classes_]
+    return float(np.mean([one.mean() for one in of_classes if len(one)] or [0.0]))
