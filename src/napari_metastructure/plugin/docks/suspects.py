@@ -36,7 +36,7 @@ __all__ = ["FindSuspects"]
 
 _FIELDS = ("network", "epochs", "channels", "as_mask", "device", "seed")
 _SHOWN = 500  # rows of the table
-_WORDS = {True: "accepted", False: "rejected"}
+_WORDS = {True: "accepted", False: "rejected", None: ""}
 _COLUMNS = ("rank", "kind", "image", "decision", "area", "confidence")
 _SEARCH = (  # what a search found, and what became of it
     "suspects",
@@ -237,7 +237,7 @@ class FindSuspects(Dock):
         self.table.clearSelection()
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows.to_dict("records")):
-            row["decision"] = _WORDS.get(self.decisions.get(row["rank"]), "")
+            row["decision"] = _WORDS[self.decisions.get(row["rank"])]
             for column, name in enumerate(_COLUMNS):
                 self.table.setItem(number, column, QTableWidgetItem(str(row[name])))
 
