@@ -131,3 +131,19 @@ def test_segment_inside_a_region(qtbot, viewer, open_dock, stack):
     assert where[:, 1].min() >= 7
     assert where[:, 1].max() <= 29
     assert found.data.any()
+
+
+def test_the_channels_of_an_image_are_not_those_of_the_next(viewer, open_dock):
+    colours = np.zeros((40, 50, 3), np.uint8)
+    image = viewer.add_image(colours, rgb=True, name="stained")
+    window, dock = open_dock("Segment with few or no labels")
+    dock.reading.form["channel"].value = 1
+    viewer.window.remove_dock_widget(window)
+    window, dock = open_dock("Segment with few or no labels")
+    assert dock.reading.form["channel"].value == 1
+    viewer.window.remove_dock_widget(window)
+    viewer.layers.remove(image)
+    viewer.add_image(np.zeros((20, 40, 50)), name="volume", axis_labels=("z", "y", "x"))
+    dock = open_dock("Segment with few or no labels")[1]
+    assert dock.config().channel_axis is None
+    assert dock.reading.source().shape == (20, 40, 50)

@@ -1,5 +1,6 @@
 """How an image is read: a sentence that says what was understood, and rows that change it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -10,13 +11,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_metastructure.arrays.axes import ALL, MEAN
-from napari_metastructure.plugin.layers import Source, region_mask
+from napari_metastructure.plugin.layers import Source, region_mask, unwrapped
 from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 
 __all__ = ["InputForm"]
 
 _NONE = -1
+_OF_LAYER = ("anisotropy", "level", "channel_axis", "channel")
 _TIPS = {
     "spatial_dims": "2-D: each plane separately. 3-D: whole volumes.",
     "anisotropy": "Size of a voxel along z over its size along y and x, from the layer's scale.",
@@ -63,7 +65,7 @@ class InputForm(QWidget):
         def row(kind, name, label, **options):
             return kind(name=name, label=label, tooltip=_TIPS[name], **options)
 
-        self.form = Form().add(
+        self.form = _Rows(lambda: unwrapped(self._layer)).add(
             row(ComboBox, "spatial_dims", "Dimensions", choices=[("2-D", 2), ("3-D", 3)]),
             row(FloatSpinBox, "anisotropy", "Z anisotropy", min=0.1, max=100, step=0.1, value=1),
             row(ComboBox, "level", "Level", choices=[0]),
@@ -242,6 +244,29 @@ class InputForm(QWidget):
             where = " on every plane" if everywhere and len(layout.label_shape) > 2 else ""
             text += f", inside {region.name}{where}"
         return f"{text}.".replace("-D", "\N{NON-BREAKING HYPHEN}D")
+
+
+class _Rows(Form):
+    """The rows of an `InputForm`; how one layer is read is not brought back for another.
+
+    Parameters
+    ----------
+    layer : callable
+        ``layer()`` returns the layer that is read.
+    """
+
+    def __init__(self, layer: Callable[[], Any]) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def kept(self) -> dict[str, Any]:
+        """The value of every row, and the layer."""
+        return {**super().kept(), "layer": self._layer()}
+
+    def bring_back(self, kept: Mapping[str, Any]) -> None:
+        """Fill in the values of rows, those of the layer if it is the same."""
+        same = kept["layer"] is self._layer()
+        super().bring_back({n: v for n, v in kept.items() if same or n not in _OF_LAYER})
 
 
 def _named(letter):
