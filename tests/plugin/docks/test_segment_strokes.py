@@ -291,6 +291,23 @@ def test_segment_all_and_correct_it(qtbot, viewer, dock, placed_layers):
     assert [choice.name for choice in dock.images[0].choices] == ["discs"]
 
 
+def test_the_result_is_seen_on_every_plane(qtbot, viewer, dock, placed_layers):
+    """Until strokes change, no live result lies over it."""
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    dock.advanced["min_steps"].value = 2
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    viewer.dims.set_current_step(0, 0)
+    qtbot.wait(500)
+    qtbot.waitUntil(lambda: dock.strokes.worker is None, timeout=LONG)
+    assert "live segmentation" not in viewer.layers
+    assert "Learning" not in dock.strokes.note.text()
+    dock.strokes.layer.paint((0, 1, 1), 1)
+    wait_for_result(qtbot, dock)
+    assert not viewer.layers["discs segmentation (strokes)"].visible
+
+
 def test_corrections_that_became_strokes_can_be_undone(dock, placed_layers):
     paint_some(dock, placed_layers[1].data)
     layer = dock.strokes.layer

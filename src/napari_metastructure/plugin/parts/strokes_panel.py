@@ -508,7 +508,7 @@ class StrokesPanel(QWidget):
             say(self.note, "Looking for the place where a stroke helps most …")
         else:
             work = self.live.update(strokes, view, learn=what == "learn")
-            if self._drawn is None:
+            if self._drawn is None and what == "learn":
                 say(self.note, "Learning the strokes …")
         self.worker = create_worker(_passed_on, work, _start_thread=False, _ignore_errors=True)
         self.worker.yielded.connect(self._on_event)
@@ -624,7 +624,9 @@ class StrokesPanel(QWidget):
             self._looking.start()
 
     def _look_again(self):
-        if self.live is not None and (self.live.classifier.fitted or self.worker is not None):
+        """Follow the view while a live result is shown, or on its way; not over a later one."""
+        coming = self.worker is not None and self._doing != "search"
+        if self._drawn is not None or coming:
             self.request("predict")
 
     def _go_to(self, place):
