@@ -92,6 +92,7 @@ def test_a_single_image_and_object_are_told_in_the_singular(dock, plates):  # no
 
 def test_stop_and_go_on(qtbot, dock):
     dock.panel.run_button.click()
+    assert dock.unfinished() == ["Batch is running; the results of the present file would be lost."]
     dock.panel.stop_button.click()
     finish(qtbot, dock)
     assert dock.batch.waiting

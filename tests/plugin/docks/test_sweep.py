@@ -55,9 +55,12 @@ def test_two_runs(qtbot, viewer, dock, placed_layers, open_dock, tmp_path):
     assert len(viewer.layers) == count
 
 
-def test_stop_keeps_what_is_done(qtbot, dock):
+def test_stop_keeps_what_is_done(qtbot, dock, tmp_path):
     dock.form["seeds"].value = 50
     dock.panel.run_button.click()
+    assert dock.unfinished() == ["Sweep is running; its result would be lost."]
+    dock.folder.value = tmp_path  # where each training is saved
+    assert dock.unfinished() == ["Sweep is running; the present training would be lost."]
     qtbot.waitUntil(lambda: len(dock._scored) == 1, timeout=LONG)
     dock.panel.stop_button.click()
     finish(qtbot, dock)

@@ -147,3 +147,5 @@ def test_the_channels_of_an_image_are_not_those_of_the_next(viewer, open_dock):
     dock = open_dock("Segment with few or no labels")[1]
     assert dock.config().channel_axis is None
     assert dock.reading.source().shape == (20, 40, 50)
+    other = viewer.add_image(np.zeros((20, 40, 50)), name="other")
+    assert dock.images[0].value is other  # chosen by nobody: it follows the selected layer

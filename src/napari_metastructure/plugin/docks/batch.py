@@ -299,6 +299,10 @@ class RunBatch(Dock):
         tables = [f"All objects are in {path}." for path in self.batch.tables[:1]]
         say(self.summary, "\n".join([*lines, *tables]))
 
+    def under_way(self) -> str:
+        """What of a running batch is not kept yet: the results of the other files are."""
+        return "the results of the present file"
+
     def kept(self) -> Any:
         """The last batch that ended."""
         return None if self.batch is None or self.panel.running else (self._running, self.batch)

@@ -162,9 +162,9 @@ class NoiseSweep(Dock):
 
     def python(self) -> list[str]:
         """The next run as Python code."""
-        labels, folder = layer_code(self.labels.value), self.folder.value
+        labels, folder = layer_code(self.labels.value), self._folder()
         region = region_code("image", self.reading)
-        folder = str(folder) if folder and str(folder) != "." else None
+        folder = None if folder is None else str(folder)
         return [
             "from napari_metastructure.plugin.layers import Source, region_mask",
             source_code("image", self.image.value, self.reading),
@@ -173,6 +173,11 @@ class NoiseSweep(Dock):
             f"sweep = nms.sweep(image.array, labels, config, folder={folder!r}).run()",
             "print(sweep.summary)",
         ]
+
+    def _folder(self):
+        """Where the runs are saved; None if nowhere."""
+        folder = self.folder.value
+        return folder if folder and str(folder) != "." else None
 
     # ------------------------------------------------------------------ run
 
@@ -184,13 +189,12 @@ class NoiseSweep(Dock):
         except ValueError as error:
             notify_error(error)
             return
-        folder = self.folder.value
         job = late_job(
             "napari_metastructure.sweep.sweep:sweep",
             images=source.array,
             labels=labels,
             config=config,
-            folder=folder if folder and str(folder) != "." else None,
+            folder=self._folder(),
         )
         self._source, self._config = (source, source.name, source.place()), config
         self.sweep, self._scored = None, {}
@@ -219,6 +223,10 @@ class NoiseSweep(Dock):
             parts.append("Click a point to see its prediction.")
         say(self.summary, " ".join(parts))
         self.save_button.setEnabled(bool(table))
+
+    def under_way(self) -> str:
+        """What of a running sweep is not kept yet."""
+        return "its result" if self._folder() is None else "the present training"
 
     def kept(self) -> Any:
         """The last sweep that ended."""

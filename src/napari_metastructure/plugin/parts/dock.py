@@ -262,10 +262,15 @@ class Dock(QWidget):
         lost = []
         if self.panel is not None and self.panel.running:
             state = "paused" if self.panel.paused else "running"
-            lost.append(f"{self.panel.description} is {state}; its result would be lost.")
+            what = self.under_way()
+            lost.append(f"{self.panel.description} is {state}; {what} would be lost.")
         if self.models is not None and self.models.unsaved:
             lost.append(f"The model {self.models.name} is not saved.")
         return lost
+
+    def under_way(self) -> str:
+        """What of a running job is not kept yet."""
+        return "its result"
 
     def end(self) -> None:
         """End what runs, without a result, as the window is gone."""
@@ -291,8 +296,8 @@ class Dock(QWidget):
         for form, kept in zip(self.findChildren(Form), forms):
             self.make_rows(form, kept)
             form.bring_back(kept)
-        if forms:
-            self.hold_choices()
+        if forms:  # boxes whose layers have gone follow others again
+            self._choices.hold([value for kept in forms for value in kept.values()])
         if model is not None:
             self.models.bring_back(model)
         if more is not None:

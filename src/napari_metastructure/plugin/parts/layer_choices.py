@@ -1,6 +1,6 @@
 """Which layers the boxes of a dock show: the active one, what goes with it, what was chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,18 @@ class LayerChoices:
         """Offer the layers that are there now, and keep what was chosen by hand."""
         self._arrange(again=True)
 
-    def hold(self) -> None:
-        """Keep the layers that the boxes show, as if the user had chosen each of them."""
+    def hold(self, among: Collection[Any] | None = None) -> None:
+        """Keep the layers that the boxes show, as if the user had chosen each of them.
+
+        Parameters
+        ----------
+        among : collection, optional
+            Only these layers are kept.
+        """
         for choice in self._choices:
-            choice.by_hand = choice.box.value is not None
+            layer = choice.box.value
+            known = among is None or any(layer is one for one in among)
+            choice.by_hand = layer is not None and known
 
     def _on_choice(self, choice):
         """The user has chosen a layer: the box keeps it, others may go with it."""
