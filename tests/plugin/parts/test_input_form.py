@@ -133,7 +133,7 @@ def test_segment_inside_a_region(qtbot, viewer, open_dock, stack):
     assert found.data.any()
 
 
-def test_the_channels_of_an_image_are_not_those_of_the_next(viewer, open_dock):
+def test_the_channels_of_an_image_are_not_those_of_the_next(qtbot, viewer, open_dock):
     colours = np.zeros((40, 50, 3), np.uint8)
     image = viewer.add_image(colours, rgb=True, name="stained")
     window, dock = open_dock("Segment with few or no labels")
@@ -141,11 +141,16 @@ def test_the_channels_of_an_image_are_not_those_of_the_next(viewer, open_dock):
     viewer.window.remove_dock_widget(window)
     window, dock = open_dock("Segment with few or no labels")
     assert dock.reading.form["channel"].value == 1
+    qtbot.waitUntil(lambda: dock._has_place)
+    viewer.layers.selection.active = viewer.add_image(colours, rgb=True, name="other colours")
+    assert dock.images[0].value == image  # it was there when the dock was closed
+    viewer.layers.remove("other colours")
     viewer.window.remove_dock_widget(window)
     viewer.layers.remove(image)
     viewer.add_image(np.zeros((20, 40, 50)), name="volume", axis_labels=("z", "y", "x"))
     dock = open_dock("Segment with few or no labels")[1]
     assert dock.config().channel_axis is None
     assert dock.reading.source().shape == (20, 40, 50)
+    qtbot.waitUntil(lambda: dock._has_place)
     other = viewer.add_image(np.zeros((20, 40, 50)), name="other")
-    assert dock.images[0].value is other  # chosen by nobody: it follows the selected layer
+    assert dock.images[0].value == other  # chosen by nobody: it follows the selected layer

@@ -7,6 +7,8 @@ from typing import Any
 from magicgui.widgets import ComboBox
 from napari.layers import Layer
 
+from napari_metastructure.plugin.layers import unwrapped
+
 __all__ = ["LayerChoices"]
 
 
@@ -55,7 +57,7 @@ class LayerChoices:
         """
         for choice in self._choices:
             layer = choice.box.value
-            known = among is None or any(layer is one for one in among)
+            known = among is None or any(unwrapped(layer) is unwrapped(one) for one in among)
             choice.by_hand = layer is not None and known
 
     def _on_choice(self, choice):
