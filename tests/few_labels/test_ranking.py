@@ -67,6 +67,14 @@ def test_small_spots_on_uneven_background():
     assert dice(judge.mask(judge.ranking()[0]), spots) > 0.6
 
 
+def test_objects_in_noise_are_told_from_the_noise():
+    y, x = np.mgrid[:192, :192]
+    truth = ((y % 96 - 48) ** 2 + (x % 96 - 48) ** 2 < 13**2).astype(float)
+    image = np.random.default_rng(0).poisson(6 + 3 * ndi.gaussian_filter(truth, 1))
+    judge = judged([image], keep=True)
+    assert dice(judge.mask(judge.ranking()[0]), truth > 0) > 0.85
+
+
 def test_large_objects_stay_filled():
     y, x = np.mgrid[:192, :192]
     truth = (y - 90) ** 2 + (x - 100) ** 2 < 55**2
@@ -118,7 +126,7 @@ def test_confidence_names_what_is_unclear(judge):
     assert "bright or dark" in confidence.reasons[0]
     # bright halos around dark bacteria give 0.55
     unsure = judged([discs()[0]])
-    unsure.skewness = 0.55
+    unsure.agreed_skewness = 0.55
     assert "bright or dark" in unsure.confidence(unsure.ranking()).reasons[0]
 
 

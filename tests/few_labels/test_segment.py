@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import ndimage as ndi
 
 import napari_metastructure as nms
 from napari_metastructure.few_labels.mode import Mode
@@ -228,6 +229,20 @@ def test_auto_start_is_recorded_with_its_confidence():
     assert record["confidence"]["reasons"] == []
     assert record["confidence"]["polarity"] > 0.3
     assert record["confidence"]["agreement"] > 0.5
+
+
+def test_stained_structures_are_dark_even_where_they_cover_most():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    gaps = (y % 32 - 16) ** 2 + (x % 32 - 16) ** 2 < 100  # in tissue: the longer tail is bright
+    stain = ndi.gaussian_filter(1.0 - gaps, 1)[..., None] * (30, 150, 60)
+    image = (240 - stain + rng.normal(0, 6, stain.shape)).clip(0, 255).astype(np.uint8)
+    done = _end([image] * 2, channel_axis=-1, seed=0)
+    assert done.record["polarity"] == "dark"
+    assert "stain" in done.record["polarity_source"]
+    grey = _end([image.mean(axis=-1)] * 2, seed=0)
+    assert grey.record["polarity"] == "bright"
+    assert "polarity_source" not in grey.record
 
 
 def test_unclear_polarity_is_said():

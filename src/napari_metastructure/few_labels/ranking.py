@@ -1,8 +1,8 @@
 """Which start mask fits an image set, told by the images alone.
 
-A mask is judged by three things that need no label: how steep the image is along its outline, how
-long that outline is, and how far other masks of the bank agree with it. Polarity counts too: what
-is rarely the longer tail of the locally normalised intensities ranks lower.
+A mask is judged by four things that need no label: how steep the image is along its outline, how
+long and how smooth that outline is, and how far other masks of the bank agree with it. Polarity
+counts too: what is rarely the longer tail of the locally normalised intensities ranks lower.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.few_labels.filters import BANK, GROUPS, Views, otsu_classes
-from napari_metastructure.few_labels.polarity import CLEAR, local_skewness
+from napari_metastructure.few_labels.polarity import CLEAR, decisive, local_skewness
 
 __all__ = ["Confidence", "Judge", "Start", "evenly_spread"]
 
@@ -24,8 +24,10 @@ _SAMPLED = 2**18  # pixels in all on which masks are compared
 _AREAS = (0.004, 0.6)  # shares of the images that a mask may take
 _AREAS_OF_PART = (0.0005, 0.8)  # the same on a single one
 _NEIGHBOURS = 15  # masks whose agreement counts
-_LENGTH_POWER, _AGREEMENT_POWER = 0.15, 0.75
-_VOTE_BONUS = 1.12
+_GRADIENTS = (1, 2, 4)  # Gaussians, pixels
+_LENGTH_POWER, _AGREEMENT_POWER, _ROUGHNESS_POWER = 0.12, 0.4, 0.6
+_SMOOTHED = 5  # pixels: majority of a square, for the roughness
+_VOTE_BONUS = 1.1
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
 _DENSE = 1 / 3  # share of the pixels above Otsu's threshold
 _TWO_CLASSES = 0.64  # of the variance explained: more than in a single Gaussian
@@ -54,7 +56,8 @@ class Confidence:
     """How much a start may be trusted: "high" or "low", and why.
 
     `agreement` is the mean Dice of the best start with the next five that differ from it,
-    `polarity` the size of the local skewness.
+    `polarity` the size of the local skewness, fine or coarse, whichever says less (0 if they
+    contradict each other).
     """
 
     level: str
@@ -115,7 +118,9 @@ class Judge:
         bright = [unit_range(part, "bright") for part in parts]
         self.numbers = [number for number, part in enumerate(bright) if part is not None]
         self.parts = [part for part in bright if part is not None]
-        self.skewness = local_skewness(self.parts)
+        fine, coarse = local_skewness(self.parts)
+        self.skewness = decisive(fine, coarse)
+        self.agreed_skewness = min(abs(fine), abs(coarse)) if fine * coarse > 0 else 0.0
         self.given = polarity != "auto"
         likely = "dark" if self.skewness < 0 else "bright"
         self.polarity = polarity if self.given else likely
@@ -222,7 +227,7 @@ class Judge:
         best = self.different(same, _COMPARED)
         agreement = float(np.mean([self.dice(best[0], other) for other in best[1:]] or [1]))
         reasons = []
-        if not self.given and abs(self.skewness) < _SURE:
+        if not self.given and self.agreed_skewness < _SURE:
             reasons.append(
                 "the images do not show clearly whether structures are bright or dark (local "
                 f"skewness {self.skewness:.2f})"
@@ -230,7 +235,7 @@ class Judge:
         if agreement < _AGREE:
             reasons.append(f"the best start masks overlap little (mean Dice {agreement:.2f})")
         level = "low" if reasons else "high"
-        return Confidence(level, round(agreement, 3), round(abs(self.skewness), 3), reasons)
+        return Confidence(level, round(agreement, 3), round(self.agreed_skewness, 3), reasons)
 
     def score(self, masks: Sequence[NDArray], polarity: str) -> float:
         """Judgement of any masks, one per part, next to the scores of the bank."""
@@ -290,22 +295,39 @@ def _is_dense(parts: Sequence[NDArray], polarity: str) -> bool:
     return bool(share > _DENSE and explained > _TWO_CLASSES)
 
 
-def _gradients(part: NDArray) -> tuple[NDArray, NDArray]:
-    """Gradient of the square root, which evens out photon noise, at 1 and at 2 pixels."""
+def _gradients(part: NDArray) -> list[NDArray]:
+    """Gradients of the square root, which evens out photon noise, over their mean; fine to coarse.
+
+    The fine ones tell small objects, the coarse ones objects in noise.
+    """
     from scipy.ndimage import gaussian_gradient_magnitude
 
     root = np.sqrt(part)
-    return tuple(gaussian_gradient_magnitude(root, sigma).ravel() for sigma in (1, 2))
+    found = [gaussian_gradient_magnitude(root, sigma).ravel() for sigma in _GRADIENTS]
+    return [gradient / max(float(gradient.mean(dtype=float)), 1e-12) for gradient in found]
 
 
 def _measure(mask: NDArray, gradients: Sequence[NDArray]) -> NDArray:
-    """Pixels, area, and the steepness of the outline times a power of its length per pixel."""
+    """Pixels, area, steepness (the largest of the gradients' means along the outline, times a power
+    of its length per pixel) and roughness.
+    """
     pixels, area, outline = mask.size, np.count_nonzero(mask), np.flatnonzero(_outline(mask))
-    length, steepness = outline.size, 0.0
+    length, steepness, roughness = outline.size, 0.0, 0.0
     if length and _AREAS_OF_PART[0] < area / pixels < _AREAS_OF_PART[1]:
-        fine, coarse = (gradient[outline].sum(dtype=float) for gradient in gradients)
-        steepness = np.sqrt(fine * coarse) / length * (length / pixels) ** _LENGTH_POWER
-    return np.array([pixels, area, steepness])
+        steepest = max(gradient[outline].mean(dtype=float) for gradient in gradients)
+        steepness = steepest * (length / pixels) ** _LENGTH_POWER
+        roughness = _roughness(mask, min(area, pixels - area))
+    return np.array([pixels, area, steepness, roughness])
+
+
+def _roughness(mask: NDArray, area: int) -> float:
+    """Pixels that the majority around them turns over, per pixel of the smaller class: much where
+    a mask follows noise.
+    """
+    from scipy.ndimage import uniform_filter
+
+    turned = (uniform_filter(mask.astype(np.float32), _SMOOTHED) > 0.5) != mask
+    return np.count_nonzero(turned) / area
 
 
 def _outline(mask: NDArray) -> NDArray:
@@ -322,14 +344,14 @@ def _outline(mask: NDArray) -> NDArray:
 
 
 def _outline_score(measured: NDArray, steepest: NDArray) -> float:
-    """Median over the parts of the steepness of a mask's outline, over the best one there.
-
-    So it counts how many images a mask fits, not how bright they are.
+    """Median over the parts of the steepness of a mask's outline, over the best one there, less
+    for a rough outline. So it counts how many images a mask fits, not how bright they are.
     """
-    pixels, area, steepness = measured.T
+    pixels, area, steepness, roughness = measured.T
     if not _AREAS[0] < area.sum() / pixels.sum() < _AREAS[1]:
         return 0.0
-    return float(np.median(steepness / np.maximum(steepest, 1e-12)))
+    relative = float(np.median(steepness / np.maximum(steepest, 1e-12)))
+    return relative * float(np.exp(-_ROUGHNESS_POWER * np.median(roughness)))
 
 
 def _agreement(table: NDArray) -> NDArray:

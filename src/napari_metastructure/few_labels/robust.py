@@ -11,6 +11,7 @@ from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.field_of_view import filled
 from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
+from napari_metastructure.few_labels.polarity import is_stained
 from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.jobs.events import Progress, Round
 from napari_metastructure.jobs.generators import in_background, run_out, run_until_stopped
@@ -73,7 +74,7 @@ class Robust(Mode):
     def _choose_start(self):
         """Name and polarity of the start; generator of `Progress` and, in doubt, a `Note`."""
         config, name, clear, ranking = self.config, self.config.start, False, []
-        self.judge = Judge(self.parts(self.pictures), config.polarity)
+        self.judge = Judge(self.parts(self.pictures), self._given_polarity())
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:
@@ -97,6 +98,13 @@ class Robust(Mode):
                 f"Low confidence: {'; '.join(confidence.reasons)}. These start masks disagree. "
                 "Choose one below, or paint a few strokes."
             )
+
+    def _given_polarity(self):
+        """The polarity that the user gives, or the colours; "auto" if neither does."""
+        if self.config.polarity == "auto" and is_stained(self.items.images):
+            self.facts["polarity_source"] = "colours, as of stains in transmitted light"
+            return "dark"
+        return self.config.polarity
 
     def _make_start_labels(self):
         """The start label of every plane; generator of `Progress`."""
