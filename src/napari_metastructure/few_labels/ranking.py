@@ -311,7 +311,8 @@ def _measure(mask: NDArray, gradients: Sequence[NDArray]) -> NDArray:
     """Pixels, area, steepness (the largest of the gradients' means along the outline, times a power
     of its length per pixel) and roughness.
     """
-    pixels, area, outline = mask.size, np.count_nonzero(mask), np.flatnonzero(_outline(mask))
+    pixels, area = mask.size, int(np.count_nonzero(mask))
+    outline = np.flatnonzero(_outline(mask))
     length, steepness, roughness = outline.size, 0.0, 0.0
     if length and _AREAS_OF_PART[0] < area / pixels < _AREAS_OF_PART[1]:
         steepest = max(gradient[outline].mean(dtype=float) for gradient in gradients)
