@@ -74,7 +74,10 @@ class Robust(Mode):
     def _choose_start(self):
         """Name and polarity of the start; generator of `Progress` and, in doubt, a `Note`."""
         config, name, clear, ranking = self.config, self.config.start, False, []
-        self.judge = Judge(self.parts(self.pictures), self._given_polarity())
+        stained = config.polarity == "auto" and is_stained(self.items.images)
+        if stained:
+            self.facts["polarity_source"] = "colours, as of stains in transmitted light"
+        self.judge = Judge(self.parts(self.pictures), config.polarity, stained=stained)
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:
@@ -98,13 +101,6 @@ class Robust(Mode):
                 f"Low confidence: {'; '.join(confidence.reasons)}. These start masks disagree. "
                 "Choose one below, or paint a few strokes."
             )
-
-    def _given_polarity(self):
-        """The polarity that the user gives, or the colours; "auto" if neither does."""
-        if self.config.polarity == "auto" and is_stained(self.items.images):
-            self.facts["polarity_source"] = "colours, as of stains in transmitted light"
-            return "dark"
-        return self.config.polarity
 
     def _make_start_labels(self):
         """The start label of every plane; generator of `Progress`."""
