@@ -19,6 +19,7 @@ import torch
 
 import napari_metastructure as nms
 from napari_metastructure.few_labels.filters import filter_mask
+from napari_metastructure.few_labels.polarity import is_stained
 from napari_metastructure.few_labels.ranking import Judge, evenly_spread
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.items import Items
@@ -77,9 +78,11 @@ def score(images, truths, cut, first, params, seed):
 
 def report_starts(name, images, truths, channel_axis):
     """The chosen start, the best of six that differ, and the best of the bank."""
-    pictures = Items.of(images, channel_axis=channel_axis).pictures()
+    items = Items.of(images, channel_axis=channel_axis)
+    pictures, stained = items.pictures(), is_stained(items.images)
     places = evenly_spread(pictures)
-    judge = Judge([pictures[index][where] for index, where in places], keep=True)
+    parts = [pictures[index][where] for index, where in places]
+    judge = Judge(parts, keep=True, stained=stained)
     for _ in judge.work():
         pass
     truths = [truths[index][where] for index, where in places]
