@@ -33,6 +33,7 @@ class Job:
         self.stopping = False
         self.preview = None
         self._closing = False
+        self._within: Any = lambda: None  # gives the job that runs as a part of this one
         self._seconds_away, self._left = 0.0, time.perf_counter()
         self._events = work(weakref.proxy(self))  # so that a job that is dropped ends at once
 
@@ -81,7 +82,9 @@ class Job:
 
     def stop(self) -> None:
         """Ask for an early end: the next events are the last ones, up to `Done`."""
-        self.stopping = True
+        self.stopping, within = True, self._within()
+        if within is not None:  # at once: its next event may take long
+            within.stop()
 
     def close(self) -> None:
         """End at once, without `Done`, and free what the job holds.
@@ -104,6 +107,7 @@ def events_within(outer: Any, inner: Job) -> Iterator[Any]:
     outer, inner : Job
     """
     inner.preview = outer.preview
+    outer._within = weakref.ref(inner)
     for event in inner:
         yield event
         inner.preview = outer.preview
