@@ -92,12 +92,14 @@ def test_a_single_image_and_object_are_told_in_the_singular(dock, plates):  # no
 
 def test_stop_and_go_on(qtbot, dock):
     dock.panel.run_button.click()
+    assert list(states(dock).values())[:2] == ["under way …", "waiting"]
     assert dock.unfinished() == ["Batch is running; the results of the present file would be lost."]
     dock.panel.stop_button.click()
     finish(qtbot, dock)
     assert dock.batch.waiting
     assert "Stopped; run the same again to continue." in dock.summary.text()
     assert "waiting" in states(dock).values()
+    assert "under way …" not in states(dock).values()
     dock.panel.run_button.click()
     finish(qtbot, dock)
     assert not dock.batch.waiting

@@ -42,6 +42,7 @@ _TOOLTIPS = {
     "table": "Measure the objects of all files, with file and group in each row.",
 }
 _KINDS = {"probabilities": "image", "density": "image"}  # of layers; the others are labels
+_WAITING, _UNDER_WAY = "waiting", "under way …"
 _ROWS = 8  # of failures that are listed below the button
 
 
@@ -264,6 +265,7 @@ class RunBatch(Dock):
         )
         self._running, self._rows = (files, steps, results), {}
         self._show_files()
+        self._show_next(0)
         say(self.summary, None)
         self.panel.start(job, "Batch")
 
@@ -271,11 +273,16 @@ class RunBatch(Dock):
         """A line for each file."""
         self.list.clear()
         for name in self._running[0].names:
-            self.list.addTopLevelItem(QTreeWidgetItem([name, "waiting"]))
+            self.list.addTopLevelItem(QTreeWidgetItem([name, _WAITING]))
         for number, row in enumerate(self._rows.values()):
             self._show_state(self.list.topLevelItem(number), row)
         self.list.resizeColumnToContents(0)
         self.list.show()
+
+    def _show_next(self, number, state=_UNDER_WAY):
+        """Mark the file that is dealt with now: it may take long."""
+        if number < self.list.topLevelItemCount():
+            self.list.topLevelItem(number).setText(1, state)
 
     def _show_state(self, item, row):
         item.setText(1, _state(row))
@@ -288,8 +295,10 @@ class RunBatch(Dock):
             item = self.list.topLevelItem(event.done - 1)
             self._show_state(item, event.row)
             self.list.scrollToItem(item)
+            self._show_next(event.done)
         elif isinstance(event, Result):
             self.batch = event.value
+            self._show_next(len(self.batch.rows), _WAITING)
             self._summarise()
 
     def _summarise(self):
