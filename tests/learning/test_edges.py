@@ -48,6 +48,16 @@ def test_the_threshold_lies_on_the_edges(moved, bright):
     assert evidence.displacement(best) == pytest.approx(moved, abs=1)
 
 
+def test_deep_inside_the_outlines_learnt_no_edges_are_looked_for():
+    probabilities, pictures, labels, _ = _maps(-6)
+    evidence = Evidence(probabilities, pictures, labels)
+    assert evidence.displacement(int(evidence.edges[0].argmax())) < -4
+    assert evidence.displacement(evidence.best()) == pytest.approx(-3, abs=0.3)
+    probabilities, pictures, labels, _ = _maps(6)  # too narrow ones are widened as before
+    evidence = Evidence(probabilities, pictures, labels)
+    assert evidence.displacement(evidence.best()) > 4
+
+
 def test_blur_does_not_make_dark_objects_smaller():
     probabilities, pictures, labels = [], [], []
     for seed in range(4):
