@@ -27,9 +27,7 @@ STROKES = np.repeat([[0, 1, 2]], 10, axis=0)
 
 
 @pytest.mark.parametrize(
-    ("right", "expected"),
-    [(100, 1.0), (90, 0.8), (None, 0.8)],
-    ids=["all", "most", "too few strokes"],
+    ("right", "expected"), [(100, 1.0), (90, 0.8), (None, 0.8)], ids=["all", "most", "one plane"]
 )
 def test_the_start_has_a_say_if_it_is_nearly_as_good(right, expected):
     mask = STROKES == 2

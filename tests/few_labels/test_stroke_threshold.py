@@ -31,7 +31,7 @@ def test_strokes_on_one_plane_tell_no_share(blobs):
     strokes = np.zeros_like(masks)
     strokes[0] = simulate_strokes(masks[0], 4, seed=0)
     classifier = StrokeClassifier(trees=20).fit(images, strokes)
-    assert classifier.one_plane
+    assert classifier.held_out_probabilities() is None
     objects = [classifier.predict(image)[-1] for image in images]
     assert threshold_of_classifier(classifier, objects, images)[1] is None
 

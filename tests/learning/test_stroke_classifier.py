@@ -181,24 +181,3 @@ def test_bad_strokes_are_told_in_a_sentence(taught, strokes, reason):
 def test_prediction_needs_strokes_first(taught):
     with pytest.raises(RuntimeError, match="not trained yet"):
         StrokeClassifier().predict(taught[0])
-
-
-def test_on_one_plane_whole_strokes_are_held_out():
-    rng = np.random.default_rng(0)
-    strokes = np.zeros((60, 60), np.uint8)
-    strokes[5:60:10, 5:25] = 1
-    strokes[5:60:10, 35:55] = 2
-    image = np.repeat(rng.normal(size=(6, 1)), 10, axis=0) + rng.normal(0, 0.01, (60, 60))
-    classifier = StrokeClassifier(trees=20).fit(image, strokes)
-    assert classifier.one_plane
-    assert classifier.oob_error < 0.1  # neighbours in a stroke are alike
-    p, values = classifier.held_out_probabilities()
-    assert len(p) == np.count_nonzero(strokes)
-    assert np.mean((p > 0.5) == (values == 2)) < 0.8  # and there is nothing else to learn
-
-
-def test_a_stroke_of_each_kind_is_too_few_to_hold_out():
-    strokes = np.zeros((20, 20), np.uint8)
-    strokes[5], strokes[15] = 1, 2
-    image = np.random.default_rng(0).normal(size=strokes.shape)
-    assert StrokeClassifier(trees=5).fit(image, strokes).held_out_probabilities() is None

@@ -31,8 +31,8 @@ def on_strokes(
         Of the same shapes: 0 not annotated, 1 background, 2 object. Of one kind alone nothing is
         told apart.
     classifier : StrokeClassifier
-        What it says of strokes on planes that it has not seen counts (on a single plane, of
-        strokes), or, where there are too few, its out-of-bag error.
+        What it says of strokes on planes that it has not seen counts; with strokes on a single
+        plane, its out-of-bag error.
 
     Returns
     -------

@@ -35,9 +35,7 @@ def threshold_of_classifier(
         Of objects, as `object_share` estimates it from strokes on other planes; None if there are
         strokes on a single one.
     """
-    held_out, share = None, None
-    if not classifier.one_plane:
-        held_out = classifier.held_out_probabilities()
+    held_out, share = classifier.held_out_probabilities(), None
     if held_out is not None:
         p, values = held_out
         share = object_share(p, values == values.max(), probabilities)

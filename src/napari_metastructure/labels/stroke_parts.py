@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["hold_out", "numbered_strokes", "stroke_numbers"]
+__all__ = ["hold_out", "stroke_numbers"]
 
 
 def hold_out(
@@ -51,20 +51,13 @@ def stroke_numbers(strokes: Sequence[NDArray]) -> NDArray:
     """The stroke that each annotated pixel belongs to, in the order of ``stroke[stroke > 0]``."""
     found, last = [], 0
     for stroke in strokes:
-        numbers = numbered_strokes(stroke)[stroke > 0]
-        found.append(numbers + last)
-        last += int(numbers.max(initial=0))
+        numbers = np.zeros(stroke.shape, np.int64)
+        for value in np.unique(stroke[stroke > 0]):
+            parts, count = _numbered(stroke == value)
+            numbers[parts > 0] = parts[parts > 0] + last
+            last += count
+        found.append(numbers[stroke > 0])
     return np.concatenate(found)
-
-
-def numbered_strokes(stroke: NDArray) -> NDArray[np.int64]:
-    """Each stroke of a plane or volume filled with its number, from 1; 0 where there is none."""
-    numbers, last = np.zeros(stroke.shape, np.int64), 0
-    for value in np.unique(stroke[stroke > 0]):
-        parts, count = _numbered(stroke == value)
-        numbers[parts > 0] = parts[parts > 0] + last
-        last += count
-    return numbers
 
 
 def _numbered(mask):

@@ -11,7 +11,6 @@ import numpy as np
 from napari_metastructure.arrays.axes import channels_first, without_channels
 from napari_metastructure.arrays.blocks import as_list, planes
 from napari_metastructure.arrays.statistics import channel_moments
-from napari_metastructure.labels.stroke_parts import numbered_strokes
 from napari_metastructure.labels.strokes import check_strokes
 from napari_metastructure.learning.features import SIGMAS, FeatureCache, Features, tiles
 
@@ -57,8 +56,6 @@ class StrokeClassifier:
     oob_error : float
         Share of annotated pixels that the trees which did not see them get wrong; the classes
         count alike. Neighbours in a stroke resemble each other, so it is a lower bound.
-    one_plane : bool
-        Whether all strokes lie on a single plane.
     polarity : {"bright", "dark"}
         Whether strokes of the highest class lie on brighter pixels than those on background.
     """
@@ -79,12 +76,11 @@ class StrokeClassifier:
         self.cache = FeatureCache(self.features, budget)
         self.classes, self.num_classes = [], 0
         self.oob_error = float("nan")
-        self.one_plane = False
         self.polarity = "bright"
         self.forest: Any = None
         self._rows: Any = None
         self._values: Any = None
-        self._groups: Any = None
+        self._plane_of_row: Any = None
         self._held_out: Any = ()  # not asked for yet
 
     @property
@@ -129,21 +125,19 @@ class StrokeClassifier:
             for image, stroke in zip(images, strokes)
         ):
             raise ValueError("The strokes do not have the shape of the images.")
-        painted = [number for number, stroke in enumerate(strokes) if np.any(stroke)]
-        rows, values, groups = [], [], []
-        for number in painted:
-            stroke = np.asarray(strokes[number])
-            parts = numbered_strokes(stroke) if len(painted) == 1 else None
-            key = None if keys is None else keys[number]
-            for found, at in self._samples(key, images[number], stroke):
-                rows.append(found)
-                values.append(stroke[at])
-                groups.append(np.full(len(found), number) if parts is None else parts[at])
-        self.one_plane = len(painted) == 1
-        return self.fit_rows(np.concatenate(rows), np.concatenate(values), np.concatenate(groups))
+        rows, values, numbers = [], [], []
+        for number, (image, stroke) in enumerate(zip(images, strokes)):
+            stroke = np.asarray(stroke)
+            if stroke.any():
+                key = None if keys is None else keys[number]
+                for found, labels in self._samples(key, image, stroke):
+                    rows.append(found)
+                    values.append(labels)
+                    numbers.append(np.full(len(labels), number))
+        return self.fit_rows(np.concatenate(rows), np.concatenate(values), np.concatenate(numbers))
 
     def fit_rows(
-        self, rows: np.ndarray, values: np.ndarray, groups: np.ndarray | None = None
+        self, rows: np.ndarray, values: np.ndarray, plane_numbers: np.ndarray | None = None
     ) -> "StrokeClassifier":
         """Learn from features of annotated pixels.
 
@@ -152,13 +146,13 @@ class StrokeClassifier:
         rows : array of float32, (pixels, features)
         values : array of int, (pixels,)
             Their strokes, from 1.
-        groups : array of int, (pixels,), optional
-            Pixels that are held out together by `held_out_probabilities`.
+        plane_numbers : array of int, (pixels,), optional
+            The planes that they lie on, for `held_out_probabilities`.
         """
         kept = _thinned(values, self.seed)
         self._rows = np.ascontiguousarray(rows[kept], np.float32)
         self._values = np.asarray(values)[kept].astype(np.uint8)
-        self._groups = None if groups is None else groups[kept]
+        self._plane_of_row = None if plane_numbers is None else plane_numbers[kept]
         self._held_out = ()
         self.classes = [int(value) for value in np.unique(self._values)]
         self.num_classes = max(self.num_classes, *self.classes)
@@ -187,7 +181,6 @@ class StrokeClassifier:
 
     def held_out_probabilities(self) -> tuple[np.ndarray, np.ndarray] | None:
         """What forests that learnt from other planes say of the annotated pixels; made once.
-        With strokes on a single plane (`one_plane`), from other strokes.
 
         Returns
         -------
@@ -195,7 +188,7 @@ class StrokeClassifier:
             Of the highest stroke value.
         values : array of uint8, (pixels,)
             The strokes.
-            None if there are not two planes (or strokes) with all values on the others.
+            None if there are not two planes with strokes of all values on the others.
         """
         if self._held_out == ():
             self._held_out = self._hold_out()
@@ -204,11 +197,12 @@ class StrokeClassifier:
     def _hold_out(self):
         from sklearn.model_selection import GroupKFold
 
-        count = 0 if self._groups is None else len(np.unique(self._groups))
+        planes_of = self._plane_of_row
+        count = 0 if planes_of is None else len(np.unique(planes_of))
         if count < 2:
             return None
         found, values = [], []
-        folds = GroupKFold(min(count, _MOST_FOLDS)).split(self._rows, groups=self._groups)
+        folds = GroupKFold(min(count, _MOST_FOLDS)).split(self._rows, groups=planes_of)
         for learnt, held_out in folds:
             if set(self._values[learnt]) == set(self.classes):
                 forest = self._new_forest(len(learnt)).fit(self._rows[learnt], self._values[learnt])
@@ -219,10 +213,11 @@ class StrokeClassifier:
         return np.concatenate(found), np.concatenate(values)
 
     def _samples(self, key, image, stroke):
-        """Features of a plane's annotated pixels, tile by tile, and where they lie: an index."""
+        """Features and strokes of a plane's annotated pixels, tile by tile."""
         moments = channel_moments(image, self.spatial_dims)
         for tile in tiles(stroke.shape, _TILE[self.spatial_dims]):
-            where = np.nonzero(stroke[tile])
+            part = stroke[tile]
+            where = np.nonzero(part)
             if not len(where[0]):
                 continue
             box, inside = tile, where
@@ -237,10 +232,7 @@ class StrokeClassifier:
                 found = self.features.compute(image, box, moments)
             else:
                 found = self.cache.compute(key, image, box, moments)
-            yield (
-                found[(slice(None), *inside)].T,
-                tuple(index + side.start for index, side in zip(where, tile)),
-            )
+            yield found[(slice(None), *inside)].T, part[where]
 
     # ------------------------------------------------------------------ prediction
 
