@@ -25,8 +25,8 @@ _AREAS = (0.004, 0.6)  # shares of the images that a mask may take
 _AREAS_OF_PART = (0.0005, 0.8)  # the same on a single one
 _NEIGHBOURS = 15  # masks whose agreement counts
 _GRADIENTS = (1, 2, 4)  # Gaussians, pixels
-_LENGTH_POWER, _AGREEMENT_POWER, _ROUGHNESS_POWER = 0.12, 0.4, 0.6
-_SMOOTHED = 5  # pixels: majority of a square, for the roughness
+_LENGTH_POWER, _AGREEMENT_POWER, _ROUGHNESS_WEIGHT = 0.15, 0.5, 2
+_SMOOTHED = 3  # pixels: majority of a square, for the roughness
 _VOTE_BONUS = 1.1
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
 _DENSE = 1 / 3  # share of the pixels above Otsu's threshold
@@ -359,7 +359,7 @@ def _outline_score(measured: NDArray, steepest: NDArray) -> float:
     if not _AREAS[0] < area.sum() / pixels.sum() < _AREAS[1]:
         return 0.0
     relative = float(np.median(steepness / np.maximum(steepest, 1e-12)))
-    return relative * float(np.exp(-_ROUGHNESS_POWER * np.median(roughness)))
+    return relative * float(np.exp(-_ROUGHNESS_WEIGHT * np.median(roughness)))
 
 
 def _agreement(table: NDArray) -> NDArray:
