@@ -1,6 +1,6 @@
 """Draws the pictures of docs/docks.md from the real window: python docs/make_dock_pictures.py
 
-Needs a display; without one, put before it: xvfb-run -a -s "-screen 0 1600x1000x24"
+Needs a display; without one, put before it: xvfb-run -a -s "-screen 0 1600x1400x24"
 """
 
 import os
@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 
 PLUGIN = "napari-metastructure"
 FOLDER = Path(__file__).parent / "images" / "docks"
-WIDTH = 420
+WIDTH, HEIGHT = 460, 1350
 DOCKS = {
     "Segment with few or no labels": "segment",
     "Train segmentation": "train",
@@ -38,7 +38,7 @@ def main():
         window.resize(WIDTH, 900)
         settle()
         column = dock.findChild(QScrollArea).widget()
-        window.resize(WIDTH, min(column.sizeHint().height() + 60, 1000))
+        window.resize(WIDTH, min(column.sizeHint().height() + 60, HEIGHT))
         settle()
         window.grab().save(str(FOLDER / f"{file}.png"))
         viewer.window.remove_dock_widget(window)

@@ -35,7 +35,7 @@ def main():
 
     frame, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment with few or no labels")
     window = frame.parent()
-    window.resizeDocks([frame], [430], Qt.Orientation.Horizontal)
+    window.resizeDocks([frame], [450], Qt.Orientation.Horizontal)
     dock.strokes.paint_button.click()
     settle()
     viewer.reset_view()
@@ -63,7 +63,7 @@ def main():
     for layer in list(viewer.layers):
         layer.visible = layer.name == "nuclei" or layer is mask
     frame, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Objects and measurements")
-    window.resizeDocks([frame], [430], Qt.Orientation.Horizontal)
+    window.resizeDocks([frame], [450], Qt.Orientation.Horizontal)
     dock.mask.value, dock.image.value = mask, viewer.layers["nuclei"]
     dock.form["method"].value = "watershed"
     dock.form["min_size"].value = 5
@@ -73,7 +73,7 @@ def main():
     viewer.layers.selection.active = viewer.layers[-1]
     table, _ = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
     window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, table)
-    window.resizeDocks([table], [190], Qt.Orientation.Vertical)
+    window.resizeDocks([table], [230], Qt.Orientation.Vertical)
     settle(2)
     viewer.reset_view()
     scroll_to(dock, dock.mask.native)
