@@ -51,6 +51,13 @@ def fetched(module, name):
         return importlib.import_module(f"{module}.{name}")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_is_of_a_language_that_is_checked(page):
+    fences = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.M)
+    assert set(fences) <= {"", "python", "sh", "text", "yaml"}
+    assert all(fences[::2])
+
+
 @pytest.mark.parametrize("block", each("python"))
 def test_python_uses_names_that_there_are(block):
     known = {"nms": nms}
