@@ -79,7 +79,8 @@ def score(images, truths, cut, first, params, seed):
 def report_starts(name, images, truths, channel_axis):
     """The chosen start, the best of six that differ, and the best of the bank."""
     items = Items.of(images, channel_axis=channel_axis)
-    pictures, stained = items.pictures(), is_stained(items.images)
+    pictures = items.pictures()
+    stained = channel_axis is not None and is_stained(items.images)
     places = evenly_spread(pictures)
     parts = [pictures[index][where] for index, where in places]
     judge = Judge(parts, keep=True, stained=stained)

@@ -243,6 +243,9 @@ def test_stained_structures_are_dark_even_where_they_cover_most():
     grey = _end([image.mean(axis=-1)] * 2, seed=0)
     assert grey.record["polarity"] == "bright"
     assert "polarity_source" not in grey.record
+    sections = np.moveaxis(image, -1, 0)  # of a volume: no colours
+    deep = _end(sections, spatial_dims=3, batch_size=1, min_steps=2, seed=0)
+    assert "polarity_source" not in deep.record
 
 
 def test_unclear_polarity_is_said():

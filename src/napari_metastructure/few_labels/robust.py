@@ -74,7 +74,8 @@ class Robust(Mode):
     def _choose_start(self):
         """Name and polarity of the start; generator of `Progress` and, in doubt, a `Note`."""
         config, name, clear, ranking = self.config, self.config.start, False, []
-        stained = config.polarity == "auto" and is_stained(self.items.images)
+        colours = config.channel_axis is not None and config.spatial_dims == 2
+        stained = config.polarity == "auto" and colours and is_stained(self.items.images)
         if stained:
             self.facts["polarity_source"] = "colours, as of stains in transmitted light"
         self.judge = Judge(self.parts(self.pictures), config.polarity, stained=stained)
