@@ -26,6 +26,7 @@ __all__ = ["Robust"]
 _CLOSE = 0.5  # Dice of the result and its start, above which they are not compared further
 _SETTLED = 0.002  # share of pixels
 _SHOWN = 6  # starts in the record
+_EDGES_BESIDE_OVERLAP = 0.5  # weight, in the threshold
 
 
 class Robust(Mode):
@@ -205,7 +206,8 @@ class Robust(Mode):
             thresholds = [best_threshold(p, self.config.num_thresholds) for p in predicted]
             return float(np.median(thresholds))
         pictures = [self.pictures[number] for number in numbers]
-        return outline_threshold(*self.for_threshold(predicted, pictures), self.polarity)
+        some = self.for_threshold(predicted, pictures)
+        return outline_threshold(*some, self.polarity, edges=_EDGES_BESIDE_OVERLAP)
 
     def masks(self, probabilities: Any) -> list:
         """What lies above the threshold, or the start where that fits the images better."""
@@ -223,7 +225,7 @@ class Robust(Mode):
         self.model.threshold_source = (
             "median of the planes' thresholds of largest DMI"
             if self.config.ems
-            else "largest expected Dice times gradient along the outline"
+            else "largest expected Dice times root of the gradient along the outline"
         )
         masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
         if self._network_is_better(masks):
