@@ -27,7 +27,7 @@ STROKES = np.repeat([[0, 1, 2]], 10, axis=0)
 
 
 @pytest.mark.parametrize(
-    ("right", "expected"), [(100, 1.0), (90, 0.8), (None, 0.8)], ids=["all", "most", "one plane"]
+    ("right", "expected"), [(95, 0.9), (90, 0.8), (None, 0.8)], ids=["more", "as many", "one plane"]
 )
 def test_the_start_has_a_say_if_it_is_nearly_as_good(right, expected):
     mask = STROKES == 2
@@ -39,6 +39,17 @@ def test_the_start_has_a_say_if_it_is_nearly_as_good(right, expected):
     mask[:4] = False
     assert on_strokes([mask.astype(np.uint8)], [STROKES], Classifier(right))["start"] == 0.6
     assert not on_strokes([mask.astype(np.uint8)], [STROKES], Classifier(100))["used"]
+
+
+def test_a_start_with_many_more_errors_than_the_classifier_has_none():
+    mask = STROKES == 2
+    mask[:2] = False  # 8 of 10 object pixels
+    assert on_strokes([mask], [STROKES], Classifier(95))["used"]
+    found = on_strokes([mask], [STROKES], Classifier(99))
+    assert found == {"start": 0.8, "classifier": 0.98, "used": False}
+    mask[1] = True
+    assert not on_strokes([mask], [STROKES], Classifier(100))["used"]
+    assert on_strokes([STROKES == 2], [STROKES], Classifier(100))["used"]
 
 
 def test_an_inverted_start_has_none():

@@ -16,6 +16,7 @@ from napari_metastructure.learning.stroke_classifier import StrokeClassifier
 __all__ = ["agreed", "on_strokes"]
 
 _AS_GOOD = 0.8  # of how well the classifier tells strokes apart that it has not seen
+_MOST_ERRORS, _TOLERATED = 2.0, 0.02  # times those of the classifier, and so many more
 
 
 def on_strokes(
@@ -46,13 +47,15 @@ def on_strokes(
     objects = marks == marks.max()
     start = 0.0 if objects.all() else float(told_apart(values, objects, [0.5])[0])
     held_out = classifier.held_out_probabilities()
+    few_errors = True
     if held_out is None:
         best = 1 - 2 * classifier.oob_error
     else:
         p, of_stroke = held_out
         best = float(told_apart(p, of_stroke == of_stroke.max(), np.unique(p)).max())
+        few_errors = 1 - start <= _MOST_ERRORS * (1 - best) + _TOLERATED
     found = {"start": round(start, 3), "classifier": round(best, 3)}
-    return {**found, "used": start > 0 and start >= _AS_GOOD * best}
+    return {**found, "used": start > 0 and start >= _AS_GOOD * best and few_errors}
 
 
 def agreed(
