@@ -58,6 +58,17 @@ def test_deep_inside_the_outlines_learnt_no_edges_are_looked_for():
     assert evidence.displacement(evidence.best()) > 4
 
 
+def test_strokes_have_no_outlines():
+    probabilities, pictures, labels, truth = _maps(-6)
+    painted = np.random.default_rng(0).random(labels[0].shape) < 0.1
+    labels = [np.where(painted & (t | (d < -6)), t, -1) for t, d in zip(truth, _distances())]
+    evidence = Evidence(probabilities, pictures, labels)
+    best = evidence.best()
+    assert evidence.displacement(best) == 0
+    masks = [p > evidence.thresholds[best] for p in probabilities]
+    assert _dice(np.array(masks), np.array(truth)) > 0.9
+
+
 def test_blur_does_not_make_dark_objects_smaller():
     probabilities, pictures, labels = [], [], []
     for seed in range(4):

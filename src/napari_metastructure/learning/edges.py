@@ -97,7 +97,7 @@ class Evidence:
         sums = [np.sum(part, axis=0) for part in parts if part]
         self._length = np.sum(sums, axis=0)[0, 0, 0]
         self.edges, self.consistent = self._judge_edges(sums)
-        self.label_share, self.agreement = None, None
+        self.label_share, self.agreement, self._outlined = None, None, False
         if counted.any():
             self._judge_labels(hits, counted, np.eye(2) if matrix is None else np.asarray(matrix))
 
@@ -161,6 +161,7 @@ class Evidence:
         objects = (hits - false * counted) / (true - false)
         total = objects.sum()
         self.label_share = float(np.clip(total / counted.sum(), 0, 1))
+        self._outlined = bool(counted.sum() > self._pixels.sum() / 2)  # unlike strokes
         overlap = 2 * _above(objects) / np.maximum(_above(counted) + total, 1e-9)
         self.agreement = np.clip(_smooth(overlap), 0, 1)
 
@@ -206,9 +207,10 @@ class Evidence:
         Returns
         -------
         float
-            Mean distance in pixels; negative inside. 0 without labels.
+            Mean distance in pixels; negative inside. 0 without labels, and where most pixels are not
+            annotated, as with strokes, which have no outlines.
         """
-        if not self.label_share:
+        if not self.label_share or not self._outlined:
             return 0.0
         labels = self._of_labels
         between = slice(*sorted((labels, index)))
