@@ -207,8 +207,8 @@ class Evidence:
         Returns
         -------
         float
-            Mean distance in pixels; negative inside. 0 without labels, and where most pixels are not
-            annotated, as with strokes, which have no outlines.
+            Mean distance in pixels; negative inside. 0 without labels, and where most pixels are
+            not annotated, as with strokes, which have no outlines.
         """
         if not self.label_share or not self._outlined:
             return 0.0
