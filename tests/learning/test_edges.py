@@ -58,15 +58,19 @@ def test_deep_inside_the_outlines_learnt_no_edges_are_looked_for():
     assert evidence.displacement(evidence.best()) > 4
 
 
-def test_strokes_have_no_outlines():
+def test_strokes_have_no_outlines_but_a_region_has():
     probabilities, pictures, labels, truth = _maps(-6)
-    painted = np.random.default_rng(0).random(labels[0].shape) < 0.1
-    labels = [np.where(painted & (t | (d < -6)), t, -1) for t, d in zip(truth, _distances())]
-    evidence = Evidence(probabilities, pictures, labels)
+    inside, outside = (d > 2 for d in _distances()), (d < -8 for d in _distances())
+    strokes = [np.where(i, 1, np.where(o, 0, -1)) for i, o in zip(inside, outside)]
+    evidence = Evidence(probabilities, pictures, strokes)
     best = evidence.best()
     assert evidence.displacement(best) == 0
     masks = [p > evidence.thresholds[best] for p in probabilities]
     assert _dice(np.array(masks), np.array(truth)) > 0.9
+    for label in labels:
+        label[:, 40:] = -1
+    region = Evidence(probabilities, pictures, labels)
+    assert region.displacement(region.best()) < -2
 
 
 def test_blur_does_not_make_dark_objects_smaller():

@@ -28,6 +28,7 @@ _SCALES = (1, 1.5)  # pixels: to widen outlines, and to narrow them, where maps 
 _PARTS = 4  # of the pixels, by planes and their halves, that have to agree on where the edges are
 _LEAST_CONSISTENT = 0.6  # of each part's best score, at the threshold that is best for all
 _SMALLEST, _LARGEST = 0.002, 0.8  # share of the pixels that are object
+_LEAST_TOUCHING = 0.01  # pairs of an object and a background pixel, per object pixel, in labels
 
 
 def logit(probability: Any) -> NDArray:
@@ -76,6 +77,7 @@ class Evidence:
         self.thresholds = 1 / (1 + np.exp(-self._levels))
         labels = [None] * len(logits) if labels is None else labels
         pixels, hits, counted = np.zeros((3, _LEVELS))
+        touching = 0
         planes: list[tuple] = []
         for values, picture, label in zip(logits, pictures, labels):
             bins = self._bin(values)
@@ -83,6 +85,7 @@ class Evidence:
             if label is not None:
                 counted += _count(bins, label >= 0)
                 hits += _count(bins, label == 1)
+                touching += _touching(np.asarray(label))
             planes.extend(_planes(values, picture))
         slopes = [_slopes(normal, channels) for _, normal, channels in planes]
         polarity = np.sign(np.sum(slopes, axis=0))
@@ -97,7 +100,8 @@ class Evidence:
         sums = [np.sum(part, axis=0) for part in parts if part]
         self._length = np.sum(sums, axis=0)[0, 0, 0]
         self.edges, self.consistent = self._judge_edges(sums)
-        self.label_share, self.agreement, self._outlined = None, None, False
+        self.label_share, self.agreement = None, None
+        self._outlined = touching > _LEAST_TOUCHING * hits.sum()
         if counted.any():
             self._judge_labels(hits, counted, np.eye(2) if matrix is None else np.asarray(matrix))
 
@@ -161,7 +165,6 @@ class Evidence:
         objects = (hits - false * counted) / (true - false)
         total = objects.sum()
         self.label_share = float(np.clip(total / counted.sum(), 0, 1))
-        self._outlined = bool(counted.sum() > self._pixels.sum() / 2)  # unlike strokes
         overlap = 2 * _above(objects) / np.maximum(_above(counted) + total, 1e-9)
         self.agreement = np.clip(_smooth(overlap), 0, 1)
 
@@ -207,8 +210,8 @@ class Evidence:
         Returns
         -------
         float
-            Mean distance in pixels; negative inside. 0 without labels, and where most pixels are
-            not annotated, as with strokes, which have no outlines.
+            Mean distance in pixels; negative inside. 0 without labels, and for strokes, which have
+            no outlines: objects and background hardly touch.
         """
         if not self.label_share or not self._outlined:
             return 0.0
@@ -243,6 +246,16 @@ def _range(image):
 def _slopes(normal, channels):
     """Slope of each channel in the direction in which the values rise, summed over all pixels."""
     return [(normal * _derivatives(np.sqrt(c), 1, _GRADIENT)).sum() for c in channels]
+
+
+def _touching(label):
+    """How many pixels of objects have a pixel of background as their next, along each axis."""
+    found = 0
+    for axis in range(label.ndim):
+        ahead, behind = (np.moveaxis(label, axis, 0)[part] for part in (slice(1, None), slice(-1)))
+        found += np.count_nonzero((ahead == 1) & (behind == 0))
+        found += np.count_nonzero((ahead == 0) & (behind == 1))
+    return found
 
 
 def _count(bins, weights=None):
