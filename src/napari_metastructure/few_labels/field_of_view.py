@@ -18,7 +18,7 @@ _REACH = 1 / 25  # of the side: how far the values at the rim are carried outwar
 
 
 def field_of_view(planes: Sequence[ArrayLike]) -> NDArray | None:
-    """Where nearly all planes are lit, if they have dark surroundings in common.
+    """How often each place is dark, if the planes have dark surroundings in common.
 
     Surroundings are what Otsu's threshold (of the square root) calls dark and what touches the
     border of the image. Objects differ from plane to plane, a field of view does not.
@@ -30,13 +30,11 @@ def field_of_view(planes: Sequence[ArrayLike]) -> NDArray | None:
 
     Returns
     -------
-    array of bool or None
-        A coarse mask for `filled`, of at most 256 pixels a side, without the rim of the field.
-        None for volumes, for planes of several shapes, fewer than three, or without surroundings
-        in common.
+    array of float, [0, 1], or None
+        Share of the planes with surroundings at a place, coarse (at most 256 pixels a side), for
+        `filled`. None for volumes, for planes of several shapes, fewer than three, or without
+        surroundings in common.
     """
-    from scipy.ndimage import binary_erosion
-
     shapes = {np.shape(plane) for plane in planes}
     if len(planes) < _FEWEST or len(shapes) > 1 or len(shapes.pop()) != 2:
         return None
@@ -48,28 +46,34 @@ def field_of_view(planes: Sequence[ArrayLike]) -> NDArray | None:
         and lit.mean() >= _LEAST_LIT
         and lit.mean() + unlit.mean() >= 1 - _MOST_UNSURE
     )
-    return binary_erosion(lit, iterations=_ERODED, border_value=1) if found else None
+    return dark if found else None
 
 
-def filled(plane: ArrayLike, field: NDArray) -> NDArray:
+def filled(plane: ArrayLike, dark: NDArray) -> NDArray:
     """The plane with its surroundings as bright as the nearby field, so that no rim is left.
+
+    Where fields differ a little, as wells do, the plane's own counts.
 
     Parameters
     ----------
     plane : array, (y, x)
         Any real type.
-    field : array of bool
+    dark : array of float
         From `field_of_view`.
 
     Returns
     -------
     array, of the plane's type
     """
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import binary_erosion, gaussian_filter
     from skimage.transform import resize
 
     plane = np.asarray(plane)
-    coarse, sigma = _coarse(plane), _REACH * max(field.shape)
+    coarse, sigma = _coarse(plane), _REACH * max(dark.shape)
+    own = ~_surroundings(coarse) & (dark < _NEARLY_ALL)
+    field = binary_erosion(own | (dark <= 1 - _NEARLY_ALL), iterations=_ERODED, border_value=1)
+    if not field.any():
+        return plane
     mean = coarse[field].mean()
     weight = gaussian_filter(field.astype(float), sigma)
     spread = gaussian_filter(np.where(field, coarse - mean, 0), sigma) / (weight + 1e-3) + mean

@@ -56,7 +56,7 @@ class Mode:
         self.history = {"loss": [], "rounds": []}
         self.facts = {}
         self.pictures = items.pictures(config.start_channel)
-        self.field: Any = None  # of view, if it has dark surroundings
+        self.dark: Any = None  # where the surroundings of a field of view are, if there are any
         self.polarity = config.polarity
         if self.polarity == "auto":
             self.polarity = polarity(self.parts(self.pictures))
@@ -84,10 +84,10 @@ class Mode:
         """
         pictures, total = self.pictures, len(self.pictures)
         event = Progress("looking for dark surroundings", 0, 1)
-        self.field = yield from in_background(self.job, event, field_of_view, pictures)
-        if self.field is None:
+        self.dark = yield from in_background(self.job, event, field_of_view, pictures)
+        if self.dark is None:
             return
-        share = round(1 - float(self.field.mean()), 3)
+        share = round(float(np.mean(self.dark > 0.5)), 3)
         self.facts["surroundings"] = share
         yield self.note(
             f"All images have dark surroundings, {share:.0%} of their area; start masks and "
@@ -96,7 +96,7 @@ class Mode:
         self.pictures = list(pictures)
         for number, picture in enumerate(pictures):
             event = Progress("leaving out dark surroundings", number, total)
-            found = yield from in_background(self.job, event, filled, picture, self.field)
+            found = yield from in_background(self.job, event, filled, picture, self.dark)
             if found is None:
                 return
             self.pictures[number] = found

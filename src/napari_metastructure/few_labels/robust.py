@@ -264,8 +264,8 @@ class Robust(Mode):
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
         if self.facts.get("result_is_start"):
             self.items, self.pictures = item, item.pictures(self.config.start_channel)
-            if self.field is not None:
-                self.pictures = [filled(picture, self.field) for picture in self.pictures]
+            if self.dark is not None:
+                self.pictures = [filled(picture, self.dark) for picture in self.pictures]
             write(0, self.start_label(self.facts["start"][0], 0))
             yield
             return
