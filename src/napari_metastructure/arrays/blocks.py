@@ -8,6 +8,7 @@ import numpy as np
 __all__ = [
     "as_array",
     "as_list",
+    "evenly",
     "is_lazy",
     "map_blocks",
     "planes",
@@ -187,6 +188,12 @@ def sum_blocks(function: Callable, *arrays: Any, whole_axes: Sequence[int] = ())
     chunks = first.rechunk(dict.fromkeys(whole_axes, -1)).chunks
     cut = [da.asarray(array).rechunk(chunks).to_delayed().ravel() for array in arrays]
     return sum(dask.compute(*[dask.delayed(function)(*blocks) for blocks in zip(*cut)]))
+
+
+def evenly(values: Sequence, count: int) -> list:
+    """At most so many of the values, evenly spread."""
+    count = min(len(values), max(count, 0))
+    return [values[n] for n in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 def round_up(side: float, multiple: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 
+from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.outliers import limits, sample
 
 __all__ = ["ChunkedArray", "chunk_cache", "in_chunks"]
@@ -209,7 +210,7 @@ class ChunkedArray:
         count = len(indices)
         if most_pixels and self.size > most_pixels:
             count = max(1, int(count * most_pixels / self.size))
-        return [indices[i] for i in np.linspace(0, len(indices) - 1, count).round().astype(int)]
+        return evenly(indices, count)
 
     def statistics(self, robust: bool = True) -> Any:
         """Mean and standard deviation, as float; see `in_chunks` on large arrays.

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_metastructure.arrays.blocks import evenly
+
 __all__ = ["field_of_view", "filled"]
 
 _MOST_PLANES = 12
@@ -38,8 +40,8 @@ def field_of_view(planes: Sequence[ArrayLike]) -> NDArray | None:
     shapes = {np.shape(plane) for plane in planes}
     if len(planes) < _FEWEST or len(shapes) > 1 or len(shapes.pop()) != 2:
         return None
-    chosen = np.unique(np.linspace(0, len(planes) - 1, _MOST_PLANES).round().astype(int))
-    dark = np.mean([_surroundings(_coarse(planes[number])) for number in chosen], axis=0)
+    chosen = evenly(planes, _MOST_PLANES)
+    dark = np.mean([_surroundings(_coarse(plane)) for plane in chosen], axis=0)
     lit, unlit = dark <= 1 - _NEARLY_ALL, dark >= _NEARLY_ALL
     found = (
         unlit.mean() >= _LEAST_DARK

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.few_labels.filters import locally_normalised
 
@@ -89,10 +90,8 @@ def is_stained(images: Sequence[ArrayLike]) -> bool:
     images : sequence of arrays of uint8, (3, y, x)
         Anything else is not stained. At most a dozen, evenly spread, are looked at.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, _MOST_LOOKED_AT).round().astype(int))
-    found = []
-    for number in chosen:
-        image = images[number]
+    chosen, found = evenly(images, _MOST_LOOKED_AT), []
+    for image in chosen:
         if image.ndim != 3 or len(image) != 3 or image.dtype != np.uint8:
             return False
         step = -(-max(image.shape) // _SIDE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.few_labels.filters import BANK, GROUPS, Views, otsu_classes
 from napari_metastructure.few_labels.polarity import CLEAR, decisive, local_skewness
@@ -76,7 +77,7 @@ def evenly_spread(images: Sequence[ArrayLike]) -> list[tuple[int, tuple]]:
     images : sequence of arrays, (y, x) or (z, y, x)
     """
     places = []
-    for index in np.unique(np.linspace(0, len(images) - 1, _MOST_PARTS).round().astype(int)):
+    for index in evenly(range(len(images)), _MOST_PARTS):
         *depth, height, width = np.shape(images[index])
         middle = tuple(
             slice((side - min(side, _SIDE)) // 2, (side + min(side, _SIDE)) // 2)
@@ -87,7 +88,7 @@ def evenly_spread(images: Sequence[ArrayLike]) -> list[tuple[int, tuple]]:
             count = max(1, _MOST_PARTS // len(images))
             at = np.linspace(0, depth[0] - 1, count + 2)[1:-1] if depth[0] > 2 else [depth[0] // 2]
             sections = [(z,) for z in np.unique(np.round(at).astype(int)).tolist()]
-        places += [(int(index), (*section, *middle)) for section in sections]
+        places += [(index, (*section, *middle)) for section in sections]
     return places
 
 

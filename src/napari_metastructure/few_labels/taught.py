@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.object_share import believable
 from napari_metastructure.few_labels.ranking import Judge
@@ -165,9 +166,7 @@ class Taught(Mode):
         most = max(1, int(_MOST_TAUGHT // max(size)))
         painted = [k for k, stroke in enumerate(self.strokes) if stroke.any()][:most]
         others = [k for k in sorted(self.varied) if k not in set(painted)]
-        left = min(most - len(painted), len(others))
-        spread = np.linspace(0, len(others) - 1, left).round().astype(int) if left > 0 else []
-        return sorted(painted + [others[k] for k in spread])
+        return sorted(painted + evenly(others, most - len(painted)))
 
     def _labels(self, chosen, strokes):
         """The classifier's labels of planes, strokes counting as certain; generator."""
@@ -396,8 +395,7 @@ class Taught(Mode):
         """
         painted = [k for k, stroke in enumerate(self.strokes) if stroke.any()]
         most = max(1, min(_MOST_CHECKED, _MOST_TAUGHT // max(s.size for s in self.strokes)))
-        spread = np.linspace(0, len(painted) - 1, min(most, len(painted))).round().astype(int)
-        numbers, probabilities = [painted[k] for k in spread], []
+        numbers, probabilities = evenly(painted, most), []
         for done, number in enumerate(numbers):
             event = Progress("checking the result on the strokes", done, len(numbers))
             predicting = self._of_kind(number, "network")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_metastructure.arrays.axes import channels_first, without_channels
-from napari_metastructure.arrays.blocks import as_list, planes
+from napari_metastructure.arrays.blocks import as_list, evenly, planes
 from napari_metastructure.arrays.chunks import ChunkedArray, chunk_cache, in_chunks
 from napari_metastructure.arrays.labels import as_labels
 from napari_metastructure.arrays.statistics import channel_moments, normalised
@@ -225,9 +225,9 @@ class Items:
         counted = places if unlabelled else [places[n] for n in first]
         pixels = np.mean([np.prod([w.stop - w.start for w in where]) for _, where in counted])
         count = max(1, int(most_pixels / pixels))
-        chosen = _evenly(first, count)
+        chosen = evenly(first, count)
         if unlabelled:
-            chosen += _evenly(sorted({*range(len(places))} - {*first}), count - len(chosen))
+            chosen += evenly(sorted({*range(len(places))} - {*first}), count - len(chosen))
         return [places[n] for n in sorted(chosen)]
 
     def _labelled(self, index, where):
@@ -270,12 +270,6 @@ class _Later:
 
     def __getitem__(self, index):
         return tuple(self)[index]
-
-
-def _evenly(values, count):
-    """At most so many of the values, evenly spread."""
-    count = min(len(values), max(count, 0))
-    return [values[n] for n in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 def _cut(length, fraction):

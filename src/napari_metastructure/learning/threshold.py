@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.chunks import ChunkedArray
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.jobs.events import Progress
@@ -220,7 +221,7 @@ def _predicted(model, items, ignore_label, job=None):
 def _small_parts(items):
     """Small parts of a few evenly spread entries, around a pixel in the midst of their objects."""
     parts = Items([], [], [])
-    for index in np.unique(np.linspace(0, len(items) - 1, _FEW).round().astype(int)):
+    for index in evenly(range(len(items)), _FEW):
         label, where = items.labels[index], []
         for middle, side in zip(_midst(label, items.box(index)), label.shape):
             length = min(_SMALL[label.ndim], side)
