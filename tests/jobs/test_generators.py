@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from napari_metastructure.jobs.generators import Grace, in_background, run_out
+from napari_metastructure.jobs.generators import Grace, in_background, run_out, told_by
 from napari_metastructure.jobs.job import Job
 
 
@@ -86,3 +86,41 @@ def test_a_stopped_job_goes_on_for_a_moment():
 
 def test_a_job_that_is_not_stopped_has_no_end():
     assert within(-1, counting(3), stop=False) == ["end"]
+
+
+def test_what_a_function_tells_comes_one_by_one():
+    asked = []
+
+    def function(tell):
+        for number in range(3):
+            asked.append(number)
+            tell(number)
+        return "found"
+
+    events = told_by(function)
+    assert next(events) == 0
+    time.sleep(0.2)
+    assert asked == [0]  # it waits, as for a pause
+    assert list(events) == [1, 2]
+    assert run_out(told_by(function)) == "found"
+
+
+def test_an_error_of_a_function_that_tells_is_raised():
+    with pytest.raises(KeyError, match="lost"):
+        list(told_by(lambda tell: {}["lost"]))
+
+
+def test_a_function_that_nobody_listens_to_ends_and_cleans_up():
+    left = []
+
+    def function(tell):
+        try:
+            for number in range(10):
+                tell(number)
+        finally:
+            left.append(number)
+
+    events = told_by(function)
+    next(events), next(events)
+    events.close()
+    assert left == [1]

@@ -1,6 +1,7 @@
 """Batches: file by file, failures are told and the rest is done, stopped ones go on."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import tifffile
 
 import napari_metastructure as nms
 from napari_metastructure.files.read import read
-from napari_metastructure.jobs.events import FileDone, Note
+from napari_metastructure.jobs.events import FileDone, FileProgress, Note
+from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import objects
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig
@@ -172,6 +174,39 @@ def test_a_stopped_batch_goes_on(plates, model, where, monkeypatch):
         pd.read_csv("parts/objects.csv"), pd.read_csv("whole/objects.csv")
     )
     assert len(whole.rows) == 4
+
+
+def test_what_a_file_is_at_is_told_while_it_is_under_way(plates, model):
+    job = batch("images", plan([model]), "results")
+    events = list(job)
+    told = [event for event in events if isinstance(event, FileProgress)]
+    activities = [event.activity for event in told if event.done == 2]
+    assert list(dict.fromkeys(activities)) == ["predicting", "measuring"]
+    assert {event.total for event in told} == {4}
+    assert told[0].text == "file 1 of 4: predicting"
+    shares = [event.share for event in told if event.done == 2]
+    assert shares == sorted(shares)  # of the file, through both steps
+    assert {0, 0.5} <= set(shares)
+
+
+def test_notes_of_a_step_are_those_of_its_file(plates, model, monkeypatch):
+    from napari_metastructure.learning import prediction
+
+    def noting(*arguments, **options):
+        job = predict(*arguments, **options)
+        return Job(lambda outer: chain([Note("Half of it.")], job))
+
+    predict = prediction.predict
+    monkeypatch.setattr(prediction, "predict", noting)
+    found = batch("images", plan([model]), "results").run(hidden=True)
+    assert [row["notes"] for row in found.rows] == [["Half of it."]] * 4
+
+
+def test_a_batch_that_is_dropped_within_a_file_leaves_nothing_of_it(plates, model):
+    job = batch("images", plan([model]), "results")
+    next(event for event in job if isinstance(event, FileProgress))
+    job.close()
+    assert not [path for path in (plates / "results/labels").rglob("*") if path.is_file()]
 
 
 def _stop_in_prediction(job, monkeypatch):

@@ -9,6 +9,7 @@ __all__ = [
     "BETWEEN_STEPS",
     "Done",
     "FileDone",
+    "FileProgress",
     "Memory",
     "Note",
     "Preview",
@@ -108,6 +109,27 @@ class FileDone:
     row: dict
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class FileProgress:
+    """How far a batch is with a file: `part` of `parts` of `activity`; `done` of `total` files are.
+
+    `parts` is 1 where it is not known how long the activity takes; `share` is that of the file, of
+    whose steps the activity is one.
+    """
+
+    activity: str
+    part: int
+    parts: int
+    share: float
+    done: int
+    total: int
+
+    @property
+    def text(self) -> str:
+        """In words, such as ``file 2 of 5: predicting``."""
+        return f"file {self.done + 1} of {self.total}: {self.activity}"
 
 
 @dataclass(frozen=True)

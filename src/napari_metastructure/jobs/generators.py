@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Generator
+from queue import Empty, SimpleQueue
 from typing import Any
 
-__all__ = ["Grace", "in_background", "run_out", "run_until_stopped"]
+__all__ = ["Grace", "in_background", "run_out", "run_until_stopped", "told_by"]
 
 _SECONDS_BETWEEN_EVENTS = 0.1
 
@@ -110,6 +111,65 @@ def in_background(
         if job.stopping:
             return None
         thread.join(_SECONDS_BETWEEN_EVENTS)
+    value, error = found[0]
+    if error is not None:
+        raise error
+    return value
+
+
+class _Left(BaseException):
+    """Ends a function that nobody listens to any more."""
+
+
+def _next_of(queue):
+    """Wait for an item in a way that Ctrl-C can interrupt, also on Windows."""
+    while True:
+        try:
+            return queue.get(timeout=_SECONDS_BETWEEN_EVENTS)
+        except Empty:
+            continue
+
+
+def told_by(function: Callable[[Callable[[Any], None]], Any]) -> Generator[Any, Any, Any]:
+    """What a function tells while it runs, in a thread of its own; returns what it returns.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(tell)``; ``tell(event)`` yields an event and returns when the next one is asked
+        for. If the generator is closed instead, ``tell`` raises, and the end of the function is
+        waited for.
+
+    Raises
+    ------
+    BaseException
+        What the function raises.
+    """
+    told: SimpleQueue[Any] = SimpleQueue()
+    heard: SimpleQueue[bool] = SimpleQueue()
+    found: list[Any] = []
+
+    def tell(event):
+        told.put(event)
+        if not heard.get():
+            raise _Left
+
+    def run():
+        try:
+            found.append((function(tell), None))
+        except BaseException as error:
+            found.append((None, error))
+        told.put(_Left)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (event := _next_of(told)) is not _Left:
+            yield event
+            heard.put(True)
+    finally:
+        heard.put(False)
+        thread.join()
     value, error = found[0]
     if error is not None:
         raise error

@@ -9,6 +9,7 @@ from typing import Any
 from napari_metastructure.jobs.events import (
     BETWEEN_STEPS,
     FileDone,
+    FileProgress,
     Memory,
     Note,
     Progress,
@@ -57,8 +58,13 @@ class _Shown:
             self._move(event.done, event.total, event.activity)
         elif isinstance(event, Scored):
             self._move(event.done, event.total, "runs")
+        elif isinstance(event, FileProgress):
+            percent = f" {100 * event.part // event.parts} %" if event.parts > 1 else ""
+            self._move(event.done, event.total, "files")
+            self.facts["now"] = f"{event.activity}{percent}"
         elif isinstance(event, FileDone):
             self._move(event.done, event.total, "files")
+            self.facts.pop("now", None)
             if event.row["error"] and not self.bar.disable:
                 self.bar.write(f"{event.row['file']}: {event.row['error']}", file=sys.stderr)
         elif isinstance(event, Validated):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from napari_metastructure.files.pairs import folder_layout
 from napari_metastructure.files.read import image_files
 from napari_metastructure.files.records import load_json, read_lines, read_record, record_path
 from napari_metastructure.files.reservations import in_place_of
-from napari_metastructure.jobs.events import FileDone, Note, Progress, Result
+from napari_metastructure.jobs.events import (
+    BETWEEN_STEPS,
+    FileDone,
+    FileProgress,
+    Note,
+    Progress,
+    Result,
+)
+from napari_metastructure.jobs.events import Step as TrainingStep
+from napari_metastructure.jobs.generators import told_by
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.objects import ObjectsConfig
 from napari_metastructure.runs.operations import perform
@@ -34,6 +44,13 @@ __all__ = ["OUTPUTS", "Batch", "Files", "batch", "check_folder", "plan", "source
 
 _PLAN, _LINES = "batch.json", "files.jsonl"
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError)
+_DOING = {
+    "corrupt": "corrupting",
+    "density": "densities",
+    "measure": "measuring",
+    "predict": "predicting",
+    "segment": "segmenting",
+}  # what is told until a job tells more
 _TABLES = {"tables": "objects.csv", "summaries": "summary.csv"}
 
 
@@ -110,9 +127,10 @@ def batch(
     Returns
     -------
     Job
-        Yields a `FileDone` for each file. A file that cannot be read or processed is listed with
-        the reason, and the others are processed. Ends with a `Result` that holds a `Batch`.
-        After `stop` the current file is discarded; the same call continues with it.
+        Yields `FileProgress` while a file is under way, and a `FileDone` for each file. A file
+        that cannot be read or processed is listed with the reason, and the others are processed.
+        Ends with a `Result` that holds a `Batch`. After `stop` the current file is discarded; the
+        same call continues with it.
 
     Raises
     ------
@@ -333,8 +351,9 @@ def _work(job, files, steps, folder, identity) -> Iterator[Any]:
     for number, name in enumerate(files.names):
         if job.stopping:
             break
+        row = partial(_row, job, files, number, steps, folder, known.get(name))
         try:
-            row = _row(job, files, number, steps, folder, known.get(name))
+            row = yield from told_by(row)
         except _Stopped:
             break
         if row is not known.get(name):
@@ -351,7 +370,7 @@ class _Stopped(BaseException):
     """Ends the file under way; no `Exception`, so that nothing of it is kept."""
 
 
-def _row(job, files, number, steps, folder, known):
+def _row(job, files, number, steps, folder, known, tell):
     """What became of a file; that of before if all is there still."""
     clock = time.perf_counter()
     row = {"file": files.names[number], "group": files.group(number), "sha256": None}
@@ -360,7 +379,7 @@ def _row(job, files, number, steps, folder, known):
         row["sha256"] = fingerprint(files.paths[number])["sha256"]
         if known and _is_done(known, row["sha256"], folder):
             return known
-        _take_steps(job, files, number, steps, folder, row)
+        _take_steps(job, files, number, steps, folder, row, tell)
     except Exception as error:  # whatever it is, the other files are done
         known_kind = isinstance(error, _FAILURES) and str(error)
         row["error"] = sentence(error) if known_kind else f"{type(error).__name__}: {error}"
@@ -378,7 +397,8 @@ def _is_done(row, sha256, folder):
     return there and row["error"] is None and row["sha256"] == sha256
 
 
-def _take_steps(job, files, number, steps, folder, row):
+def _take_steps(job, files, number, steps, folder, row, tell):
+    told = _Told(job, tell, (number, len(files.paths)), len(steps), row["notes"])
     made: dict[Any, Path] = {}
 
     def place(source):
@@ -400,8 +420,9 @@ def _take_steps(job, files, number, steps, folder, row):
             dict(step.options),
             overwrite=True,
             quiet=True,
-            watcher=_watcher(job),
+            watcher=told.watch,
         )
+        told.begin(index, _DOING[step.operation])
         try:
             record = perform(run)
         finally:
@@ -414,17 +435,52 @@ def _take_steps(job, files, number, steps, folder, row):
             row["objects"] = record["objects"]
 
 
-def _watcher(job) -> Callable[[Job], Any]:
-    """Runs a step's job to its end, or ends the file if the batch is stopped."""
+class _Told:
+    """What is told of a file while its steps are taken.
 
-    def watch(inner):
+    Parameters
+    ----------
+    job : Job
+        The batch.
+    tell : callable
+        Takes an event.
+    at : tuple of int
+        Files that are done, and all files.
+    steps : int
+        That are taken.
+    notes : list of str
+        Of the file.
+    """
+
+    def __init__(self, job: Any, tell: Callable, at: tuple, steps: int, notes: list) -> None:
+        self.job, self.tell, self.at, self.notes = job, tell, at, notes
+        self.step, self.steps = 0, steps
+
+    def begin(self, step: int, activity: str) -> None:
+        """Tell that a step begins."""
+        self.step = step
+        self.progress(activity, 0, 1)
+
+    def progress(self, activity: str, part: int, parts: int) -> None:
+        """Tell how far an activity is; ends the file if the batch is stopped."""
+        share = (self.step + part / max(parts, 1)) / self.steps
+        self.tell(FileProgress(activity, part, parts, share, *self.at))
+        if self.job.stopping:
+            raise _Stopped
+
+    def watch(self, inner: Job) -> Any:
+        """Run a step's job to its end; returns its last event."""
         with closing(inner):
-            for event in inner:  # noqa: B007, the last one is returned
-                if job.stopping:
+            for event in inner:
+                if isinstance(event, TrainingStep):
+                    self.progress("training", event.step, event.total)
+                elif isinstance(event, Progress) and event.activity not in BETWEEN_STEPS:
+                    self.progress(event.activity, event.done, event.total)
+                elif isinstance(event, Note):
+                    self.notes.append(event.text)
+                elif self.job.stopping:
                     raise _Stopped
         return event
-
-    return watch
 
 
 def _own_seed(config, name):

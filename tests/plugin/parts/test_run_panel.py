@@ -1,6 +1,16 @@
+import threading
+
 from napari.utils.notifications import notification_manager
 
-from napari_metastructure.jobs.events import FileDone, Memory, Note, Progress, Result, Step
+from napari_metastructure.jobs.events import (
+    FileDone,
+    FileProgress,
+    Memory,
+    Note,
+    Progress,
+    Result,
+    Step,
+)
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.plugin.parts import run_panel
 from napari_metastructure.plugin.parts.run_panel import RunPanel, late_job
@@ -32,6 +42,7 @@ def test_each_phase_has_a_line_and_a_bar(qtbot):
         Progress("reading", 3, 12),
         Step(4, 10, 1, 0.5),
         Progress("validating", 1, 2),
+        FileProgress("predicting", 3, 12, 0.125, 0, 1),
         FileDone({}, 2, 5),
         Result(None),
     )
@@ -45,9 +56,31 @@ def test_each_phase_has_a_line_and_a_bar(qtbot):
     panel.yielded.connect(look)
     with qtbot.waitSignal(panel.finished, timeout=10_000):
         panel.start(Job(lambda job: (event for event in events)), "Training")
-    told = ["loading PyTorch", "reading", "epoch 1, loss 0.500", "validating", "2 of 5 files"]
-    assert texts[1:] == told
-    assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10), (2, 5)]
+    told = ["loading PyTorch", "reading", "epoch 1, loss 0.500", "validating", "predicting"]
+    assert texts[1:] == [*told, "2 of 5 files"]
+    assert bars[1:] == [(0, 0), (3, 12), (4, 10), (4, 10), (3, 12), (200, 500)]
+
+
+def test_a_long_file_of_a_batch_moves_the_bar_and_the_clock(qtbot):
+    """The bar is that of all files; the clock goes on between two events."""
+    go_on = threading.Event()
+
+    def work(job):
+        yield FileDone({}, 1, 5)
+        yield FileProgress("predicting", 1, 4, 0.125, 1, 5)
+        go_on.wait(20)
+        yield Result(None)
+
+    panel = RunPanel()
+    qtbot.addWidget(panel)
+    panel.start(Job(work), "Batch")
+    for seconds in (1, 3):
+        line = f"file 2 of 5: predicting · {seconds} s"
+        qtbot.waitUntil(lambda: panel.status.text() == line, timeout=10_000)  # noqa: B023
+    assert (panel.progress_bar.value(), panel.progress_bar.maximum()) == (112, 500)
+    panel.stop()
+    go_on.set()
+    qtbot.waitUntil(lambda: not panel.running)
 
 
 def test_a_second_click_and_a_closed_window_while_the_bar_is_made(monkeypatch, qtbot):

@@ -13,7 +13,15 @@ from napari.utils.notifications import notification_manager, show_error, show_in
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_metastructure.jobs.events import BETWEEN_STEPS, FileDone, Memory, Note, Progress, Step
+from napari_metastructure.jobs.events import (
+    BETWEEN_STEPS,
+    FileDone,
+    FileProgress,
+    Memory,
+    Note,
+    Progress,
+    Step,
+)
 from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.jobs.job import Job, events_within
 from napari_metastructure.jobs.time_left import TimeLeft
@@ -28,6 +36,7 @@ __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
 
 
 _SECONDS_BETWEEN_UPDATES = 0.2
+_PARTS = 100  # of a file, for the bar
 
 
 class JobError(Exception):
@@ -80,6 +89,8 @@ class RunPanel(QWidget):
         self.progress_bar = QProgressBar()
         self.status = WrappedLabel()
         self.reason = note()
+        self._ticks = QTimer(self, interval=1000)
+        self._ticks.timeout.connect(self._draw)
 
         buttons = QGridLayout()
         buttons.addWidget(self.run_button, 0, 0, 1, 2)
@@ -113,6 +124,7 @@ class RunPanel(QWidget):
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self.description, self._memory = description, ""
         self._activity, self._time_left = "", TimeLeft()
+        self._text, self._at, self._ends = "", (0, 0), None
         worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
         self.worker = worker
         self.worker.yielded.connect(self._on_event)
@@ -127,12 +139,14 @@ class RunPanel(QWidget):
             bar.close()
             return
         self._bar = bar
+        self._ticks.start()
         worker.start()
 
     def toggle_pause(self) -> None:
         """Hold the job before its next step, or let it go on."""
         if self.running:
             self._time_left.interrupt()
+            self._ends = None
             self.worker.toggle_pause()
             self.pause_button.setEnabled(False)
 
@@ -161,6 +175,7 @@ class RunPanel(QWidget):
         self.worker.paused.disconnect(self._refresh)
         self.worker.resumed.disconnect(self._refresh)
         self.worker.finished.disconnect(self._on_finished)
+        self._ticks.stop()
         self.worker = self.job = self._bar = None
 
     def _on_event(self, event):
@@ -177,27 +192,51 @@ class RunPanel(QWidget):
             show_info(event.text)
         elif isinstance(event, Progress):
             self._show(event.done, event.total, event.activity)
+        elif isinstance(event, FileProgress) and event.total == 1:
+            self._show(event.part, event.parts, event.activity)
+        elif isinstance(event, FileProgress):
+            done = event.done + event.share
+            self._show(done, event.total, event.text, "files", timed=False, parts=_PARTS)
         elif isinstance(event, FileDone):
-            self._show(event.done, event.total, f"{event.done} of {event.total} files", "files")
+            text = f"{event.done} of {event.total} files"
+            self._show(event.done, event.total, text, "files", parts=_PARTS)
 
-    def _show(self, done, total, text, activity=None):
+    def _show(self, done, total, text, activity=None, *, timed=True, parts=1):
         """Show how far the job is, a few times a second: napari's bar redraws the window."""
-        now, activity = time.monotonic(), activity or text
+        now, activity, self._text = time.monotonic(), activity or text, text
+        if activity not in BETWEEN_STEPS:  # the bar stays that of the steps
+            whole = total * parts if total > 1 else 0  # 0: a bar without an end
+            self._at = int(done * parts), whole
         if now < self._next_show and done < total and activity == self._activity:
             return
         self._next_show, self._activity = now + _SECONDS_BETWEEN_UPDATES, activity
-        left = self._time_left.look(activity, done, total, now)
-        if not self.job.stopping:
-            times = _clock(now - self._started) + (f", about {_clock(left)} left" if left else "")
-            self.status.setText(f"{text} · {times}{self._memory}")
-        if activity in BETWEEN_STEPS:  # the bar stays that of the steps
+        if timed:
+            left = self._time_left.look(activity, done, total, now)
+            self._ends = None if left is None else now + left
+        self._draw()
+
+    def _draw(self):
+        """The bar and the line below it, whose clock goes on while a step takes long."""
+        if self.paused or not self._text:
             return
-        total = total if total > 1 else 0  # a bar without an end
+        if not self.job.stopping:
+            self.status.setText(f"{self._text} · {self._times()}{self._memory}")
+        self._draw_bar(*self._at)
+
+    def _times(self):
+        """How long the job has taken, and how long it still takes if that is known."""
+        now = time.monotonic()
+        left = 0 if self._ends is None else round(self._ends - now)
+        return _clock(now - self._started) + (f", about {_clock(left)} left" if left > 0 else "")
+
+    def _draw_bar(self, done, total):
         self.progress_bar.setRange(0, total)
         self.progress_bar.setValue(done)
-        if self._bar.total != total:
-            self._bar.reset(total)
-        self._bar.update(done - self._bar.n)
+        bar = self._bar
+        if bar.total != total:
+            bar.reset(total)  # handles events, such as the job's end
+        if bar is self._bar and bar.n != done:
+            bar.update(done - bar.n)
 
     def _on_error(self, error):
         self.status.setText(f"{self.description} failed: {error}")
@@ -206,6 +245,7 @@ class RunPanel(QWidget):
     def _on_finished(self):
         failed = "failed" in self.status.text()
         end = "stopped" if self.job.stopping else "finished"
+        self._ticks.stop()
         self.job.close()
         self._bar.close()
         self.worker = self.job = self._bar = None
