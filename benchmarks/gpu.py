@@ -90,12 +90,12 @@ def no_memory(table, device, _):
     if device.type != "cuda":
         print("lack of memory: only on a CUDA GPU")
         return
-    torch.cuda.set_per_process_memory_fraction(0.01, device)
+    torch.cuda.set_per_process_memory_fraction(0.01)
     try:
         done = nms.train(images, labels, device=str(device), batch_size=128, channels=64, **QUICK)
         last = done.run(hidden=True)
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0)
     notes = [note for note in last.record.get("notes", []) if "out of memory" in note]
     table.row("halvings of the batch on 1 % of the memory", len(notes), "times", *notes[-1:])
 

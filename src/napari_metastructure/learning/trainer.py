@@ -54,16 +54,35 @@ def running_average(network: Any) -> Any:
         To be told of each step by ``update_parameters(network)``; the network is its ``module``.
     """
 
-    @torch.no_grad()
-    def decayed(averages, currents, number):
-        share = (_DECAY + 1) / (float(number) + 1 + _DECAY)
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, currents, share)
-        else:  # counts of batches
-            torch._foreach_copy_(averages, currents)
+    return _Average(network, use_buffers=True).eval()
 
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decayed, use_buffers=True)
-    return average.eval()
+
+class _Average(torch.optim.swa_utils.AveragedModel):
+    """Pairs its weights with the network's once, not in each step, and never waits for a GPU."""
+
+    _pairs: tuple | None = None
+
+    @torch.no_grad()
+    def update_parameters(self, model: Any) -> None:
+        """Follow the network by the present share."""
+        if self._pairs is None:
+            self._pairs = _paired(self.module, model)
+        floating, counts = self._pairs
+        share = (_DECAY + 1) / (int(self.n_averaged) + 1 + _DECAY)  # at first all of it
+        torch._foreach_lerp_(*floating, share)
+        if counts[0]:
+            torch._foreach_copy_(*counts)
+        self.n_averaged += 1
+
+
+def _paired(average, network):
+    """Tensors of both, those of floats and those of counts (of batches)."""
+    both = [[*module.parameters(), *module.buffers()] for module in (average, network)]
+    floats = [tensor.is_floating_point() for tensor in both[0]]
+    return tuple(
+        [[tensor for tensor, found in zip(tensors, floats) if found == kind] for tensors in both]
+        for kind in (True, False)
+    )
 
 
 class Trainer:
@@ -142,7 +161,8 @@ class Trainer:
         RuntimeError
             If not even one patch fits in memory.
         """
-        self.network.train()
+        if not self.network.training:
+            self.network.train()
         images = torch.from_numpy(images).to(self.device, memory_format=self.memory_format)
         targets = torch.from_numpy(targets).to(self.device)
         value = None
