@@ -19,6 +19,7 @@ __all__ = [
     "NO_MASKS",
     "RECORD",
     "Source",
+    "hide_results",
     "in_one_update",
     "is_shapes",
     "labels_of",
@@ -498,6 +499,48 @@ def recorded_noise(layer: Any) -> tuple[list[dict] | None, bool]:
 def made_by(layer: Any) -> str | None:
     """The operation of ours that a layer is the result of; None if it is none."""
     return layer.metadata.get(RECORD, {}).get("operation")
+
+
+def hide_results(viewer: Viewer, image: str, placed: dict, shape: Any) -> list:
+    """Hide the masks of an image where a new result comes: it would be seen through them.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    image : str
+        Name of the image.
+    placed, shape : dict and tuple of int
+        Where the new result lies, as from `Source.place`, and its shape.
+
+    Returns
+    -------
+    list of napari.layers.Labels
+        Those that were shown until now.
+    """
+    from napari.layers import Labels
+
+    shown = [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Labels)
+        and layer.visible
+        and layer.metadata.get(RECORD, {}).get("applied_to") == image
+        and made_by(layer) not in NO_MASKS
+        and _overlaps(layer, placed, shape)
+    ]
+    for layer in shown:
+        layer.visible = False
+    return shown
+
+
+def _overlaps(layer, placed, shape):
+    """Whether a layer of the same image has pixels at a place; other planes of it have none."""
+    if len(layer.data.shape) != len(shape) or not np.allclose(layer.scale, placed["scale"]):
+        return True
+    here, there = _to_world(placed), _to_world(place(layer))
+    first = (np.linalg.inv(here) @ there[:, -1])[:-1]  # of the layer, in pixels of the place
+    last = first + np.array(layer.data.shape) - 1
+    return bool(np.all(first < np.array(shape) - 0.5) and np.all(last > -0.5))
 
 
 def reference_of(layer: Any, layers: Any) -> Any:

@@ -308,6 +308,62 @@ def test_the_result_is_seen_on_every_plane(qtbot, viewer, dock, placed_layers):
     assert not viewer.layers["discs segmentation (strokes)"].visible
 
 
+@pytest.mark.parametrize("how", ["update", "live", "result box"])
+def test_a_live_result_that_is_asked_for_is_seen_in_place_of_the_result(
+    qtbot, viewer, dock, placed_layers, how
+):
+    """Neither lies over the other, and neither is lost; where it is not shown nothing is hidden."""
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    dock.advanced["min_steps"].value = 2
+    dock.strokes.live_box.click()
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    mask = viewer.layers["discs segmentation (strokes)"]
+    assert mask.visible
+    if how == "result box":
+        dock.strokes.overlay_box.click()
+    dock.strokes.live_box.click() if how == "live" else dock.actions()["update"]()
+    wait_for_result(qtbot, dock)
+    live = viewer.layers["live segmentation"]
+    if how == "result box":
+        assert (mask.visible, live.visible) == (True, False)
+        dock.strokes.overlay_box.click()
+    assert (mask.visible, live.visible) == (False, True)
+    mask.visible = True  # the user wants both
+    viewer.dims.set_current_step(0, 1)
+    qtbot.wait(500)
+    qtbot.waitUntil(lambda: dock.strokes.worker is None, timeout=LONG)
+    assert mask.visible
+
+
+def test_previews_are_seen_in_place_of_results_and_below_the_strokes(
+    qtbot, viewer, dock, placed_layers
+):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    dock.advanced["min_steps"].value = 2
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    dock.advanced["min_steps"].value = 5000
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: "live probability" in viewer.layers, timeout=LONG)
+    mask, preview = viewer.layers["discs segmentation (strokes)"], viewer.layers["live probability"]
+    assert (mask.visible, preview.visible) == (False, True)
+    assert viewer.layers[-1].name == "discs strokes"
+    dock.actions()["update"]()
+    wait_for_result(qtbot, dock)
+    assert (mask.visible, preview.visible) == (False, False)
+    dock.panel.stop_button.click()
+    finish(qtbot, dock)
+    assert [layer.name for layer in viewer.layers if layer.visible and layer is not mask] == [
+        "discs",
+        "mask",
+        "discs segmentation (strokes) [1]",
+        "discs strokes",
+    ]
+
+
 def test_corrections_that_became_strokes_can_be_undone(dock, placed_layers):
     paint_some(dock, placed_layers[1].data)
     layer = dock.strokes.layer

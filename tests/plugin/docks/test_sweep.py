@@ -53,6 +53,10 @@ def test_two_runs(qtbot, viewer, dock, placed_layers, open_dock, tmp_path):
     count = len(viewer.layers)
     dock.show_prediction(("sample", 0.5, 0))  # again: the layer that is there
     assert len(viewer.layers) == count
+    dock.show_prediction(("clean", None, 0))
+    assert [prediction.visible, viewer.layers[-1].visible] == [False, True]
+    dock.show_prediction(("sample", 0.5, 0))
+    assert [prediction.visible, viewer.layers[-1].visible] == [True, False]
 
 
 def test_stop_keeps_what_is_done(qtbot, dock, tmp_path):

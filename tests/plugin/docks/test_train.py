@@ -46,6 +46,20 @@ def start(qtbot, dock, epochs=5000):
     return steps
 
 
+def test_previews_are_seen_in_place_of_an_earlier_mask_until_they_end(qtbot, viewer, dock):
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: "segmentation" in viewer.layers[-1].name, timeout=LONG)
+    finish(qtbot, dock)
+    mask = viewer.layers[-1]
+    start(qtbot, dock)
+    qtbot.waitUntil(lambda: "training preview" in viewer.layers, timeout=LONG)
+    assert not mask.visible
+    dock.panel.stop_button.click()
+    finish(qtbot, dock)
+    assert "training preview" not in viewer.layers
+    assert mask.visible
+
+
 def test_corrupt_train_predict_score(qtbot, viewer, dock, placed_layers, open_dock):
     image, labels = placed_layers
     _, corrupt = open_dock("Corrupt labels")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel
 
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, place
 from napari_metastructure.plugin.parts import model_panel
 
 
@@ -97,18 +97,43 @@ def test_a_new_result_has_the_threshold_of_the_model(panel, qtbot):
     qtbot.waitUntil(lambda: mask.metadata[RECORD]["threshold_source"] == "set by hand")
 
 
-def test_the_last_mask_of_the_same_pixels_is_hidden(qtbot, viewer, panel):
-    """It would be seen through the next one, wherever that has no object."""
+def test_masks_of_the_same_pixels_are_hidden_by_the_next(qtbot, viewer, panel):
+    """They would be seen through it, wherever it has no object; those of other planes stay."""
 
     def predict():
         panel.predict()
         qtbot.waitUntil(lambda: not panel.panel.running, timeout=20_000)
         return viewer.layers[-1]
 
-    first, second = predict(), predict()
-    assert [first.visible, second.visible] == [False, True]
+    def shown():
+        return [mask.visible for mask in masks]
+
+    masks = [predict(), predict()]
+    assert shown() == [False, True]
     panel.scope.value = "this plane"
-    viewer.dims.set_current_step(0, 1)
-    one = predict()
-    viewer.dims.set_current_step(0, 2)
-    assert [layer.visible for layer in (second, one, predict())] == [True, True, True]
+    for plane in (1, 2):
+        viewer.dims.set_current_step(0, plane)
+        masks.append(predict())
+    assert shown() == [False, False, True, True]
+    masks.append(predict())
+    assert shown() == [False, False, True, False, True]
+    panel.scope.value = "whole stack"
+    masks.append(predict())
+    assert shown() == [False] * 5 + [True]
+
+
+def test_results_of_other_images_and_what_is_no_result_stay(viewer, panel):
+    image = panel.target.value
+    record = {"operation": "segment", "applied_to": image.name}
+    where = place(image)
+    layers = [
+        viewer.add_labels(np.ones(image.data.shape, np.uint8), metadata={RECORD: one}, **where)
+        for one in (
+            {},
+            {**record, "applied_to": "another"},
+            {**record, "operation": "strokes"},
+            record,
+        )
+    ]
+    panel.show_result(image.name, where, np.zeros(image.data.shape))
+    assert [layer.visible for layer in layers] == [True, True, True, False]

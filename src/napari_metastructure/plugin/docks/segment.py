@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QPushButton
 from napari_metastructure.few_labels.configs import WITHOUT_STROKES, SegmentConfig
 from napari_metastructure.jobs.events import Done, Preview, Result, Round, Step
 from napari_metastructure.plugin.docks.segment_results import Results, summary
-from napari_metastructure.plugin.layers import in_one_update
+from napari_metastructure.plugin.layers import hide_results, in_one_update
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     as_call,
@@ -102,6 +102,7 @@ class SegmentFewLabels(Dock):
         self.strokes = StrokesPanel(self, self._read_sources)
         self.add(section("Strokes", self.strokes, expanded=True))
         self.strokes.changed.connect(self._on_strokes)
+        self.strokes.shown.connect(self._on_live)
 
     def _build_run(self):
         self.given = self.choose_layer(
@@ -247,8 +248,14 @@ class SegmentFewLabels(Dock):
             return
         self.hold_choices()  # another image would have no strokes
         self.gallery.take_away()
-        if self.strokes.live_box.isChecked():
-            self.results.hide(self.chosen_images())
+
+    def _on_live(self, placed, shape):
+        """What the strokes give is seen, in place of results and of a job's previews."""
+        self.results.hide(self.chosen_images())
+        hide_results(self.viewer, self.images[0].value.name, placed, shape)
+        for live in self._live.values():
+            if live.shown:
+                live.layer.visible = False
 
     def _on_mode(self):
         """Fill in the defaults of the mode."""
@@ -417,7 +424,14 @@ class SegmentFewLabels(Dock):
     def _draw(self, kind, plane):
         if plane.ndim > self._watched.source.layout.spatial_dims:  # of several classes: any object
             plane = 1 - plane[0]
-        self._live[kind].draw(self._watched.source.shaped(plane), self._watched.place)
+        plane, live = self._watched.source.shaped(plane), self._live[kind]
+        is_new = not live.shown
+        if is_new:
+            self.strokes.clear(drawn=False)
+            self._watched.hide_results(self.viewer, plane)
+        live.draw(plane, self._watched.place)
+        if is_new:
+            self.strokes.put_on_top()
 
     def _on_finished(self):
         if self._done is None:
@@ -430,6 +444,8 @@ class SegmentFewLabels(Dock):
         for layer in self._live.values():
             layer.remove(drawn=False)
         done, self._done = self._done, None
+        if self._watched is not None:
+            self._watched.show_results()
         self._watched = None
         self.interrupted.finish(complete=done is not None and not done.stopped)
         self._check()
@@ -468,9 +484,7 @@ class SegmentFewLabels(Dock):
             corrections = self.models.corrections
             self.results.take(source.layer, added, layer, corrections, taught=taught)
         if taught and self.strokes.layer is not None:
-            self.viewer.layers.move(
-                self.viewer.layers.index(self.strokes.layer), len(self.viewer.layers)
-            )
+            self.strokes.put_on_top()
             self.viewer.layers.selection.active = self.strokes.layer
 
     def _on_model_loaded(self):

@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_metastructure.jobs.events import Result, Scored
-from napari_metastructure.plugin.layers import RECORD, made_by
+from napari_metastructure.plugin.layers import RECORD, hide_results, made_by
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
     config_code,
@@ -259,12 +259,16 @@ class NoiseSweep(Dock):
         run = SweepRun(*key)
         title = f"{name} trained on {run.title} (seed {run.seed})"
         if title in self.viewer.layers:
-            self.viewer.layers.selection.active = self.viewer.layers[title]
+            layer = self.viewer.layers[title]
+            hide_results(self.viewer, name, placed, layer.data.shape)
+            self.viewer.layers.selection.active, layer.visible = layer, True
             return
         data = as_images(scored.prediction, [source.layout.label_shape], self._config)[0]
+        data = source.shaped(data)
         record = {"operation": "sweep", "config": self._config.model_dump(mode="json")}
         record |= {"run": scored.row, "applied_to": name}
-        self.viewer.add_labels(source.shaped(data), name=title, metadata={RECORD: record}, **placed)
+        hide_results(self.viewer, name, placed, data.shape)
+        self.viewer.add_labels(data, name=title, metadata={RECORD: record}, **placed)
 
     def save(self, folder: str | Path) -> None:
         """Write the report to a folder."""

@@ -391,7 +391,10 @@ class TrainSegmentation(Dock):
             p = event.probability
             source = self._watched.source
             p = 1 - p[0] if p.ndim > source.layout.spatial_dims else p
-            self._preview.draw(source.shaped(p), self._watched.place)
+            p = source.shaped(p)
+            if not self._preview.shown:
+                self._watched.hide_results(self.viewer, p)
+            self._preview.draw(p, self._watched.place)
         elif isinstance(event, Done):
             self._finished_model = event.model
             self._complete = not event.stopped
@@ -399,6 +402,8 @@ class TrainSegmentation(Dock):
     def _on_finished(self):
         self._preview.remove()
         watched, self._watched = self._watched, None
+        if watched is not None:
+            watched.show_results()
         model, self._finished_model = self._finished_model, None
         self.interrupted.finish(complete=self._complete)
         self._check()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_metastructure.plugin.layers import RECORD, made_by, unwrapped
+from napari_metastructure.plugin.layers import RECORD, hide_results, made_by, unwrapped
 
 __all__ = ["LIVE", "LiveLayer", "Watched"]
 
@@ -113,6 +113,7 @@ class Watched:
         self.job, self.source = job, source
         self.plane: Any = None
         self.place: Any = None
+        self._hidden: list = []
 
     def follow(self, viewer: Any) -> None:
         """Ask the job for previews of the plane that the sliders point at."""
@@ -120,3 +121,13 @@ class Watched:
         self.plane = np.array(self.source.canonical[index])
         self.place = self.source.place_plane(index)
         self.job.preview = self.plane
+
+    def hide_results(self, viewer: Any, preview: Any) -> None:
+        """Hide masks that the first preview of the plane would lie over."""
+        shape = (1,) * (len(self.place["scale"]) - preview.ndim) + preview.shape
+        self._hidden += hide_results(viewer, self.source.name, self.place, shape)
+
+    def show_results(self) -> None:
+        """Show these masks again, as there are no previews any more."""
+        for layer in self._hidden:
+            layer.visible = True

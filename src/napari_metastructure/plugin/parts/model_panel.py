@@ -23,7 +23,7 @@ from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.files.results import MODEL
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job, events_within
-from napari_metastructure.plugin.layers import RECORD, Source, labels_of, made_by
+from napari_metastructure.plugin.layers import RECORD, Source, hide_results, labels_of, made_by
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form, device_default
@@ -390,7 +390,7 @@ class ModelPanel(QWidget):
                 **PROBABILITY,
                 **placed,
             )
-        self._hide_last(image_name, labels.shape, placed)
+        hide_results(self.viewer, image_name, placed, labels.shape)
         mask = self.viewer.add_labels(
             labels, name=f"{image_name} segmentation ({self.name})", metadata=metadata, **placed
         )
@@ -400,15 +400,6 @@ class ModelPanel(QWidget):
         self.corrections = Corrections(mask)
         self.refresh()
         return mask
-
-    def _hide_last(self, image_name, shape, placed):
-        """Hide the last mask of the same pixels: it would be seen where the next has no object."""
-        mask = None if self.corrections is None else self.corrections.mask
-        if mask is None or mask not in self.viewer.layers or mask.data.shape != shape:
-            return
-        of_image = mask.metadata.get(RECORD, {}).get("applied_to") == image_name
-        if of_image and np.allclose(mask.translate, placed["translate"]):
-            mask.visible = False
 
     def _threshold_moved(self):
         self._timer.start()

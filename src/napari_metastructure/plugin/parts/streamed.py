@@ -11,7 +11,7 @@ import numpy as np
 from napari import Viewer
 
 from napari_metastructure.jobs.events import Done, Progress, Result
-from napari_metastructure.plugin.layers import RECORD, Source
+from napari_metastructure.plugin.layers import RECORD, Source, hide_results
 from napari_metastructure.plugin.parts.live import PROBABILITY
 
 __all__ = ["Decided", "Streamed", "is_large"]
@@ -112,6 +112,7 @@ class Streamed:
             shown = {**PROBABILITY, "visible": False}
             self.layers.append(viewer.add_image(data, name=name, **shown, **options))
             data = Decided(model, data, model.threshold)
+        hide_results(viewer, source.name, placed, data.shape)
         name = f"{source.name} segmentation ({title}){_PARTIAL}"
         self.layers.append(viewer.add_labels(data, name=name, **options))
 

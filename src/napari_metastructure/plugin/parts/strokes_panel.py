@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QVBoxLayout, QWi
 
 from napari_metastructure.labels.strokes import MOST_CLASSES, check_values, values_in
 from napari_metastructure.plugin.keys import with_key
-from napari_metastructure.plugin.layers import RECORD, unwrapped
+from napari_metastructure.plugin.layers import RECORD, place, unwrapped
 from napari_metastructure.plugin.parts.again import layer_code
 from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.form import Form
@@ -65,9 +65,12 @@ class StrokesPanel(QWidget):
     ----------
     changed : Signal
         Strokes were painted, or another layer was chosen.
+    shown : Signal(dict, tuple)
+        What the strokes gave is shown now, at this place and of this shape.
     """
 
     changed = Signal()
+    shown = Signal(dict, tuple)
 
     def __init__(self, dock: Any, sources: Callable) -> None:
         super().__init__()
@@ -81,6 +84,7 @@ class StrokesPanel(QWidget):
         self._values: set[int] = set()
         self._wanted = None  # what to do when the worker has ended: "learn", "predict", "search"
         self._brush_down = False
+        self._is_new = False  # whether the strokes were learned since a result was shown
         self._overlay = LiveLayer(
             self.viewer,
             "labels",
@@ -560,12 +564,13 @@ class StrokesPanel(QWidget):
     def _on_event(self, event):
         kind = type(event).__name__
         if kind == "Learned":
+            self._is_new = True
             say(
                 self.note,
                 f"Estimated error of the classifier: at least {100 * event.oob_error:.1f} % "
                 f"({event.pixels} pixels on {counted(event.planes, 'plane')}).",
             )
-        elif kind == "Piece":
+        elif kind == "Piece" and not self.live.cancelled:
             self._draw(event)
         elif kind == "Place":
             self._go_to(event)
@@ -597,6 +602,7 @@ class StrokesPanel(QWidget):
                 part = part.repeat(piece.step, axis=-1).repeat(piece.step, axis=-2)
                 part = part[..., : target.shape[-2], : target.shape[-1]]
             target[...] = part
+        self._tell_shown()
         if not self._redraw.isActive():
             self._redraw.start()
 
@@ -608,6 +614,10 @@ class StrokesPanel(QWidget):
     def _arrange(self):
         """The live layers lie below the strokes."""
         self._toggle_layers()
+        self.put_on_top()
+
+    def put_on_top(self) -> None:
+        """Let the strokes lie over all other layers."""
         layer, layers = self.layer, self.viewer.layers
         if layer is not None and layers.index(layer) != len(layers) - 1:
             layers.move(layers.index(layer), len(layers))
@@ -617,6 +627,14 @@ class StrokesPanel(QWidget):
         for live, box in pairs:
             if live.shown:
                 live.layer.visible = box.isChecked()
+        self._tell_shown()
+
+    def _tell_shown(self):
+        """Tell once of what the strokes gave, as soon as it can be seen."""
+        layer = self._overlay.layer
+        if self._is_new and self._overlay.shown and layer.visible:
+            self._is_new = False
+            self.shown.emit(place(layer), layer.data.shape)
 
     def _on_view(self, _event=None):
         """Another plane or another part is in view."""
