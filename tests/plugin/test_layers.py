@@ -305,3 +305,12 @@ def test_lines_beside_the_image_are_refused():
     source = Source.of(Image(np.zeros((16, 16)), name="cell"))
     with pytest.raises(ValueError, match="has no line on cell"):
         source.labels(lines_on(2, [(100, 100), (120, 110)]))
+
+
+def test_layers_are_written_with_their_own_axes(tmp_path):
+    from napari_metastructure.files.read import read
+    from napari_metastructure.plugin.layers import write_ome_tiff
+
+    layer = Labels(np.ones((3, 9, 9), np.uint8), axis_labels=("field", "y", "x"))
+    write_ome_tiff(tmp_path / "fields.ome.tif", layer)
+    assert read(tmp_path / "fields.ome.tif").axes == "tyx"

@@ -19,6 +19,7 @@ __all__ = [
     "NO_MASKS",
     "RECORD",
     "Source",
+    "axis_letters",
     "hide_results",
     "in_one_update",
     "is_shapes",
@@ -26,6 +27,7 @@ __all__ = [
     "line_labels",
     "lines_problem",
     "made_by",
+    "names_of_volumes",
     "noise_of",
     "place",
     "place_plane",
@@ -45,6 +47,8 @@ NO_MASKS = ("compare", "density", "measure", "strokes", "suspects", "live")
 """Operations whose results are no segmentation."""
 
 _LINES = ("line", "path")
+_STACKED = ("plane", "field")  # what readers and samples call an axis of images, no volume
+_AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 _SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -606,6 +610,35 @@ def _copy(value):
     return np.array(value) if isinstance(value, np.ndarray) else value
 
 
+def axis_letters(names: Any, ndim: int) -> str:
+    """A letter of "tczyx" for each axis in a file, from a layer's names if these say what they are.
+
+    Images one after the other, which are no volume, are times.
+
+    Parameters
+    ----------
+    names : sequence of str or None
+    ndim : int
+        Number of axes.
+
+    Raises
+    ------
+    ValueError
+        If files hold no layers with so many axes.
+    """
+    if ndim not in _AXES:
+        raise ValueError(f"Only layers with 2 to 5 axes can be written; this one has {ndim}.")
+    names = [str(name) for name in names or ()]
+    letters = "".join("t" if name in _STACKED else name[:1].lower() for name in names)
+    is_known = letters.endswith("yx") and len(set(letters)) == ndim and set(letters) <= set("tczyx")
+    return letters if is_known else _AXES[ndim]
+
+
+def names_of_volumes(names: Any) -> list[str]:
+    """Names of axes, with z in place of those of images one after the other."""
+    return ["z" if str(name) in _STACKED else str(name) for name in names]
+
+
 def write_ome_tiff(path: Any, layer: Any) -> None:
     """Write the data of an image or labels layer as OME-TIFF, with its pixel sizes.
 
@@ -614,15 +647,13 @@ def write_ome_tiff(path: Any, layer: Any) -> None:
     path : path
         Ending in ``.ome.tif``; what is there is replaced.
     layer : napari.layers.Image or Labels
-        At most (t, z, y, x).
     """
     from napari_metastructure.files.write import write
 
-    ndim = layer.ndim
     write(
         path,
         layer.data,
-        axes="tzyx"[-ndim:],
+        axes=axis_letters(layer.axis_labels, layer.ndim),
         scale=tuple(layer.scale),
         units=tuple(map(str, layer.units)),
         overwrite=True,

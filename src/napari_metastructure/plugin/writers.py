@@ -12,13 +12,11 @@ import numpy as np
 
 from napari_metastructure.files.outputs import Output, with_ending
 from napari_metastructure.files.write import save, write, write_with_labels
-from napari_metastructure.plugin.layers import RECORD
+from napari_metastructure.plugin.layers import RECORD, axis_letters, names_of_volumes
 
 __all__ = ["write_ome_tiff", "write_ome_zarr"]
 
 _ENDINGS = re.compile(r"(\.ome)?\.(zarr|tiff?)$", re.IGNORECASE)
-_STACKED = ("plane", "field")  # what readers and samples call an axis of images, no volume
-_AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 
 
 def _told(write: Callable[..., list[str]]) -> Callable[..., list[str]]:
@@ -110,7 +108,7 @@ def _named(layers: Sequence[tuple]) -> list[tuple]:
     if not any(_is_of_volumes(meta) for _, meta, _ in layers):
         return list(layers)
     return [
-        (data, {**meta, "axis_labels": _with_z(meta.get("axis_labels") or ())}, kind)
+        (data, {**meta, "axis_labels": names_of_volumes(meta.get("axis_labels") or ())}, kind)
         for data, meta, kind in layers
     ]
 
@@ -120,10 +118,6 @@ def _is_of_volumes(meta: dict[str, Any]) -> bool:
     record = (meta.get("metadata") or {}).get(RECORD) or {}
     parameters = [value for value in record.values() if isinstance(value, dict)]
     return any(values.get("spatial_dims") == 3 for values in parameters)
-
-
-def _with_z(names: Sequence[str]) -> list[str]:
-    return ["z" if str(name) in _STACKED else str(name) for name in names]
 
 
 def _write(path: Path, data: Any, meta: dict[str, Any], kind: str) -> list[str]:
@@ -184,7 +178,7 @@ def _placed(path: Path, data: Any, meta: dict[str, Any], tell: bool = True) -> t
     data = data[0] if _is_multiscale(data, meta) else data
     data = data if hasattr(data, "dtype") else np.asarray(data)
     ndim = data.ndim - bool(meta.get("rgb"))
-    axes = _letters(meta.get("axis_labels"), ndim)
+    axes = axis_letters(meta.get("axis_labels"), ndim)
     scale, units = meta.get("scale"), meta.get("units")
     scale = [1.0] * ndim if scale is None else [float(size) for size in scale]
     units = ["pixel"] * ndim if units is None else [str(unit) for unit in units]
@@ -201,16 +195,6 @@ def _placed(path: Path, data: Any, meta: dict[str, Any], tell: bool = True) -> t
 def _is_multiscale(data: Any, meta: dict[str, Any]) -> bool:
     is_one = hasattr(data, "dtype") and hasattr(data, "ndim")
     return bool(meta.get("multiscale")) or (not is_one and hasattr(data[0], "ndim"))
-
-
-def _letters(labels: Any, ndim: int) -> str:
-    """An axis letter each, from the layer's names where these say what they are."""
-    if ndim not in _AXES:
-        raise ValueError(f"Only layers with 2 to 5 axes can be written; this one has {ndim}.")
-    names = [str(label) for label in labels or ()]
-    letters = "".join("t" if name in _STACKED else name[:1].lower() for name in names)
-    is_known = letters.endswith("yx") and len(set(letters)) == ndim and set(letters) <= set("tczyx")
-    return letters if is_known else _AXES[ndim]
 
 
 def _tell_what_is_lost(path: Path, meta: dict[str, Any], translation: list[float]) -> None:

@@ -14,11 +14,11 @@ zarr = pytest.importorskip("zarr")
 LONG = 120_000
 
 
-def model_of(classes):
+def model_of(classes, spatial_dims=2):
     return SegmentationModel(
         {
             "network": "unet",
-            "spatial_dims": 2,
+            "spatial_dims": spatial_dims,
             "in_channels": 1,
             "out_channels": 1 if len(classes) == 2 else len(classes),
             "channels": 4,
@@ -76,6 +76,71 @@ def test_probability_is_on_disk_and_the_mask_follows_the_threshold(
     models.threshold.value = float(np.median(expected))
     qtbot.waitUntil(lambda: 0.4 < np.mean(mask.data) < 0.6, timeout=LONG)
     assert mask.metadata[RECORD]["threshold_source"] == "set by hand"
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (("plane", "y", "x"), "tyx"),  # images one after the other are no volume
+        (("field", "y", "x"), "tyx"),
+        (("z", "y", "x"), "zyx"),
+        (("time", "y", "x"), "tyx"),
+        (("z", "t", "y", "x"), "tzyx"),  # stored in the order that the format wants
+    ],
+)
+def test_a_result_on_disk_has_the_axes_of_the_image(
+    qtbot, viewer, open_dock, stack, tmp_path, names, axes
+):
+    from dask.array import from_array
+
+    from napari_metastructure.files.ome_zarr import open_image
+
+    image = stack[0] if len(names) == 3 else np.stack([stack[0], stack[0][::-1]], axis=1)
+    scale = (2.0, 3.0, 0.5, 0.5)[-image.ndim :]
+    viewer.add_image(from_array(image), name="discs", axis_labels=names, scale=scale)
+    models = open_dock("Train segmentation")[1].models
+    models.folder.value = tmp_path
+    model = model_of([0, 1])
+    models.take(model, "made up")
+    models.predict_button.click()
+    finish(qtbot, models)
+    written = open_image(tmp_path / "discs probability (made up).ome.zarr")
+    assert written.axes == axes
+    if image.ndim == 4:
+        assert written.scale == (3.0, 2.0, 0.5, 0.5)
+        expected = model.predict(image).swapaxes(0, 1)
+        np.testing.assert_allclose(written[:], expected, atol=1e-6)
+    assert viewer.layers[-1].data.shape == image.shape
+    np.testing.assert_array_equal(viewer.layers[-1].data, model.segment(image))
+
+
+def test_more_axes_than_files_can_have_are_told_in_a_sentence(viewer, open_dock):
+    from dask.array import zeros
+
+    viewer.add_image(zeros((1, 1, 1, 2, 32, 32)), name="discs")
+    train, segment = open_dock("Train segmentation")[1], open_dock("Segment with few or no labels")
+    train.models.take(model_of([0, 1]), "made up")
+    notification_manager.records.clear()
+    train.models.predict_button.click()
+    segment[1].panel.run_button.click()
+    told = {record.message for record in notification_manager.records}
+    assert told == {"Only layers with 2 to 5 axes can be written; this one has 6."}
+    notification_manager.records.clear()
+
+
+def test_volumes_on_disk_are_along_z(qtbot, viewer, open_dock, stack, tmp_path):
+    from dask.array import from_array
+
+    from napari_metastructure.files.ome_zarr import open_image
+
+    image = from_array(stack[0])
+    viewer.add_image(image, name="discs", axis_labels=("plane", "y", "x"))
+    models = open_dock("Train segmentation")[1].models
+    models.folder.value = tmp_path
+    models.take(model_of([0, 1], spatial_dims=3), "made up")
+    models.predict_button.click()
+    finish(qtbot, models)
+    assert open_image(tmp_path / "discs probability (made up).ome.zarr").axes == "zyx"
 
 
 def test_stop_keeps_what_is_there_marked_as_partial(qtbot, viewer, models, lazy_layer, tmp_path):

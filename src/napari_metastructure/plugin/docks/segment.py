@@ -295,7 +295,7 @@ class SegmentFewLabels(Dock):
             labels["model"] = None  # the training has its weights
         try:
             out = self._stream(sources)
-        except (OSError, ImportError) as error:
+        except (OSError, ValueError, ImportError) as error:
             notify_error(error)
             return
         job = late_job(

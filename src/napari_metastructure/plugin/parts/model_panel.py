@@ -319,7 +319,7 @@ class ModelPanel(QWidget):
         if not index and self._is_large(source):
             try:
                 self._stream(source)
-            except (OSError, ImportError) as error:
+            except (OSError, ValueError, ImportError) as error:
                 notify_error(error)
                 return
         out = None if self.streamed is None else self.streamed.out

@@ -11,7 +11,13 @@ import numpy as np
 from napari import Viewer
 
 from napari_metastructure.jobs.events import Done, Progress, Result
-from napari_metastructure.plugin.layers import RECORD, Source, hide_results
+from napari_metastructure.plugin.layers import (
+    RECORD,
+    Source,
+    axis_letters,
+    hide_results,
+    names_of_volumes,
+)
 from napari_metastructure.plugin.parts.live import PROBABILITY
 
 __all__ = ["Decided", "Streamed", "is_large"]
@@ -88,22 +94,14 @@ class Streamed:
         record: dict[str, Any] | None = None,
         folder: str | Path | None = None,
     ) -> None:
-        from napari_metastructure.files.ome_zarr import create_image
+        from napari_metastructure.files.reordered import Reordered
 
         kind, placed = "segmentation" if model is None else "probability", source.place()
         self.path = _unused(folder, f"{source.name} {kind} ({title})")
         axes = source._result_axes
-        self.out = create_image(
-            self.path,
-            source.shape,
-            dtype,
-            axes=_letters([placed["axis_labels"][axis] for axis in axes]),
-            scale=np.abs(np.asarray(placed["scale"], float))[axes],
-            translation=np.asarray(placed["translate"], float)[axes],
-            units=[placed["units"][axis] for axis in axes],
-        )
-        flat = len(axes) == len(placed["scale"])
-        data = self.out.array if flat else source.shaped(self.out.lazy)
+        self.out = _new_image(self.path, source, dtype, placed, axes)
+        is_stored_so = len(axes) == len(placed["scale"]) and not isinstance(self.out, Reordered)
+        data = self.out.array if is_stored_so else source.shaped(self.out.lazy)
         record = {**(record or {}), "applied_to": source.name, "model": title, "path": self.path}
         options = {"metadata": {RECORD: {**record, "complete": False}}, **placed}
         self.layers, self._next = [], 0.0
@@ -138,6 +136,24 @@ class Streamed:
         return isinstance(event, Result) and event.value is self.out
 
 
+def _new_image(path, source, dtype, placed, axes):
+    """A new OME-Zarr image at the place of a source; `axes` are those of the layer that it has."""
+    from napari_metastructure.files.pixels import Pixels
+    from napari_metastructure.files.write import create_zarr
+
+    names = [placed["axis_labels"][axis] for axis in axes]
+    if source.layout.spatial_dims == 3:
+        names = names_of_volumes(names)
+    like = Pixels(
+        None,
+        axis_letters(names, len(axes)),
+        tuple(np.abs(np.asarray(placed["scale"], float))[axes]),
+        tuple(placed["units"][axis] for axis in axes),
+        translation=tuple(np.asarray(placed["translate"], float)[axes]),
+    )
+    return create_zarr(path, source.shape, dtype, like=like)
+
+
 def _unused(folder, name):
     """A path for a new image, numbered where there is one of that name."""
     folder = Path(folder or tempfile.mkdtemp(prefix="napari-metastructure-")).expanduser()
@@ -145,10 +161,3 @@ def _unused(folder, name):
     numbers = ["", *(f" {number}" for number in range(2, 10_000))]
     paths = (folder / f"{name}{number}.ome.zarr" for number in numbers)
     return str(next(path for path in paths if not path.exists()))
-
-
-def _letters(axis_labels):
-    """Axes for an OME-Zarr image; None, for the usual ones, where the names do not say."""
-    letters = "".join(str(name)[:1].lower() for name in axis_labels)
-    in_order = "".join(letter for letter in "tczyx" if letter in letters)
-    return letters if letters == in_order and letters.endswith("yx") else None
