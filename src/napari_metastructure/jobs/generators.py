@@ -1,14 +1,18 @@
 """Generators that report progress and return a result, driven to their end."""
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Generator
 from queue import Empty, SimpleQueue
 from typing import Any
+from weakref import WeakSet
 
 __all__ = ["Grace", "in_background", "run_out", "run_until_stopped", "told_by"]
 
 _SECONDS_BETWEEN_EVENTS = 0.1
+_SECONDS_AT_EXIT = 60.0
+_in_background: WeakSet[threading.Thread] = WeakSet()
 
 
 def run_out(generator: Any) -> Any:
@@ -104,6 +108,7 @@ def in_background(
     if job.stopping:
         return None
     thread = threading.Thread(target=run, daemon=True)
+    _in_background.add(thread)
     thread.start()
     thread.join(_SECONDS_BETWEEN_EVENTS)
     while thread.is_alive():
@@ -115,6 +120,14 @@ def in_background(
     if error is not None:
         raise error
     return value
+
+
+@atexit.register
+def _wait_for_threads():
+    """Wait a while for functions that stopped jobs have left: Python's end under them crashes."""
+    end = time.monotonic() + _SECONDS_AT_EXIT
+    for thread in list(_in_background):
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 class _Left(BaseException):

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import threading
 
+import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_metastructure.jobs.events import (
@@ -118,3 +121,49 @@ def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):
         panel.stop()
     assert panel.status.text().startswith("Training stopped after")
     assert "nothing was computed" in notification_manager.records[-1].message
+
+
+SCRIPT = """
+import sys, time
+from qtpy.QtWidgets import QApplication
+from napari_metastructure.jobs.events import Progress
+from napari_metastructure.jobs.generators import in_background
+from napari_metastructure.jobs.job import Job
+from napari_metastructure.plugin.parts.run_panel import RunPanel
+
+def work(job):
+    try:
+        while True:
+            yield from in_background(job, Progress("working", 0, 1), busy)
+    finally:
+        print("cleaned up", flush=True)
+
+def busy():
+    time.sleep(1)
+    print("function ended", flush=True)
+
+app = QApplication([])
+panel = RunPanel()
+panel.start(Job(work), "Test")
+while not panel.status.text().startswith("working"):
+    app.processEvents()
+if sys.argv[1] == "paused":
+    panel.toggle_pause()
+    while not panel.paused:
+        app.processEvents()
+if sys.argv[1] == "raised":
+    raise KeyError("the script's own")
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("ended", 0), ("paused", 0), ("raised", 1)])
+def test_a_script_that_ends_while_a_job_runs_ends_it(how, code):
+    """Its threads went on while Python and Qt were taken apart, which crashed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "cleaned up" in ended.stdout
+    assert ended.stdout.count("function ended") >= 1
+    assert "aborted thread" not in ended.stderr
+    assert "Fatal" not in ended.stderr

@@ -1,8 +1,10 @@
 """Run, pause and stop a job in a background thread, and watch it."""
 
+import atexit
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +14,7 @@ from napari.utils import progress
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import WorkerBase
 
 from napari_metastructure.jobs.events import (
     BETWEEN_STEPS,
@@ -37,6 +40,8 @@ __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
 
 _SECONDS_BETWEEN_UPDATES = 0.2
 _PARTS = 100  # of a file, for the bar
+_MOST_AT_EXIT = 60_000  # ms that the program waits for a job's present step
+_driven: set[Job] = set()
 
 
 class JobError(Exception):
@@ -272,10 +277,28 @@ class RunPanel(QWidget):
 def _drive(job):
     """The job as a generator function; errors keep their sentence (RuntimeError would be lost)."""
     use_threads()
+    _driven.add(job)
     try:
         yield from job
     except RuntimeError as error:
         raise JobError(str(error)) from error
+    finally:
+        _driven.discard(job)
+
+
+@atexit.register
+def _end_jobs():
+    """End what still runs when the program does, as a script without `napari.run()`.
+
+    Threads that go on while Python and Qt are taken apart crash.
+    """
+    jobs = list(_driven)
+    for job in jobs:
+        job.stop()
+    with suppress(RuntimeError):  # they take too long, or Qt has gone
+        WorkerBase.await_workers(_MOST_AT_EXIT)
+    for job in jobs:
+        job.close()
 
 
 def late_job(function: str, **arguments: Any) -> Job:
