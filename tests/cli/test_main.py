@@ -1,6 +1,7 @@
 import csv
 import json
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -290,12 +291,14 @@ def test_replay_takes_floats_within_rounding_for_the_same(folder):
         assert text in run("replay", path, code=code)
 
 
-def test_stopped_training_is_kept_and_marked(folder, monkeypatch):
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_training_is_kept_and_marked(folder, monkeypatch, how, code):
     from napari_metastructure.jobs import progress
     from napari_metastructure.jobs.events import Step
 
-    monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3))
-    run("train", ".", "-o", "m.safetensors", *QUICK, "--epochs", 50, code=130)
+    monkeypatch.setattr(progress._Shown, "__call__", _stop_at(Step, "step", 3, how))
+    monkeypatch.setattr(progress, "_terminated", threading.Event())
+    run("train", ".", "-o", "m.safetensors", *QUICK, "--epochs", 50, code=code)
     record = record_of(folder / "m.safetensors")
     assert record["stopped"]
     assert record["steps"] == 3
@@ -356,12 +359,12 @@ def test_a_stopped_segmentation_resumes_from_its_checkpoint(folder, monkeypatch)
     run(*arguments, "-o", "c.tif", *kept, "--channels", 6, "--fresh")
 
 
-def _stop_at(kind, attribute, number):
-    """In place of the progress bar: Ctrl-C, at a certain event."""
+def _stop_at(kind, attribute, number, how=signal.SIGINT):
+    """In place of the progress bar: Ctrl-C, or another signal, at a certain event."""
 
     def show(self, event):
         if isinstance(event, kind) and getattr(event, attribute) == number:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(how)
 
     return show
 

@@ -14,6 +14,7 @@ from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.files.errors import sentence
 from napari_metastructure.files.pairs import pair_of
+from napari_metastructure.jobs.progress import code_of_stop
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
 from napari_metastructure.labels.objects import ObjectsConfig
@@ -40,7 +41,6 @@ SAMPLES = (
     "retina",
     "tissue",
 )
-_STOPPED = 130  # the exit code of a shell's command that Ctrl-C ended: what follows does not run
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 _OTHER_FORMATS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".pkl", ".json", ".zip", ".zarr", ".npy"}
 _OTHER_FORMATS |= {".tif", ".tiff", ".png"}
@@ -112,7 +112,7 @@ def perform(*arguments: Any, **options: Any) -> Any:
     for path in run.outputs.values():
         run.say(f"Wrote {path}{', which is partial' if run.partial else ''}.")
     if run.stopped:
-        sys.exit(_STOPPED)
+        sys.exit(code_of_stop())
     return record
 
 
@@ -470,7 +470,7 @@ def batch(
     if found.failed:
         raise RuntimeError("some files failed; the same command tries them again.")
     if found.waiting:
-        sys.exit(_STOPPED)
+        sys.exit(code_of_stop())
 
 
 @commands.command()
@@ -508,7 +508,7 @@ def sweep(
     click.echo(found.summary)
     click.echo(f"Wrote {output}{', which is partial' if found.stopped else ''}.")
     if found.stopped:
-        sys.exit(_STOPPED)
+        sys.exit(code_of_stop())
 
 
 @commands.command()

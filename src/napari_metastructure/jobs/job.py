@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from napari_metastructure.jobs.events import Result
-from napari_metastructure.jobs.progress import run_to_end
+from napari_metastructure.jobs.progress import end_if_terminated, run_to_end
 
 __all__ = ["Job", "events_within"]
 
@@ -60,6 +60,8 @@ class Job:
     def run(self, *, hidden: bool = False) -> Any:
         """Run to the end with a progress bar; Ctrl-C ends it early with what it has.
 
+        So does SIGTERM; the program then ends, with code 143, where it would run its next job.
+
         Parameters
         ----------
         hidden : bool
@@ -70,6 +72,7 @@ class Job:
         Done or object
             The last event, or its value if it is a `Result`.
         """
+        end_if_terminated()
         last = run_to_end(self, hidden=hidden)
         return last.value if isinstance(last, Result) else last
 

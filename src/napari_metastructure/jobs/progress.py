@@ -18,7 +18,28 @@ from napari_metastructure.jobs.events import (
     Validated,
 )
 
-__all__ = ["run_to_end"]
+__all__ = ["code_of_stop", "end_if_terminated", "run_to_end"]
+
+_INTERRUPTED, _TERMINATED = 130, 143  # exit codes of a shell's commands: what follows does not run
+_terminated = threading.Event()  # as SIGTERM has come
+
+
+def code_of_stop() -> int:
+    """The exit code of a command whose job was stopped: by Ctrl-C, or by SIGTERM."""
+    return _TERMINATED if _terminated.is_set() else _INTERRUPTED
+
+
+def end_if_terminated() -> None:
+    """End the program instead of its next job once SIGTERM has stopped one.
+
+    Raises
+    ------
+    SystemExit
+        With code 143.
+    """
+    if _terminated.is_set():
+        print("Terminated: no further job begins.", file=sys.stderr)
+        sys.exit(_TERMINATED)
 
 
 def run_to_end(job: Any, *, hidden: bool = False) -> Any:
@@ -89,15 +110,17 @@ class _Shown:
 def _ctrl_c_stops(job):
     """Let the first Ctrl-C stop the job; a second one interrupts as usual.
 
-    So does the signal that schedulers of clusters send when a job's time is over. An interrupt
+    So does SIGTERM, which schedulers of clusters send when a job's time is over. An interrupt
     raised inside the generator would end it without its last events.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(*_):
+    def stop(number, _frame):
         job.stop()
+        if number == signal.SIGTERM:
+            _terminated.set()
         signal.signal(signal.SIGINT, usual[signal.SIGINT])
 
     usual = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
