@@ -61,7 +61,8 @@ class DensityDistributions(Dock):
         self._layer: Any = None
         self._computing: Any = None
         self._pending: Any = None
-        self._preview = LiveLayer(self.viewer, "image", "density preview")
+        # opaque, as what shows through would change the colours, which stand for shares
+        self._preview = LiveLayer(self.viewer, "image", "density preview", opacity=1)
         self._timer = QTimer(self, interval=150, singleShot=True)
         self._timer.timeout.connect(self._show_preview)
         self._build()

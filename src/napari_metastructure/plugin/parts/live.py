@@ -17,7 +17,7 @@ PROBABILITY = {"colormap": "magma", "contrast_limits": (0, 1)}
 class LiveLayer:
     """A layer of one plane that is drawn again and again, and removed in the end.
 
-    The image shows through it.
+    The image shows through it, unless the options say otherwise.
 
     Parameters
     ----------
