@@ -26,19 +26,25 @@ def test_ends_some_time_after_the_score_stopped_rising():
     assert rates[1100:] == sorted(rates[1100:], reverse=True)
 
 
-@pytest.mark.parametrize(("floor", "last"), [(0.5, 900), (0.9, 100)])
+@pytest.mark.parametrize(("floor", "last"), [(0.63, 900), (0.9, 100)])
 def test_a_small_rise_counts_where_noise_leaves_little_of_the_score(floor, last):
-    steps = run(lambda step: floor + min(step, 900) / 1e6)[1]
+    steps = run(lambda step: floor + min(step, 900) / 5e5)[1]
     assert steps == round(1.3 * max(500, last + 400))
 
 
 def test_lasts_at_least_so_many_steps():
-    assert run(lambda step: 0.5)[1] == round(1.3 * 500)
+    assert run(lambda step: 0.8)[1] == round(1.3 * 500)
+
+
+@pytest.mark.parametrize(("score", "times"), [(0.63, 1), (0.5625, 2**0.5), (0.52, 2), (0.5, 2)])
+def test_noisy_labels_take_up_to_twice_as_many_steps(score, times):
+    steps = run(lambda step: score, classes=5)[1]
+    assert steps == pytest.approx(1.3 * 1000 * times, abs=2)
 
 
 @pytest.mark.parametrize(("classes", "least"), [(3, 600), (5, 1000), (300, 2000)])
 def test_more_classes_take_more_steps(classes, least):
-    assert run(lambda step: 0.5, classes=classes)[1] == round(1.3 * least)
+    assert run(lambda step: 0.8, classes=classes)[1] == round(1.3 * least)
 
 
 def test_ends_with_the_time_limit():

@@ -14,6 +14,8 @@ _PATIENCE = 200  # steps
 _PATIENT_EPOCHS = 4
 _RISE = 0.002  # of what the area under the curve is above one half, less is none
 _LEAST_RISE = 0.00005
+_TOLD = 0.25  # of what clean labels tell: noisier ones ask for more steps
+_MOST_PATIENT = 2.0  # times as many
 _FALL = 0.3  # steps of falling rate for each step before
 _WARM_UP = 50  # steps
 
@@ -110,7 +112,10 @@ class AutomaticDuration:
             return
         if score is not None and score > self._best + self._rise():
             self._best, self._best_step = score, step
-        enough = self._enough or max(self._least, self._best_step + self._patience)
+        more = self._noise_factor()
+        enough = self._enough or round(
+            max(more * self._least, self._best_step + more * self._patience)
+        )
         self.total = max(self._end(enough), self._end(step))
         if step >= enough:
             stopped = "the validation score has stopped rising"
@@ -120,9 +125,22 @@ class AutomaticDuration:
         elif self._limit and (self._clock() - self._begun) * (1 + _FALL) > self._limit:
             self._finish(step, f"time limit of {self._limit:g} s")
 
+    def _above_chance(self):
+        """What the area under the curve is above one half; noise of the labels shrinks it."""
+        return max(self._best, 0.5) - 0.5
+
     def _rise(self):
-        """The least rise that counts: noise of the labels shrinks all that is above one half."""
-        return max(_LEAST_RISE, _RISE * (max(self._best, 0.5) - 0.5))
+        """The least rise that counts."""
+        return max(_LEAST_RISE, _RISE * self._above_chance())
+
+    def _noise_factor(self):
+        """How many times as many steps noisy labels ask for: they teach less at each step, and a
+        score on them stands still by chance.
+        """
+        if self._best == -math.inf:
+            return 1.0
+        told = max(2 * self._above_chance(), 1e-9)
+        return min(max(1.0, (_TOLD / told) ** 0.5), _MOST_PATIENT)
 
     def state(self) -> dict:
         """What is to be kept of it, for a checkpoint."""
