@@ -1,10 +1,18 @@
 """Generators that are driven to their end, and functions in the background."""
 
+import threading
 import time
 
+import joblib
 import pytest
 
-from napari_metastructure.jobs.generators import Grace, in_background, run_out, told_by
+from napari_metastructure.jobs.generators import (
+    Grace,
+    in_background,
+    run_out,
+    side_by_side,
+    told_by,
+)
 from napari_metastructure.jobs.job import Job
 
 
@@ -124,3 +132,48 @@ def test_a_function_that_nobody_listens_to_ends_and_cleans_up():
     next(events), next(events)
     events.close()
     assert left == [1]
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_all_that_generators_yield_side_by_side(monkeypatch, cores):
+    monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
+    assert sorted(side_by_side([iter(range(k, k + 3)) for k in (0, 10, 20)])) == sorted(
+        [0, 1, 2, 10, 11, 12, 20, 21, 22]
+    )
+    assert list(side_by_side([])) == []
+
+
+def test_generators_side_by_side_run_at_once(monkeypatch):
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
+    both_there = threading.Barrier(2, timeout=5)
+
+    def one():
+        yield both_there.wait()
+
+    assert sorted(side_by_side([one(), one()])) == [0, 1]
+
+
+def test_an_error_side_by_side_is_raised():
+    def one():
+        yield 1
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        list(side_by_side([one()]))
+
+
+def test_generators_side_by_side_wait_for_the_caller_and_end_with_it():
+    made = []
+
+    def one():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    items = side_by_side([one()])
+    assert next(items) == 0
+    time.sleep(0.3)
+    assert made == [0, 1, 2]  # one in the queue, one in hand
+    items.close()
+    time.sleep(0.3)
+    assert len(made) == 3

@@ -7,6 +7,7 @@ counts too: what is rarely the longer tail of the locally normalised intensities
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.few_labels.filters import BANK, GROUPS, Views, otsu_classes
 from napari_metastructure.few_labels.polarity import CLEAR, decisive, local_skewness
+from napari_metastructure.jobs.generators import side_by_side
 
 __all__ = ["Confidence", "Judge", "Start", "evenly_spread"]
 
@@ -133,9 +135,9 @@ class Judge:
         alone = self.given or stained or not self.weight
         self.polarities = (self.polarity,) if alone else (likely, other)
         self.keep = keep
-        self._masks: dict[tuple[str, str, int], NDArray] = {}
-        self._measured: dict[tuple[str, str], list[NDArray]] = {}
-        self._sampled: dict[tuple[str, str], list[NDArray]] = {}
+        self._masks: dict[tuple[str, str], list] = {}  # one per part, None before it is made
+        self._measured: dict[tuple[str, str], list] = {}
+        self._sampled: dict[tuple[str, str], list] = {}
         self._gradients = [_gradients(part) for part in self.parts]
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
         self._dense: dict[str, bool] = {}
@@ -147,27 +149,35 @@ class Judge:
 
     def work(self) -> Iterator[tuple[int, int]]:
         """Make and measure all masks; yields (done, total) after each group of them."""
-        total, done = len(self.polarities) * len(self.parts) * len(GROUPS), 0
-        for polarity in self.polarities:
-            for number, part in enumerate(self.parts):
-                views = Views(part if polarity == "bright" else 1 - part)
-                for group in GROUPS:
-                    for name in group:
-                        self._take(name, polarity, number, views.mask(name))
-                    done += 1
-                    yield done, total
+        places = list(product(self.polarities, range(len(self.parts))))
+        groups = side_by_side([self._groups(*place) for place in places])
+        for done, group in enumerate(groups, 1):
+            for key, number, *measured in group:
+                for table, value in zip((self._measured, self._sampled, self._masks), measured):
+                    table.setdefault(key, [None] * len(self.parts))[number] = value
+            yield done, len(places) * len(GROUPS)
 
-    def _take(self, name: str, polarity: str, number: int, mask: NDArray) -> None:
-        key = (name, polarity)
-        self._measured.setdefault(key, []).append(_measure(mask, self._gradients[number]))
-        self._sampled.setdefault(key, []).append(mask.ravel()[:: self._step])
-        if self.keep:
-            self._masks[(*key, number)] = np.packbits(mask)
+    def _groups(self, polarity: str, number: int) -> Iterator[list[tuple]]:
+        """Groups of masks of one part, each measured, sampled and, to keep it, packed."""
+        part, gradients = self.parts[number], self._gradients[number]
+        views = Views(part if polarity == "bright" else 1 - part)
+        for group in GROUPS:
+            masks = {name: views.mask(name) for name in group}
+            yield [
+                (
+                    (name, polarity),
+                    number,
+                    _measure(mask, gradients),
+                    mask.ravel()[:: self._step],
+                    np.packbits(mask) if self.keep else None,
+                )
+                for name, mask in masks.items()
+            ]
 
     def mask(self, start: Start, number: int = 0) -> NDArray:
         """A mask of the bank on one of the parts: bool."""
         shape = self.parts[number].shape
-        packed = self._masks[(start.name, start.polarity, number)]
+        packed = self._masks[(start.name, start.polarity)][number]
         return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).astype(bool)
 
     def ranking(self, strokes: Sequence[NDArray] | None = None) -> list[Start]:
@@ -256,7 +266,7 @@ class Judge:
         return outline * _agreement(table)[-1] ** _AGREEMENT_POWER
 
     def _complete(self, name: str, polarity: str) -> bool:
-        return len(self._measured.get((name, polarity), ())) == len(self.parts) > 0
+        return all(found is not None for found in self._measured.get((name, polarity), [None]))
 
     def _sampled_table(self, names: Sequence[str], polarity: str) -> NDArray:
         return np.stack([np.concatenate(self._sampled[(name, polarity)]) for name in names])

@@ -3,15 +3,24 @@
 import atexit
 import threading
 import time
-from collections.abc import Callable, Generator
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["Grace", "in_background", "run_out", "run_until_stopped", "told_by"]
+__all__ = [
+    "Grace",
+    "in_background",
+    "run_out",
+    "run_until_stopped",
+    "side_by_side",
+    "told_by",
+]
 
 _SECONDS_BETWEEN_EVENTS = 0.1
 _SECONDS_AT_EXIT = 60.0
+_MOST_THREADS = 8
 _in_background: WeakSet[threading.Thread] = WeakSet()
 
 
@@ -187,3 +196,60 @@ def told_by(function: Callable[[Callable[[Any], None]], Any]) -> Generator[Any, 
     if error is not None:
         raise error
     return value
+
+
+def side_by_side(generators: Sequence[Iterator]) -> Generator[Any, Any, Any]:
+    """What several generators yield, in the order in which it comes.
+
+    They run in threads, as many at once as there are cores, save one for the window, and at most
+    8; each of them is at most one item ahead of the caller. When this is closed, they end with the
+    item they are at, which nobody waits for.
+
+    Parameters
+    ----------
+    generators : sequence of iterators
+        Which share nothing that they change.
+
+    Raises
+    ------
+    BaseException
+        What a generator raises.
+    """
+    from joblib import cpu_count
+
+    found: Queue[tuple] = Queue(1)
+    left, end = threading.Event(), object()
+
+    def put(item, error=None):
+        while not left.is_set():
+            try:
+                return found.put((item, error), timeout=_SECONDS_BETWEEN_EVENTS)
+            except Full:
+                continue
+
+    def run(generator):
+        try:
+            for item in generator:
+                put(item)
+                if left.is_set():
+                    return
+            put(end)
+        except BaseException as error:
+            put(end, error)
+
+    pool = ThreadPoolExecutor(min(max(1, cpu_count() - 1), _MOST_THREADS))
+    try:
+        for generator in generators:
+            pool.submit(run, generator)
+        running = len(generators)
+        while running:
+            item, error = _next_of(found)
+            if error is not None:
+                raise error
+            if item is end:
+                running -= 1
+            else:
+                yield item
+    finally:
+        left.set()
+        pool.shutdown(wait=False, cancel_futures=True)
