@@ -179,7 +179,6 @@ class Trainer:
         self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self.memory.look()
         return value
 
     def state(self) -> tuple[dict[str, Any], dict]:
@@ -232,7 +231,7 @@ class Trainer:
             yield Note(self.notes[-1])
         if time.perf_counter() >= self._next_memory_event:
             self._next_memory_event = time.perf_counter() + _SECONDS_BETWEEN_MEMORY_EVENTS
-            yield Memory(self.memory.peak, str(self.device))
+            yield Memory(self.memory.look(), str(self.device))
 
     def _gradients(self, images, targets):
         """Loss and gradients of a batch, in as many parts as memory asks for."""

@@ -446,7 +446,7 @@ class _Training:
             "noise_estimate": self.decision["noise_estimate"].record(),
             "device": str(self.device),
             "processes": parallel.size(),
-            "peak_memory": self.trainer.memory.peak,
+            "peak_memory": self.trainer.memory.look(),
             "notes": self.trainer.notes,
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - self.clock, 1),
