@@ -271,6 +271,30 @@ def test_several_classes(task, values, ratio):
     assert [e for e in events if isinstance(e, Validated)][-1].auc > (0.52 if ratio else 0.95)
 
 
+@pytest.mark.parametrize(
+    ("kind", "amount", "epochs"),
+    [("skeletonize", {}, 12), ("sample", {"fraction": 0.1}, 25), ("erode", {"radius": 1}, 25)],
+)
+def test_untold_errors_of_several_classes(task, kind, amount, epochs):
+    """Both kinds are bright, the right ones brighter. The most probable class alone gives 0, 0 and
+    0.81: nothing is as probable as the background where few of the pixels are labelled.
+    """
+    images, masks, test_images, test_masks = task
+    right = np.arange(64) >= 32
+
+    def two_kinds(images, masks):
+        return images + 400 * (right & (masks > 0)), np.where(right, 2 * masks, masks)
+
+    images, masks = two_kinds(images, masks)
+    test_images, test_masks = two_kinds(test_images, test_masks)
+    labels = corrupt(masks.astype(np.uint8), kind, seed=1, **amount)
+    options = {**SMALL, "channels": 8, "epochs": epochs, "seed": 1}
+    model = last(train(images, labels, **options))[0].model
+    scores = evaluate(test_masks, model.segment(test_images))
+    assert min(score["dice"] for score in scores["per_class"].values()) > 0.83
+    assert model.threshold_source.endswith("by the edges of the images and the labels")
+
+
 def test_volumes(task):
     images, masks, *_ = task
     job = train(images, masks, **{**TINY, "spatial_dims": 3, "patch_size": 16, "epochs": 1})

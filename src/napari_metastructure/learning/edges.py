@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evidence", "logit"]
+__all__ = ["Evidence", "logit", "rise"]
 
 _LEVELS = 256
 _SMOOTHING = 4  # levels
@@ -35,6 +35,20 @@ def logit(probability: Any) -> NDArray:
     """Log odds, of probabilities kept a little away from 0 and 1; float32."""
     p = np.clip(np.asarray(probability, dtype=np.float32), _CLIP, 1 - _CLIP)
     return np.log(p / (1 - p))
+
+
+def rise(probability: Any, picture: Any) -> NDArray:
+    """How much each channel rises with the probability: above 0 for bright structures.
+
+    Parameters
+    ----------
+    probability : array of float, [0, 1]
+        Plane (y, x) or volume (z, y, x).
+    picture : array
+        Of its shape or with a first axis more, for channels.
+    """
+    planes = _planes(logit(probability), picture)
+    return np.sum([_slopes(normal, channels) for _, normal, channels in planes], axis=0)
 
 
 class Evidence:
@@ -215,11 +229,25 @@ class Evidence:
         """
         if not self.label_share or not self._outlined:
             return 0.0
-        labels = self._of_labels
-        between = slice(*sorted((labels, index)))
+        return self.distance(self._of_labels, index)
+
+    def distance(self, begin: int, end: int) -> float:
+        """How far outside the outlines of one threshold those of another lie.
+
+        Parameters
+        ----------
+        begin, end : int
+            Indices of the thresholds.
+
+        Returns
+        -------
+        float
+            Mean distance in pixels; negative inside.
+        """
+        between = slice(*sorted((begin, end)))
         # the area between two outlines over their length is their distance
         distance = float((self._pixels[between] / np.maximum(self._length[between], 1)).sum())
-        return distance if index < labels else -distance
+        return distance if end < begin else -distance
 
 
 def _planes(values, picture):

@@ -11,7 +11,7 @@ from typing import Any
 from napari_metastructure.arrays.axes import strides
 from napari_metastructure.learning.smp_networks import build_smp, is_smp
 
-__all__ = ["NETWORKS", "TITLES", "build", "initialise_bias", "monai_call"]
+__all__ = ["NETWORKS", "TITLES", "build", "initialise_bias", "monai_call", "raise_background"]
 
 
 _GLOBAL_GENERATOR = threading.Lock()  # MONAI draws first weights from it; one network at a time
@@ -198,6 +198,20 @@ def initialise_bias(network: Any, shares: Any) -> None:
     logits = [math.log(max(share, 1e-4)) for share in shares]
     if len(logits) == 2:
         logits = [logits[1] - logits[0]]
-    layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))]
     with torch.no_grad():
-        layers[-1].bias.copy_(torch.tensor(logits))
+        _last_bias(network).copy_(torch.tensor(logits))
+
+
+def raise_background(network: Any, by: float) -> None:
+    """Add to the logit of the background of a network of several classes; changed in place."""
+    import torch
+
+    with torch.no_grad():
+        _last_bias(network)[0] += by
+
+
+def _last_bias(network):
+    import torch
+
+    layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))]
+    return layers[-1].bias

@@ -17,9 +17,10 @@ from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import run_out, run_until_stopped
 from napari_metastructure.labels import transition
 from napari_metastructure.labels.kinds import BLIND, KINDS, MOVED
-from napari_metastructure.learning.edges import Evidence
+from napari_metastructure.learning.edges import Evidence, logit, rise
 from napari_metastructure.learning.items import Items
-from napari_metastructure.learning.losses import IGNORE
+from napari_metastructure.learning.losses import IGNORE, true_shares
+from napari_metastructure.learning.networks import raise_background
 from napari_metastructure.learning.noise_estimate import estimate_from
 from napari_metastructure.learning.patches import class_indices
 from napari_metastructure.words import counted
@@ -34,6 +35,8 @@ __all__ = [
 
 _MOST_PIXELS = 2**21
 _FEW, _SMALL = 4, {2: 192, 3: 48}  # parts, and their sides, once the training is stopped
+_TIMES_OFTENER = 1.5  # objects are labelled as object than the background is: else it is chance
+_LEAST_KEPT = 0.02  # of the objects' labels
 _NOTEWORTHY = 1.0  # pixels between the labels' outlines and the edges
 _BINS = 100
 _MIDDLES = (np.arange(_BINS) + 0.5) / _BINS
@@ -128,6 +131,10 @@ def choose_threshold(
 ) -> Generator[Any, Any, Any]:
     """Set the model's threshold, for two classes, and the words that say where it came from.
 
+    Of more classes the most probable one counts. Where the same rule moves the outlines of all
+    objects outwards by a pixel or more, as those of centre lines, the network's last bias is
+    changed by so much.
+
     In this order of trust: clean validation labels; the edges of the images, with the labels
     having a say; the labels alone, where the edges in one part of the images do not
     bear out those in another. Stated noise has been corrected in training, and is undone in the
@@ -173,6 +180,11 @@ def choose_threshold(
         )
     if len(model.classes) > 2:
         model.threshold_source = f"none: the most probable class{known}"
+        if all(KINDS[spec.kind].effect == MOVED for spec in noise):
+            matrix = estimate.matrix if estimate.noisy else np.eye(len(model.classes))
+            found = _widen_objects(model, probabilities, pictures, labels, matrix)
+            decision["notes"] += found.pop("notes", [])
+            decision |= found
     elif validation.clean and validation.scores:
         scores = validation.tally.scores()
         if scores["auc"] < 0.5:
@@ -266,6 +278,11 @@ def _decide(model, evidence, known):
     index = evidence.best()
     model.threshold = float(evidence.thresholds[index])
     model.threshold_source = source + known
+    return _on_outlines(evidence, index)
+
+
+def _on_outlines(evidence, index):
+    """Displacement at a threshold, and a note where it is noteworthy."""
     distance, notes = evidence.displacement(index), []
     if evidence.consistent and abs(distance) >= _NOTEWORTHY:
         side = "inside" if distance > 0 else "outside"
@@ -275,6 +292,40 @@ def _decide(model, evidence, known):
             "images. The threshold follows the edges."
         )
     return {"displacement": round(distance, 2), "notes": notes}
+
+
+def _of_objects(matrix, labels):
+    """The transition matrix of all objects against the background; None if it tells little."""
+    if transition.rank(matrix) < len(matrix):
+        return None
+    counts = sum(np.bincount(label[label >= 0], minlength=len(matrix)) for label in labels)
+    objects = true_shares(matrix, counts / counts.sum())[1:]
+    false, true = 1 - matrix[0, 0], np.average(1 - matrix[1:, 0], weights=objects)
+    told = true > max(_TIMES_OFTENER * false, _LEAST_KEPT)
+    return np.array([[1 - false, false], [1 - true, true]]) if told else None
+
+
+def _widen_objects(model, probabilities, pictures, labels, matrix):
+    """Let the outlines of all classes against the background follow edges and labels outwards.
+
+    Not inwards, where classes that are rare, and thus less probable, lose most; nor if some classes
+    are brighter than the background and others darker.
+    """
+    matrix = _of_objects(matrix, labels)
+    if matrix is None:
+        return {}
+    against = [p[1:] / np.maximum(p[1:] + p[0], 1e-12) for p in probabilities]
+    rises = [[rise(q, picture) for q in each] for each, picture in zip(against, pictures)]
+    if np.ptp(np.sign(np.sum(rises, axis=0)), axis=0).any():
+        return {}
+    objects, labels = [q.max(axis=0) for q in against], [np.minimum(label, 1) for label in labels]
+    evidence = Evidence(objects, pictures, labels, matrix)
+    index, most_probable = evidence.best(), int(np.searchsorted(evidence.thresholds, 0.5))
+    if not evidence.consistent or evidence.distance(most_probable, index) < _NOTEWORTHY:
+        return {}
+    model.threshold_source += ", against background by the edges of the images and the labels"
+    raise_background(model.network, float(logit(evidence.thresholds[index])))
+    return _on_outlines(evidence, index)
 
 
 def outline_threshold(
