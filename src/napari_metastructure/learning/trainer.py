@@ -280,8 +280,9 @@ class Trainer:
             return self._shared(images)
 
     def _compile(self):
+        mode = "reduce-overhead" if self.device.type == "cuda" else None  # launches take the time
         try:
-            return torch.compile(self.network)
+            return torch.compile(self.network, mode=mode)
         except Exception as error:
             self._without_compiler(error)
         return None
