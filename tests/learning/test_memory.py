@@ -128,7 +128,7 @@ def test_training_tells_its_memory(blobs):
 
 
 def test_network_that_cannot_be_compiled_is_trained_as_it_is(blobs, monkeypatch):
-    def fail(network):
+    def fail(network, **_):
         def compiled(x):
             raise RuntimeError("no compiler\nand more")
 
