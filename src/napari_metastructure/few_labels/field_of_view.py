@@ -7,9 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.blocks import evenly
 
-__all__ = ["field_of_view", "filled"]
+__all__ = ["MOST_PLANES", "field_of_view", "filled"]
 
-_MOST_PLANES = 12
+MOST_PLANES = 12
+"""That are looked at."""
+
 _SIDE = 256  # pixels, at most, on which the field is looked for
 _FEWEST = 3  # planes: one alone may show a large bright object
 _NEARLY_ALL = 0.9  # of the planes
@@ -40,7 +42,7 @@ def field_of_view(planes: Sequence[ArrayLike]) -> NDArray | None:
     shapes = {np.shape(plane) for plane in planes}
     if len(planes) < _FEWEST or len(shapes) > 1 or len(shapes.pop()) != 2:
         return None
-    chosen = evenly(planes, _MOST_PLANES)
+    chosen = evenly(planes, MOST_PLANES)
     dark = np.mean([_surroundings(_coarse(plane)) for plane in chosen], axis=0)
     lit, unlit = dark <= 1 - _NEARLY_ALL, dark >= _NEARLY_ALL
     found = (

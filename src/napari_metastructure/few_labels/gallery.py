@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.intensity import unit_range
+from napari_metastructure.few_labels.field_of_view import filled
 from napari_metastructure.few_labels.filters import GROUPS, Views
 from napari_metastructure.few_labels.ranking import Judge, Start, evenly_spread
 
@@ -22,6 +23,7 @@ def gallery(
     strokes: ArrayLike | None = None,
     polarity: str = "auto",
     count: int = 6,
+    dark: NDArray | None = None,
 ) -> Iterator[list[tuple[Start, NDArray]]]:
     """Yield the best starts that differ and their masks, better ones as more are made.
 
@@ -37,6 +39,8 @@ def gallery(
         tell, bright and dark take turns.
     count : int
         How many, at most.
+    dark : array of float, optional
+        Surroundings that the plane shares with others, of `field_of_view`; they are filled.
 
     Yields
     ------
@@ -49,7 +53,7 @@ def gallery(
     ValueError
         If the plane holds NaN or infinity, or the strokes have another shape.
     """
-    bright = unit_range(plane, "bright")
+    bright = unit_range(plane if dark is None else filled(plane, dark), "bright")
     if bright is None:
         return
     if strokes is not None and np.shape(strokes) != bright.shape:

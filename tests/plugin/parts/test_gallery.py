@@ -5,6 +5,7 @@ import pytest
 
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.plugin.layers import RECORD
+from tests.few_labels.test_field_of_view import wells
 from tests.plugin.conftest import assert_same_place
 
 LONG = 60_000
@@ -44,6 +45,16 @@ def test_six_pictures_and_a_click_takes_one_as_the_start(qtbot, viewer, dock, pl
     assert evaluate(labels.data[plane], live.data[0])["dice"] > 0.8
     np.testing.assert_allclose(live.scale, image.scale)
     np.testing.assert_allclose(live.data_to_world((0, 5, 5)), image.data_to_world((plane, 5, 5)))
+
+
+def test_surroundings_that_all_planes_share_are_no_objects(qtbot, viewer, dock):
+    stack, truth, _ = wells(planes=5)
+    dock.images[0].value = viewer.add_image(stack, name="wells")
+    viewer.dims.set_current_step(0, 3)
+    suggest(qtbot, dock)
+    scores = [evaluate(truth[3], mask)["dice"] for _, mask in dock.gallery.pictures]
+    assert max(scores) > 0.8
+    assert all(start.polarity == "dark" for start, _ in dock.gallery.pictures[:3])
 
 
 def test_pictures_follow_the_sliders(qtbot, viewer, dock):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
 
+from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.plugin.layers import Source
 from napari_metastructure.plugin.parts.colours import COLOURS
 from napari_metastructure.plugin.parts.dock import note, say
@@ -59,6 +61,7 @@ class Gallery(QWidget):
         self._watched: Source | None = None
         self._shown_at: tuple[Source, dict] | None = None  # where the pictures belong
         self._taken: tuple[str, str] | None = None
+        self._fields: dict[tuple, NDArray | None] = {}  # dark surroundings of an image's planes
         self._doubt = ""
         self._live = LiveLayer(viewer, "labels", "live start mask")
         self._rest = QTimer(self, interval=_MILLISECONDS, singleShot=True)
@@ -111,18 +114,32 @@ class Gallery(QWidget):
         source = self._source()
         if source is None:
             return
+        planes = source.layout.spatial_dims == 2
         source = replace(source, layout=replace(source.layout, spatial_dims=2))
         index = source.plane_index(self.viewer)
         plane, strokes = _plane(source, index), self._strokes(index)
         strokes = None if strokes is None else np.array(strokes)
         self._watched, at = source, (source, source.place_plane(index))
         say(self.hint, "making start masks …")
-        worker = create_worker(_pictures, plane, strokes, _start_thread=False, _ignore_errors=True)
+        dark = partial(self._dark_surroundings, source) if planes else lambda: None
+        worker = create_worker(
+            _pictures, plane, strokes, dark, _start_thread=False, _ignore_errors=True
+        )
         worker.yielded.connect(lambda pictures: self._show(worker, pictures, plane, at))
         worker.errored.connect(notify_error)
         worker.finished.connect(lambda: self._finished(worker, at))
         self._worker = worker
         worker.start()
+
+    def _dark_surroundings(self, source: Source) -> NDArray | None:
+        """Surroundings that the planes of an image share, looked for once; in the worker."""
+        from napari_metastructure.few_labels.field_of_view import MOST_PLANES, field_of_view
+
+        key = source.layer, id(source.layer.data), source.level, source.layout
+        if key not in self._fields:
+            chosen = evenly(list(np.ndindex(*source.shape[:-2])), MOST_PLANES)
+            self._fields[key] = field_of_view([_plane(source, index) for index in chosen])
+        return self._fields[key]
 
     def stop(self) -> None:
         """End the making of pictures."""
@@ -135,6 +152,7 @@ class Gallery(QWidget):
         """Stop, forget the pictures and take the live layer away."""
         self.stop()
         self._watched, self._doubt = None, ""
+        self._fields.clear()
         self._forget()
         say(self.hint, None)
         self.take_away()
@@ -200,10 +218,12 @@ def _plane(source: Source, index: tuple) -> NDArray:
     return plane
 
 
-def _pictures(plane: NDArray, strokes: NDArray | None) -> Iterator[list]:
+def _pictures(
+    plane: NDArray, strokes: NDArray | None, dark: Callable[[], NDArray | None]
+) -> Iterator[list]:
     from napari_metastructure.few_labels.gallery import gallery
 
-    yield from gallery(plane, strokes=strokes, count=_COUNT)
+    yield from gallery(plane, strokes=strokes, count=_COUNT, dark=dark())
 
 
 def _icon(plane: NDArray, mask: NDArray) -> QIcon:
