@@ -520,7 +520,7 @@ def test_measure_counts_the_objects_of_all_images(folder):
     expected = objects.measure(objects.split(masks, min_size=5), scale=1)
     more = ["--summary", "s.csv", "--objects", "o.ome.tif", "--images", "images", "--skeleton"]
     text = run("measure", "masks", "-o", "t", "--min-size", 5, *more)
-    assert f"{len(expected)} objects in planes; lengths in pixel" in text
+    assert f"{len(expected)} objects in planes; lengths in pixels.\n" in text
     with open(folder / "t.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(expected)
@@ -585,6 +585,28 @@ def test_each_sample_of_the_window_is_one_of_the_command():
     assert set(cli.SAMPLES) == {
         name for name in nms.samples.__all__ if not name.startswith("simulate_")
     }
+
+
+def test_labels_that_become_one_mask_are_told(folder):
+    labels = np.zeros((9, 9), np.uint8)
+    labels[2:4, 2:8] = np.repeat([1, 2, 3], 2)
+    nms.write("cells.ome.tif", labels, axes="yx", scale=(0.5, 0.5), units=("um", "um"))
+    text = run("measure", "cells.ome.tif", "-o", "one.csv")
+    assert (
+        "The labels 1 to 3 are taken as one mask: where they touch they are one object. If each "
+        "label is an object, give --numbered.\n"
+    ) in text
+    assert "1 object in planes; lengths in µm.\n" in text
+    text = run("measure", "cells.ome.tif", "-o", "three.csv", "--numbered")
+    assert "one mask" not in text
+    assert "3 objects in planes" in text
+
+
+def test_help_and_errors_of_options_are_those_of_a_command(folder):
+    assert "[default: (that of the file)]" in " ".join(run("measure", "--help").split())
+    sizes = ("--min-size", 9, "--max-size", 3)
+    text = run("measure", "masks", "-o", "t.csv", *sizes, code=2)
+    assert "Error: The smallest size (9) is larger than the largest (3)" in text
 
 
 def test_a_pixel_size_for_planes_measures_planes(folder):

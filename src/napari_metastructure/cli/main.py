@@ -14,6 +14,7 @@ from napari_metastructure.cli.options import config_options
 from napari_metastructure.few_labels.configs import SegmentConfig
 from napari_metastructure.files.errors import sentence
 from napari_metastructure.files.pairs import pair_of
+from napari_metastructure.files.units import symbol
 from napari_metastructure.jobs.progress import code_of_stop
 from napari_metastructure.labels.density import DensityConfig
 from napari_metastructure.labels.noise import NoiseSpec
@@ -421,7 +422,7 @@ def measure(
     options = {"numbered": numbered, "skeleton": skeleton}
     record = perform("measure", inputs, outputs, config, options, **common)
     where = "volumes" if record["config"]["spatial_dims"] == 3 else "planes"
-    units = ", ".join(dict.fromkeys(record["units"]))
+    units = ", ".join({"pixel": "pixels"}.get(u, symbol(u)) for u in dict.fromkeys(record["units"]))
     click.echo(f"{counted(record['objects'], 'object')} in {where}; lengths in {units}.")
 
 

@@ -40,7 +40,8 @@ def config_options(model: Any, *, leave_out: Any = ()) -> Any:
             try:
                 config = model.of({**read_settings(settings), **given})
             except ValueError as error:
-                raise click.UsageError(str(error)) from None
+                text = str(error).removeprefix(f"{model.__name__}: ")
+                raise click.UsageError(text) from None
             return command(*arguments, config=config, **values)
 
         with_config = click.option(
@@ -73,7 +74,8 @@ def _option(model, name):
     extra = field.json_schema_extra or {}
     options |= {"type": _click_type(known, extra.get("empty", "none")), "default": default}
     if default is not None:
-        options["show_default"] = _text(default) if isinstance(default, tuple) else True
+        words = _text(default) if isinstance(default, tuple) else True
+        options["show_default"] = extra.get("on_files", words)
     return click.option(flag, _key(name), **options)
 
 

@@ -80,12 +80,13 @@ class ObjectsConfig(Parameters):
         None,
         title="Dimensions",
         description="2: each plane separately; 3: whole volumes; none: as many as scale has "
-        "numbers, otherwise 2.",
+        "numbers, otherwise 2, or 3 for a file with an axis z.",
     )
     scale: float | tuple[float, ...] = Field(
         1,
         title="Pixel size",
         description="Size of a pixel; one number, or one for each spatial axis.",
+        json_schema_extra={"on_files": "that of the file"},
     )
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ __all__ = [
     "is_binary",
     "lazy",
     "matrix_between",
+    "merged",
     "noise_between",
     "number_objects",
     "planes_of",
@@ -65,6 +66,23 @@ def some_classes(data: Any) -> Any:
 def number_objects(data: Any) -> bool:
     """Whether there are so many labels, on some planes of a stack, that they number objects."""
     return why_numbers(_labels_of(data)) is not None
+
+
+def merged(data: Any) -> str | None:
+    """What becomes of the labels of a mask, on some planes of a stack, that is split into objects.
+
+    Returns
+    -------
+    str or None
+        A sentence if there are several labels above 0.
+    """
+    found = [value for value in _labels_of(data) if value > 0]
+    if len(found) < 2:
+        return None
+    return (
+        f"The labels {found[0]} to {found[-1]} are taken as one mask: where they touch they are "
+        "one object."
+    )
 
 
 def why_numbers(values: Any) -> str | None:

@@ -334,6 +334,7 @@ def measure(run: Run) -> None:
     config, units = _with_pixel_size(run.config, masks)
     run.facts["pixel_size"] = "given" if given else "of the file"
     tables, summaries, found = [], [], []
+    _tell_merged(run, masks)
     for number, mask in enumerate(masks.arrays):
         image = None if images is None else _channels(images, number, mask)
         labels = mask if run.options["numbered"] else objects.split(mask, config)
@@ -351,6 +352,16 @@ def measure(run: Run) -> None:
                 pd.concat(rows, ignore_index=True).to_csv(draft, index=False)
     like = masks.in_dimensions(config.spatial_dims)
     run.write("objects", _like_source(found, masks), like)
+
+
+def _tell_merged(run, masks):
+    """Say that labels of several classes or objects are one mask, unless they number objects."""
+    from napari_metastructure.labels.planewise import merged
+
+    labels = (mask for mask in masks.arrays if mask.dtype.kind != "f")
+    text = None if run.options["numbered"] else next(filter(None, map(merged, labels)), None)
+    if text:
+        run.say(f"{text} If each label is an object, give --numbered.")
 
 
 def _channels(images, number, mask):

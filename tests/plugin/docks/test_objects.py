@@ -44,6 +44,61 @@ def test_objects_are_a_new_layer_with_features(qtbot, viewer, dock, placed_layer
     assert "µm²" in dock.found.text()
 
 
+@pytest.fixture
+def touching():
+    """Two planes of objects that touch, each numbered from 1."""
+    labels = np.zeros((2, 32, 32), np.uint16)
+    labels[0, 4:8, 2:30] = np.repeat(np.arange(1, 8), 4)
+    labels[1, 4:8, 2:30] = np.repeat([1, 2, 3, 4, 5, 6, 4000], 4)
+    return labels
+
+
+def test_labels_that_number_objects_are_measured_as_they_are(qtbot, viewer, open_dock, touching):
+    viewer.add_labels(touching, name="cells")
+    dock = open_dock("Objects and measurements")[1]
+    assert dock.form.is_shown("numbered")
+    assert dock.numbered.value  # labels up to 4000 are no classes
+    assert not dock.form.is_shown("min_size")
+    found = measure_now(qtbot, dock)
+    assert len(dock.table) == found.data.max() == 14
+    assert dock.table["label"].tolist() == [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6, 4000]
+    assert dock.table["area"].unique().tolist() == [16]
+    assert dock.found.text().startswith("14 objects, mean area 16 ")
+    assert found.features["axis_0"].dropna().tolist() == [0] * 7 + [1] * 7
+    assert found.metadata[RECORD]["numbered"]
+    assert dock.command() == "measure MASKS --numbered -o objects.csv"
+    space = {"viewer": viewer}
+    exec(dock.again.text(), space)
+    np.testing.assert_array_equal(space["objects"], touching)
+
+
+def test_numbers_that_occur_once_stay(qtbot, viewer, open_dock, touching):
+    touching[1][touching[1] > 0] += 1000
+    viewer.add_labels(touching, name="cells")
+    dock = open_dock("Objects and measurements")[1]
+    np.testing.assert_array_equal(measure_now(qtbot, dock).data, touching)
+    assert "label" not in dock.table
+    assert dock.found.text().startswith("14 objects")
+
+
+def test_labels_that_become_one_mask_are_told(qtbot, viewer, open_dock, touching):
+    viewer.add_labels(np.minimum(touching, 3), name="classes")
+    dock = open_dock("Objects and measurements")[1]
+    assert not dock.numbered.value
+    told = "The labels 1 to 3 are taken as one mask: where they touch they are one object."
+    assert dock.about.text() == told
+    qtbot.waitUntil(dock.isVisible)
+    dock.form["smoothing"].value = 0.1
+    qtbot.waitUntil(lambda: dock.about.text().startswith("Preview: 1 object"), timeout=5000)
+    assert dock.about.text().endswith(told)
+    dock.numbered.value = True
+    assert not dock.about.isVisibleTo(dock)
+    assert "objects preview" not in viewer.layers
+    viewer.layers[0].data = np.minimum(touching, 1)
+    viewer.add_labels(np.minimum(touching, 1), name="mask")
+    assert not dock.form.is_shown("numbered")
+
+
 def test_a_click_in_naparis_table_goes_to_the_object_in_its_frame(qtbot, viewer, dock):
     found = measure_now(qtbot, dock)
     last = int(found.data.max())

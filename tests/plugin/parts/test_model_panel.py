@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtWidgets import QLabel
 
 from napari_metastructure.plugin.layers import RECORD, place
-from napari_metastructure.plugin.parts import model_panel
+from napari_metastructure.plugin.parts import model_panel, save_dialog
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def choose(monkeypatch):
 
     def choose(name, replace=None):
         dialog = SimpleNamespace(getSaveFileName=lambda *_: (str(name), ""))
-        monkeypatch.setattr(model_panel, "QFileDialog", dialog)
-        monkeypatch.setattr(model_panel, "_may_replace", lambda *_: replace)
+        monkeypatch.setattr(save_dialog, "QFileDialog", dialog)
+        monkeypatch.setattr(save_dialog, "_may_replace", lambda *_: replace)
         saved = []
         model_panel.ModelPanel._ask_and_save(SimpleNamespace(save=saved.append))
         return [path.name for path in saved]
@@ -56,7 +56,8 @@ def test_a_shared_model_comes_back(panel, tmp_path, monkeypatch, placed_layers):
         getSaveFileName=lambda *_: (typed, ""),
         getOpenFileName=lambda *_: (f"{typed}.bioimageio.zip", ""),
     )
-    monkeypatch.setattr(model_panel, "QFileDialog", dialog)
+    for module in (model_panel, save_dialog):
+        monkeypatch.setattr(module, "QFileDialog", dialog)
 
     def fill_in(asked):
         assert "centre of" in asked.findChild(QLabel).text()

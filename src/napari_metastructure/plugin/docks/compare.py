@@ -9,8 +9,9 @@ from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Image, Labels
 from napari.utils import DirectLabelColormap
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
+from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.jobs.events import Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.comparison import ERRORS, Request, comparing
@@ -21,6 +22,7 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say
 from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.matrix import MatrixTable, ScoreTable
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
+from napari_metastructure.plugin.parts.save_dialog import ask_where
 
 __all__ = ["CompareLabels"]
 
@@ -285,9 +287,10 @@ class CompareLabels(Dock):
             notify_error(f"The table could not be saved: {error}")
 
     def _ask_and_save(self):
-        path, _ = QFileDialog.getSaveFileName(self, "Save scores", "scores.csv", "CSV (*.csv)")
-        if path:
-            self.save_scores(Path(path).with_suffix(".csv"))
+        name, files = "scores.csv", "CSV (*.csv)"
+        path = ask_where(self, "Save scores", name, files, lambda t: with_ending(t, ".csv"))
+        if path is not None:
+            self.save_scores(path)
 
 
 def _legend() -> str:

@@ -10,8 +10,9 @@ import pyqtgraph as pg
 from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
+from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.jobs.events import Progress, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.objects import (
@@ -21,7 +22,7 @@ from napari_metastructure.labels.objects import (
     split,
     summary,
 )
-from napari_metastructure.labels.planewise import frozen
+from napari_metastructure.labels.planewise import frozen, merged, number_objects
 from napari_metastructure.plugin.layers import (
     NO_MASKS,
     RECORD,
@@ -38,6 +39,7 @@ from napari_metastructure.plugin.parts.live import LiveLayer
 from napari_metastructure.plugin.parts.long_names import keep_narrow
 from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
+from napari_metastructure.plugin.parts.save_dialog import ask_where
 from napari_metastructure.words import counted
 
 __all__ = ["MeasureObjects"]
@@ -63,7 +65,7 @@ _POWERS = {  # of the unit of length, for the measurements that have one
     "volume": "³",
 }
 _COLOURS = ("red", "green", "blue")
-_PLACES = ("index", "axis_", "centroid_")  # columns that are no measurement
+_PLACES = ("index", "label", "axis_", "centroid_")  # columns that are no measurement
 
 
 class MeasureObjects(Dock):
@@ -83,6 +85,7 @@ class MeasureObjects(Dock):
         super().__init__(napari_viewer)
         self.table: Any = None
         self.summary: Any = None
+        self._looked_at: Any = None  # the mask, and what is said of its labels
         self._unit = ""
         self._pending: Any = None
         self._preview = LiveLayer(self.viewer, "labels", "objects preview", opacity=0.5)
@@ -120,12 +123,17 @@ class MeasureObjects(Dock):
             text="Skeletons",
             tooltip="Also measure length and branch points, for networks and neurites.",
         )
-        self.form = self.add(Form().add(self.mask, self.image, self.dims))
+        self.numbered = CheckBox(
+            name="numbered",
+            text="Labels number the objects",
+            tooltip="Measure them as they are, so that touching objects stay apart. Otherwise all "
+            "labels above 0 are one mask, which is split into objects.",
+        )
+        self.form = self.add(Form().add(self.mask, self.image, self.dims, self.numbered))
         self.form.add_fields(ObjectsConfig, _FIELDS).add(self.skeleton)
         self.about = self.add(note())
         self.panel = self.add(RunPanel("Measure"))
-        command = "measure MASKS -o objects.csv"
-        self.again = self.add(SayAgain(self, self.python, self.config, command))
+        self.again = self.add(SayAgain(self, self.python, self.config, self.command))
         self.form.changed.connect(self._on_form)
         self.panel.clicked.connect(self.run)
         self.panel.yielded.connect(self._on_event)
@@ -195,6 +203,31 @@ class MeasureObjects(Dock):
         scale = tuple(np.abs(self.mask.value.scale[-dims:]).tolist())
         return ObjectsConfig(**self.form.values(), spatial_dims=dims, scale=scale)
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the labels are measured as they are."""
+        return self.form.is_shown("numbered") and self.numbered.value
+
+    def command(self) -> str:
+        """The command that the settings are for."""
+        return f"measure MASKS{' --numbered' * self.is_numbered} -o objects.csv"
+
+    def _look_at_labels(self) -> None:
+        """Take many labels for numbers of objects, once for each layer."""
+        mask = self.mask.value
+        if self._looked_at is not None and self._looked_at[0] is mask:
+            return
+        self._looked_at = mask, None
+        if isinstance(mask, Labels) and mask.ndim > 1:
+            self._looked_at = mask, merged(mask.data)
+            self.numbered.value = number_objects(mask.data)
+        self._tell_merged()
+
+    def _tell_merged(self) -> None:
+        """Say what becomes of several labels, unless they are kept."""
+        text = None if self._looked_at is None or self.numbered.value else self._looked_at[1]
+        say(self.about, text)
+
     def python(self) -> list[str]:
         """The next run as Python code."""
         mask, image, config = self.mask.value, self.image.value, self.config()
@@ -214,13 +247,16 @@ class MeasureObjects(Dock):
         return [
             "from napari_metastructure.plugin.layers import place",
             f"mask = {layer_code(mask)}",
-            as_call("objects = nms.objects.split", "mask.data", **as_settings(config)),
+            "objects = mask.data"
+            if self.is_numbered
+            else as_call("objects = nms.objects.split", "mask.data", **as_settings(config)),
             measured,
             as_call("layer = viewer.add_labels", "objects", f"name={name!r}", "**place(mask)"),
             "layer.features = nms.objects.features(table, objects.max())",
         ]
 
     def _show_fields(self) -> None:
+        self._look_at_labels()
         shown = {"mask", "image", "skeleton", *_FIELDS} - {"threshold", "split_depth"}
         if isinstance(self.mask.value, Image):
             shown.add("threshold")
@@ -228,6 +264,10 @@ class MeasureObjects(Dock):
             shown.add("split_depth")
         if self.mask.value is not None and self.mask.value.ndim > 2:
             shown.add("dims")
+        if self._looked_at[1] is not None:
+            shown.add("numbered")
+            if self.numbered.value:
+                shown -= set(_FIELDS)
         self.form.show_only(shown)
         self._show_units()
 
@@ -248,7 +288,7 @@ class MeasureObjects(Dock):
 
     def _on_form(self) -> None:
         self._show_fields()
-        if self._check():
+        if self._check() and not self.is_numbered:
             self._preview_later()
         else:
             self._remove_preview()
@@ -278,12 +318,13 @@ class MeasureObjects(Dock):
         objects = split(plane, config)
         self._preview.draw(objects, place_plane(layer, index))
         where = "" if layer.ndim == 2 else " on this plane"
-        say(self.about, f"Preview: {counted(objects.max(initial=0), 'object')}{where}.")
+        text = f"Preview: {counted(objects.max(initial=0), 'object')}{where}."
+        say(self.about, " ".join(filter(None, [text, self._looked_at[1]])))
 
     def _remove_preview(self) -> None:
         self._timer.stop()
         self._preview.remove()
-        say(self.about, None)
+        self._tell_merged()
 
     def hideEvent(self, event: Any) -> None:
         """Take the preview away with the dock."""
@@ -307,24 +348,25 @@ class MeasureObjects(Dock):
         self._remove_preview()
         channels = {} if image is None else _channels(image)
         images = {name: image.data[index] for name, index in channels.items()}
-        skeleton = self.skeleton.value
-        self._pending = mask.name, config, place(mask), mask
-        job = Job(lambda job: _measuring(job, mask.data, images, config, skeleton))
+        skeleton, numbered = self.skeleton.value, self.is_numbered
+        self._pending = mask.name, config, place(mask), mask, numbered
+        job = Job(lambda job: _measuring(job, mask.data, images, config, skeleton, numbered))
         self.panel.start(job, "Measurement")
 
     def _on_event(self, event: Any) -> None:
         if not isinstance(event, Result) or event.stopped:
             return
         labels, self.table, self.summary = event.value
-        name, config, placed, source = self._pending
-        count = int(self.table["index"].max()) if len(self.table) else 0
+        name, config, placed, source, numbered = self._pending
+        count, last = len(self.table), int(self.table["index"].max()) if len(self.table) else 0
         source.visible = False
         record = {"operation": "measure", "source": name, "config": config.model_dump(mode="json")}
+        record["numbered"] = numbered
         layer = self.viewer.add_labels(
             labels, name=f"{name} objects", metadata={RECORD: record}, **placed
         )
         centres = _to_world(self.table, layer, config.scale)
-        layer.features = features(self.table, count)
+        layer.features = features(self.table, last)
         layer.events.selected_label.connect(lambda event: self._go_to(layer, centres))
         covered = self.summary["coverage"].mean()
         self._unit = _unit(source)
@@ -379,9 +421,9 @@ class MeasureObjects(Dock):
             notify_error(f"The table could not be saved: {error}")
 
     def _ask_and_save(self, name: str, table: Any) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save table", name, "CSV (*.csv)")
-        if path:
-            self.save(path if path.lower().endswith(".csv") else f"{path}.csv", table)
+        path = ask_where(self, "Save table", name, "CSV (*.csv)", lambda t: with_ending(t, ".csv"))
+        if path is not None:
+            self.save(path, table)
 
 
 class Histogram(FollowsTheme, pg.PlotWidget):
@@ -410,17 +452,20 @@ class Histogram(FollowsTheme, pg.PlotWidget):
 
 
 def _measuring(
-    job: Job, mask: Any, images: dict, config: ObjectsConfig, skeleton: bool
+    job: Job, mask: Any, images: dict, config: ObjectsConfig, skeleton: bool, numbered: bool
 ) -> Iterator[Any]:
     """Split and measure, frame by frame; the result: labels, table and summary."""
     import pandas as pd
 
-    yield Progress("splitting", 0, 1)
-    mask = frozen(mask)
-    labels = np.asarray(split(mask, config))
     dims: Any = config.spatial_dims
+    yield Progress("numbering" if numbered else "splitting", 0, 1)
+    mask = frozen(mask)
+    if numbered:
+        mask = np.asarray(mask)
+    labels = _once_each(mask, dims) if numbered else np.asarray(split(mask, config))
     lead = labels.shape[: labels.ndim - dims]
     size: dict[str, Any] = {"scale": config.scale, "spatial_dims": config.spatial_dims}
+    given = mask if numbered and labels is not mask else None
     tables, parts = [], list(np.ndindex(lead))
     for done, index in enumerate(parts, start=1):
         if job.stopping:
@@ -428,12 +473,29 @@ def _measuring(
             return
         pixels = {name: np.asarray(image[index]) for name, image in images.items()}
         table = measure(labels[index], pixels, skeleton=skeleton, **size)
+        if given is not None:
+            table.insert(1, "label", np.unique(given[index][given[index] > 0]))
         for axis, at in reversed(list(enumerate(index))):
             table.insert(1, f"axis_{axis}", at)
         tables.append(table)
         yield Progress("measuring", done, len(parts))
     filled = [table for table in tables if len(table)] or tables[:1]
     yield Result((labels, pd.concat(filled, ignore_index=True), summary(labels, **size)))
+
+
+def _once_each(labels: np.ndarray, dims: int) -> np.ndarray:
+    """Labels that number objects, with further numbers where frames use the same ones."""
+    frames = labels.reshape(-1, *labels.shape[labels.ndim - dims :])
+    values = [np.unique(frame[frame > 0]) for frame in frames]
+    every = np.concatenate(values)
+    if len(np.unique(every)) == len(every):
+        return labels
+    found, first = np.zeros(frames.shape, np.int32), 1
+    for frame, known, out in zip(frames, values, found):
+        inside = frame > 0
+        out[inside] = first + np.searchsorted(known, frame[inside])
+        first += len(known)
+    return found.reshape(labels.shape)
 
 
 def _to_world(table: Any, layer: Labels, scale: tuple) -> dict[int, tuple[float, ...]]:

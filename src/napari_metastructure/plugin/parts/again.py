@@ -9,7 +9,6 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QApplication,
     QDialog,
-    QFileDialog,
     QGridLayout,
     QPlainTextEdit,
     QPushButton,
@@ -17,11 +16,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_metastructure.files.outputs import with_ending
 from napari_metastructure.parameters import Parameters
 from napari_metastructure.plugin.layers import RECORD
 from napari_metastructure.plugin.parts.dock import Dock
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.run_panel import notify_error
+from napari_metastructure.plugin.parts.save_dialog import ask_where
 
 __all__ = [
     "SayAgain",
@@ -131,9 +132,9 @@ class SayAgain(QWidget):
         except ValueError as error:
             notify_error(error)
             return
-        path, _ = QFileDialog.getSaveFileName(self, "Save settings", name, "YAML (*.yaml)")
-        if path:
-            self.save(path if path.endswith((".yaml", ".yml")) else f"{path}.yaml")
+        path = ask_where(self, "Save settings", name, "YAML (*.yaml)", _with_yaml)
+        if path is not None:
+            self.save(path)
 
     # ------------------------------------------------------------------ record
 
@@ -219,6 +220,10 @@ def as_call(start: str, /, *arguments: str, **values: Any) -> str:
 def config_code(config: Parameters) -> str:
     """A parameter model as Python code, with the values that were set."""
     return as_call(type(config).__name__, **config.model_dump(exclude_unset=True))
+
+
+def _with_yaml(typed):
+    return Path(typed) if typed.endswith(".yml") else with_ending(typed, ".yaml")
 
 
 def import_of(config: Parameters) -> str:

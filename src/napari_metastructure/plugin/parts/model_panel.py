@@ -13,7 +13,6 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -29,9 +28,9 @@ from napari_metastructure.plugin.parts.dock import Dock, note, say, section
 from napari_metastructure.plugin.parts.form import Form, device_default
 from napari_metastructure.plugin.parts.input_form import InputForm
 from napari_metastructure.plugin.parts.live import PROBABILITY
-from napari_metastructure.plugin.parts.long_names import as_html
 from napari_metastructure.plugin.parts.path_edit import PathEdit
 from napari_metastructure.plugin.parts.run_panel import RunPanel, notify_error
+from napari_metastructure.plugin.parts.save_dialog import ask_where
 from napari_metastructure.plugin.parts.share_dialog import ShareDialog
 from napari_metastructure.plugin.parts.streamed import Decided, Streamed, is_large
 from napari_metastructure.plugin.parts.stroke_layer import STROKES
@@ -252,14 +251,9 @@ class ModelPanel(QWidget):
         self.loaded.emit()
 
     def _ask_and_save(self):
-        typed, _ = QFileDialog.getSaveFileName(
-            self, "Save model", _in_folder("model.safetensors"), _FILES
-        )
-        if not typed:
-            return
-        path = with_ending(typed, MODEL)
-        asked = str(path) == typed  # the dialog asks about the name that was typed only
-        if asked or not path.exists() or _may_replace(self, path):
+        begin = _in_folder("model.safetensors")
+        path = ask_where(self, "Save model", begin, _FILES, lambda typed: with_ending(typed, MODEL))
+        if path is not None:
             self.save(path)
 
     def _ask_and_share(self):
@@ -276,11 +270,8 @@ class ModelPanel(QWidget):
         dialog = ShareDialog(self, self.name or "", self.target.value.name)
         if not dialog.exec():
             return
-        typed, _ = QFileDialog.getSaveFileName(self, "Share model", "model", _PACKAGES)
-        if not typed:
-            return
-        path = package_path(typed)
-        if str(path) == typed or not path.exists() or _may_replace(self, path):
+        path = ask_where(self, "Share model", "model", _PACKAGES, package_path)
+        if path is not None:
             self.share(path, **dialog.values())
 
     def _ask_and_load(self):
@@ -447,13 +438,6 @@ def _in_folder(name: str = "") -> str:
     """Where the dialog for a model begins."""
     folder = preference("folders", "models")
     return str(Path(folder).expanduser() / name) if folder else name
-
-
-def _may_replace(parent, path):
-    """Whether the user wants a file to be replaced."""
-    question = f"{path.name} exists already. Replace it?"
-    answer = QMessageBox.question(parent, "Save model", as_html(question))
-    return answer == QMessageBox.StandardButton.Yes
 
 
 def is_grey(layer: Layer) -> bool:
