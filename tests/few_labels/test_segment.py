@@ -331,7 +331,7 @@ def test_the_network_is_compiled_if_that_is_asked_for(monkeypatch, options):
         strokes = [simulate_strokes(plane, 4, 8, seed=0) for plane in truth.astype(int)]
         options = {"strokes": np.stack(strokes)}
     compiled = []
-    monkeypatch.setattr("torch.compile", lambda network: compiled.append(network) or network)
+    monkeypatch.setattr("torch.compile", lambda network, **_: compiled.append(network) or network)
     _end(stack, seed=0, compile=True, **{**options, "min_steps": 2})
     assert compiled
     compiled.clear()

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from napari_metastructure.arrays.statistics import varies
 from napari_metastructure.few_labels import filters
 from napari_metastructure.few_labels.field_of_view import field_of_view, filled
-from napari_metastructure.few_labels.polarity import polarity
-from napari_metastructure.few_labels.ranking import evenly_spread
+from napari_metastructure.few_labels.ranking import Judge, evenly_spread
 from napari_metastructure.files.fingerprint import digest
 from napari_metastructure.jobs.events import Note, Progress, Step
 from napari_metastructure.jobs.generators import Grace, in_background
@@ -57,10 +56,7 @@ class Mode:
         self.facts = {}
         self.pictures = items.pictures(config.start_channel)
         self.dark: Any = None  # where the surroundings of a field of view are, if there are any
-        self.polarity = config.polarity
-        if self.polarity == "auto":
-            self.polarity = polarity(self.parts(self.pictures))
-        self.facts["polarity"] = self.polarity
+        self.polarity = config.polarity  # "auto" until a mode has found it
         self.judge: Any = None  # of start masks
         self.varied = {number for number, image in enumerate(items.images) if varies(image)}
         self.previews = Previews(job, self.model)
@@ -278,6 +274,14 @@ class Mode:
     def write(self, out: Any, index: Any, start: Any, mask: NDArray) -> None:
         """Write rows of one plane (or volume)."""
         out[(*index, slice(start, start + len(mask)))] = mask.astype(np.uint8)
+
+    def appoint_judge(self, polarity: str, stained: bool = False) -> Generator[Any, Any, Any]:
+        """Make the judge of start masks, in the background; generator. If the job is stopped, it
+        judges nothing.
+        """
+        event, parts = Progress("comparing start masks", 0, 1), self.parts(self.pictures)
+        found = yield from in_background(self.job, event, Judge, parts, polarity, stained=stained)
+        self.judge = Judge([], polarity, stained=stained) if found is None else found
 
     def compare_starts(self) -> Generator[Any, Any, Any]:
         """Let the judge see the whole bank of start masks; generator of `Progress`."""

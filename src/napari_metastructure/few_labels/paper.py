@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from napari_metastructure.arrays.blocks import round_up
 from napari_metastructure.few_labels.dmi import best_threshold, candidate
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
-from napari_metastructure.few_labels.polarity import background_is_larger
+from napari_metastructure.few_labels.polarity import background_is_larger, polarity
 from napari_metastructure.files.fingerprint import digest
-from napari_metastructure.jobs.events import Round, Step
+from napari_metastructure.jobs.events import Progress, Round, Step
+from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE, UNSUPERVISED_LOSSES
 from napari_metastructure.learning.trainer import Trainer
@@ -33,6 +34,7 @@ class Paper(Mode):
         """Train as published; generator of events."""
         config = self.config
         self.tiles = self._tiles()
+        yield from self._find_polarity()
         self.labels = [self._first(*tile) for tile in self.tiles]
         self.batches = -(-len(self.tiles) // config.batch_size)
         self._draw_weights()
@@ -148,8 +150,21 @@ class Paper(Mode):
         )
         return tiles
 
+    @property
+    def _start(self):
+        return "black" if self.config.start == "auto" else self.config.start
+
+    def _find_polarity(self):
+        """Of a filter whose masks are the first labels; generator of `Progress`."""
+        if self._start in ("black", "labels"):
+            return
+        if self.polarity == "auto":
+            event, parts = Progress("looking for the polarity", 0, 1), self.parts(self.pictures)
+            self.polarity = (yield from in_background(self.job, event, polarity, parts)) or "bright"
+        self.facts["polarity"] = self.polarity
+
     def _first(self, number, place):
-        name = "black" if self.config.start == "auto" else self.config.start
+        name = self._start
         label = self.start_label(name, number)[place]
         return self.sketch(label) if label.any() else label
 

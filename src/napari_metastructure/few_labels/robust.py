@@ -12,7 +12,6 @@ from napari_metastructure.few_labels.field_of_view import filled
 from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
 from napari_metastructure.few_labels.polarity import is_stained
-from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.jobs.events import Progress, Round
 from napari_metastructure.jobs.generators import in_background, run_out, run_until_stopped
 from napari_metastructure.learning.augmentation import Augmentation
@@ -79,7 +78,7 @@ class Robust(Mode):
         stained = config.polarity == "auto" and colours and is_stained(self.items.images)
         if stained:
             self.facts["polarity_source"] = "colours, as of stains in transmitted light"
-        self.judge = Judge(self.parts(self.pictures), config.polarity, stained=stained)
+        yield from self.appoint_judge(config.polarity, stained)
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:

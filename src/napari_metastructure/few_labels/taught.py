@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.object_share import believable
-from napari_metastructure.few_labels.ranking import Judge
 from napari_metastructure.few_labels.second_opinion import agreed, on_strokes
 from napari_metastructure.few_labels.stroke_threshold import (
     heeding_strokes,
@@ -237,7 +236,8 @@ class Taught(Mode):
     def _best_start(self):
         """Name of the start mask that fits the images best; generator."""
         if self.judge is None or self.judge.polarity != self.polarity:
-            self.judge, self._starts = Judge(self.parts(self.pictures), self.polarity), {}
+            self._starts = {}
+            yield from self.appoint_judge(self.polarity)
             yield from self.compare_starts()
         ranking = self.judge.ranking()
         return ranking[0].name if ranking else "otsu"
