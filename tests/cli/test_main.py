@@ -552,6 +552,46 @@ def test_a_shared_model_predicts_the_same(folder):
     np.testing.assert_array_equal(np.load("x.safetensors.npy"), np.load("x.bioimageio.zip.npy"))
 
 
+def test_what_cannot_be_shared_is_said(folder):
+    """An image in colours was cut along them, for a model of grey images."""
+    pytest.importorskip("bioimageio.spec")  # in the extra `testing`
+    run("train", ".", "-o", "x.safetensors", *QUICK, "--seed", 0)
+    colours = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    tifffile.imwrite("colours.tif", colours, photometric="rgb")
+    tifffile.imwrite("empty.tif", np.zeros((48, 48), np.uint8))
+    texts = ("--name", "Blobs of a test", "--author", "A. Biologist", "-o", "x")
+    text = run("export", "x.safetensors", "colours.tif", *texts, code=1)
+    assert "Error: The model takes grey images, but these are in colours" in text
+    text = run("export", "x.safetensors", "empty.tif", *texts, code=1)
+    assert "on the test image the model gives almost 0; give an image with objects" in text
+    for name in ("Blob", "Blobs/nuclei", "B" * 129):
+        named = ("--name", name, *texts[2:])
+        text = run("export", "x.safetensors", "images", *named, code=1)
+        assert "the name should have 5 to 128 letters, digits, spaces or any of _+-()" in text
+    text = run("export", "colours.tif", "images", *texts, code=1)
+    assert "colours.tif is damaged or no model; models are .safetensors files" in text
+    assert not (folder / "x.bioimageio.zip").exists()
+
+
+def test_a_folder_that_is_not_there_is_said_before_its_labels(folder):
+    for command in ("train", "sweep"):
+        text = run(command, "nothing", "-o", "x", "--quiet", code=1)
+        assert text == "Error: There is no file or folder nothing.\n"
+
+
+def test_info_tells_of_the_results_of_many_runs(folder):
+    run("train", ".", "-o", "m.safetensors", *QUICK)
+    run("batch", "images", "m.safetensors", "-o", "all", "--quiet")
+    noise = ("--sample", 0.5, "--flip", "none", "--dilate", "none", "--erode", "none")
+    more = ("--no-skeletonize", "--no-random", "--seeds", 1, "--min-steps", 2, "--quiet")
+    run("sweep", ".", "-o", "found", *noise, *more, *QUICK)
+    text = run("info", "all", "found")
+    assert "results of a batch" in text
+    assert "summary.csv: table of " in text
+    assert "a sweep of 2 runs, with the report sweep.html" in text
+    assert "Full annotation reaches a Dice of " in text
+
+
 @pytest.mark.parametrize("name", ["epochs", "augmentation"])
 def test_what_is_found_by_itself_is_called_auto(folder, name):
     assert "or auto" in " ".join(run("train", "--help").split()).lower()

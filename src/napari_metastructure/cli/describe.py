@@ -8,13 +8,18 @@ from napari_metastructure.files.pairs import folder_layout
 from napari_metastructure.files.read import read, read_pair
 from napari_metastructure.files.records import read_record
 from napari_metastructure.files.results import MODEL
+from napari_metastructure.words import counted
 
 __all__ = ["describe"]
 
 
 def describe(path: str | Path) -> Any:
-    """Lines of text on an image, a folder, a model or a record."""
+    """Lines of text on an image, a folder, a model, a record, or the results of many runs."""
     path = Path(path)
+    if (path / "sweep.csv").is_file():
+        return _sweep(path)
+    if (path / "batch.json").is_file():
+        return _batch(path)
     if path.suffix == MODEL or _is_package(path):
         return _model(path)
     if path.suffix == ".json":
@@ -101,6 +106,22 @@ def _table(path):
 
     table = pd.read_csv(path)
     return [f"table of {len(table)} rows", f"columns: {', '.join(table.columns)}"]
+
+
+def _sweep(folder):
+    import pandas as pd
+
+    from napari_metastructure.sweep.report import summary
+
+    table = pd.read_csv(folder / "sweep.csv").astype(object)
+    rows = table.where(table.notna(), None).to_dict("records")
+    return [f"a sweep of {counted(len(rows), 'run')}, with the report sweep.html", summary(rows)]
+
+
+def _batch(folder):
+    tables = [path for path in (folder / "objects.csv", folder / "summary.csv") if path.is_file()]
+    told = [f"{path.name}: {line}" for path in tables for line in _table(path)]
+    return ["results of a batch, a folder for each kind of output", *told]
 
 
 def _record(path):

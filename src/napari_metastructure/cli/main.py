@@ -261,12 +261,14 @@ def export(model: Any, images: Any, output: Any, overwrite: bool, **texts: Any) 
     from napari_metastructure.files.read import read
     from napari_metastructure.learning.bioimageio_export import export_bioimageio, package_path
     from napari_metastructure.learning.loading import load_model
+    from napari_metastructure.runs.operations import find_channels
 
     path = check_new(package_path(output), overwrite=overwrite)
-    image = read(images).arrays[0]
+    pixels, network = read(images), load_model(model, "cpu")
+    find_channels(network, pixels)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        export_bioimageio(load_model(model, "cpu"), path, image, **texts)
+        export_bioimageio(network, path, pixels.arrays[0], **texts)
     for warning in caught:
         click.echo(f"Note: {warning.message}", err=True)
     click.echo(f"Wrote {path}.", err=True)
@@ -515,7 +517,7 @@ def sweep(
 @commands.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True))
 def info(paths: Any) -> None:
-    """Show what is in images, folders, models or records.
+    """Show what is in images, folders, models, records or results.
 
     \b
     napari-metastructure info cells.ome.zarr cells.safetensors noisy.ome.tif.record.json

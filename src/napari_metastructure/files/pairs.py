@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +143,8 @@ def pair_of(source: Any, labels: Any = None, say: Callable[[str], Any] | None = 
         return source, labels
     layout = folder_layout(source) if isinstance(source, (str, os.PathLike)) else None
     if layout is None:
+        with suppress(ValueError):  # says so if there is nothing
+            paths_of(source)
         raise ValueError(
             "There are no labels. Give them, too, or a folder that holds images/ and masks/ "
             f"in place of {source}."

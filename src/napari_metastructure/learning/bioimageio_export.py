@@ -356,6 +356,10 @@ def _first(error):
     where = ".".join(str(part) for part in complaints[0]["loc"])
     if where.startswith("license"):  # all the others would be listed
         return "license should be an identifier of SPDX, such as CC-BY-4.0, CC0-1.0 or MIT."
+    if where.startswith("name"):
+        return "the name should have 5 to 128 letters, digits, spaces or any of _+-()."
+    if "too small for reliable testing" in complaints[0]["msg"]:
+        return "on the test image the model gives almost 0; give an image with objects."
     return f"{where}: {complaints[0]['msg']}."
 
 

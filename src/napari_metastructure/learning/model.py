@@ -534,7 +534,10 @@ def read_model(path: str | Path, device: str = "auto") -> SegmentationModel:
             header = json.loads((file.metadata() or {}).get("napari_metastructure", "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{path.name} is damaged or not a safetensors file ({error}).") from None
+        raise ValueError(
+            f"{path.name} is damaged or no model; models are .safetensors files or packages of "
+            f"bioimage.io ({error})."
+        ) from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{path.name} is not a model saved by napari-metastructure.")
     try:

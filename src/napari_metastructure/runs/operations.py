@@ -26,7 +26,7 @@ from napari_metastructure.files.results import record_beside
 from napari_metastructure.files.settings import read_settings
 from napari_metastructure.runs.run import Run, carry_out
 
-__all__ = ["OPERATIONS", "config_of", "known_noise", "perform", "sweep"]
+__all__ = ["OPERATIONS", "config_of", "find_channels", "known_noise", "perform", "sweep"]
 
 
 def corrupt(run: Run) -> None:
@@ -145,7 +145,9 @@ def predict(run: Run) -> None:
     run.facts["threshold"] = model.threshold
     if model.record.get("colours"):
         run.facts["colours"] = model.record["colours"]
-    _find_channels(run, model, images)
+    unused = find_channels(model, images)
+    if unused > 1:
+        run.say(f"The model takes one channel: each of the {unused} is segmented on its own.")
     like = images.without(model.channel_axis).in_dimensions(model.spatial_dims)
     role = "probabilities" if "probabilities" in run.outputs else "output"
     found = []
@@ -161,34 +163,41 @@ def predict(run: Run) -> None:
         run.write("output", _like_source(labels, like), like)
 
 
-def _find_channels(run, model, images):
-    """Take the channels of a model from where these images have them: one image, or a stack."""
+def find_channels(model: Any, images: Any) -> int:
+    """Take the channels of a model from where these images have them: one image, or a stack.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+    images : Pixels
+
+    Returns
+    -------
+    int
+        How many channels there are that the model does not take.
+
+    Raises
+    ------
+    ValueError
+        If the model needs channels that are not there, or takes no colours.
+    """
+    axis = images.channel_axis
     if model.channel_axis is None:
-        _tell_unused_channels(run, images)
-        return
-    if images.channel_axis is not None:
-        model.channel_axis = images.channel_axis
+        if axis is not None and images.axes[axis] == "s":
+            raise ValueError(
+                "The model takes grey images, but these are in colours; save them as grey images, "
+                "or train a model on colours."
+            )
+        return 0 if axis is None else images.arrays[0].shape[axis]
+    if axis is not None:
+        model.channel_axis = axis
     shape = images.arrays[0].shape
     if not -len(shape) <= model.channel_axis < len(shape):
         raise ValueError(
             f"The model needs {model.in_channels} channels, but an image of shape {shape} has "
             "no channels."
         )
-
-
-def _tell_unused_channels(run, images):
-    """What becomes of channels that a model does not take; colours are refused."""
-    axis = images.channel_axis
-    if axis is None:
-        return
-    if images.axes[axis] == "s":
-        raise ValueError(
-            "The model takes grey images, but these are in colours; save them as grey images, or "
-            "train a model on colours."
-        )
-    count = images.arrays[0].shape[axis]
-    if count > 1:
-        run.say(f"The model takes one channel: each of the {count} is segmented on its own.")
+    return 0
 
 
 def _predicted(run, role, model, array, like, tiling):
