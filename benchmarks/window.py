@@ -92,6 +92,20 @@ class Bench:
         wait(lambda: False, min(self.seconds, 10))
         self.gaps.line("idle")
 
+    def alone(self):
+        """What napari itself takes, without us: one layer more or less, five times."""
+        mask, added = self.labels.data, []
+        self.gaps.clear()
+        for number in range(5):
+            added.append(self.viewer.add_labels(mask, name=f"added {number}"))
+            wait(lambda: False, 0.5)
+        self.gaps.line("napari: a layer added")
+        self.gaps.clear()
+        while added:
+            self.viewer.layers.remove(added.pop())
+            wait(lambda: False, 0.5)
+        self.gaps.line("napari: a layer removed")
+
     def run(self, name, dock):
         """Click Run, and Stop after a while; until the last layer is there."""
         self.gaps.clear()
@@ -170,8 +184,10 @@ def main():
     print(f"{tuple(asked.stack)}, load {os.getloadavg()[0]:.1f}; milliseconds between events")
     print(f"{'':24s}{'s':>7s}{'median':>8s}{'99 %':>8s}{'99.9 %':>8s}{'worst':>8s}{'click':>9s}")
     bench.idle()
+    bench.alone()
     for name in asked.jobs:
         getattr(bench, name)()
+    bench.alone()
     bench.idle()
     bench.viewer.close()
 
