@@ -160,6 +160,7 @@ def test_the_uncertainty_is_clear_where_there_is_none(qtbot, viewer, dock, place
     """Added to a bright image, its colours would all be white."""
     paint_some(dock, placed_layers[1].data)
     wait_for_result(qtbot, dock)
+    dock.strokes.doubt_box.click()
     layer = viewer.layers["uncertainty"]
     assert layer.blending != "additive"
     none, most = layer.colormap.map(np.array([0.0, 1.0]))
@@ -229,12 +230,27 @@ def test_overlay_and_uncertainty_can_be_toggled(qtbot, viewer, dock, placed_laye
     paint_some(dock, placed_layers[1].data)
     wait_for_result(qtbot, dock)
     assert viewer.layers["live segmentation"].visible
-    assert not viewer.layers["uncertainty"].visible
+    assert "uncertainty" not in viewer.layers  # a layer that nobody asked for takes its time
     dock.strokes.overlay_box.click()
     dock.strokes.doubt_box.click()
     assert not viewer.layers["live segmentation"].visible
     assert viewer.layers["uncertainty"].visible
     assert np.max(viewer.layers["uncertainty"].data) > 0
+    dock.strokes.doubt_box.click()
+    assert not viewer.layers["uncertainty"].visible
+
+
+def test_a_live_result_copies_no_stack(qtbot, dock, placed_layers):
+    paint_some(dock, placed_layers[1].data)
+    wait_for_result(qtbot, dock)
+    given, update = [], dock.strokes.live.update
+    dock.strokes.live.update = lambda strokes, *rest, **how: (
+        given.extend(strokes) or update(strokes, *rest, **how)
+    )
+    dock.strokes.update_now()
+    wait_for_result(qtbot, dock)
+    assert np.shares_memory(given[0], dock.strokes.layer.data)
+    assert not np.shares_memory(dock.strokes.strokes()[0], dock.strokes.layer.data)
 
 
 def test_next_place_goes_where_nothing_is_painted(qtbot, viewer, dock, placed_layers):
@@ -460,8 +476,11 @@ def test_corrections_of_one_image_are_not_those_of_another(qtbot, viewer, dock, 
     mask.data[3, :10, :10] = 1
     zeros = np.zeros((4, 64, 64), np.uint8)
     first, other = dock.images[0].value, add_another(dock)
-    assert not dock.results.corrected([other], [zeros.copy()])[0].any()
-    assert dock.results.corrected([other, first], [zeros.copy(), zeros.copy()])[1].any()
+    strokes = [zeros.copy(), zeros.copy()]
+    assert not dock.results.correct([other], strokes[:1])
+    assert dock.results.correct([other, first], strokes)
+    assert not strokes[0].any()
+    assert strokes[1].any()
 
 
 def test_without_strokes_of_two_classes_no_result_stays(qtbot, viewer, dock, placed_layers):

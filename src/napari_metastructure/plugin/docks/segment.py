@@ -320,8 +320,9 @@ class SegmentFewLabels(Dock):
     def _labels(self, config, sources):
         """What the user has annotated, as arguments of `segment`."""
         if self.has_strokes:
-            strokes = self.results.corrected(self.chosen_images(), self.strokes.strokes())
-            self.strokes.keep(strokes)
+            strokes = self.strokes.strokes()
+            if self.results.correct(self.chosen_images(), strokes):
+                self.strokes.keep(strokes)
             strokes = [
                 one if source.box is None else one[source.box]
                 for one, source in zip(strokes, sources)

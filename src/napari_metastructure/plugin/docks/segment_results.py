@@ -57,16 +57,19 @@ class Results:
             mask.brush_size = brush_size(mask.data.shape)  # corrections are strokes
         self._masks.append((image, mask, corrections))
 
-    def corrected(self, images: list, strokes: list) -> list:
-        """Strokes of images, and what was painted on their last masks as further strokes."""
+    def correct(self, images: list, strokes: list) -> bool:
+        """Add what was painted on images' last masks to their strokes; whether any was."""
+        any_painted = False
         for image, one in zip(images, strokes):
             for masked, mask, corrections in self._masks:
                 fits = masked is image and mask.data.size == one.size
                 if not fits or mask not in self.viewer.layers:
                     continue
                 changed = corrections.painted().reshape(one.shape)
-                one[changed] = np.asarray(mask.data).reshape(one.shape)[changed] + 1
-        return strokes
+                if changed.any():
+                    one[changed] = np.asarray(mask.data).reshape(one.shape)[changed] + 1
+                    any_painted = True
+        return any_painted
 
 
 def summary(done: Any, step: Any) -> str:

@@ -1,5 +1,6 @@
 """What the user paints on a mask that was made here, kept while the mask is made again."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,21 @@ class Corrections:
     def __init__(self, mask: Any) -> None:
         self.mask = mask
         self._shown = np.array(mask.data)  # as of the last look
-        self._before = self._shown.copy()  # of painted pixels: their value before
         self._painted = np.zeros(self._shown.shape, bool)
         mask.events.paint.connect(self._on_stroke)
+
+    @cached_property
+    def _before(self):
+        """Of painted pixels: their value before. Copied at the first stroke only."""
+        return self._shown.copy()
 
     def painted(self) -> np.ndarray:
         """Which pixels the user has painted, undo and redo counted; an array of bool."""
         changed = self._changed()
-        data = np.asarray(self.mask.data)
-        self._painted[changed] = data[changed] != self._before[changed]
-        self._shown[changed] = data[changed]
+        if changed.any():
+            data = np.asarray(self.mask.data)
+            self._painted[changed] = data[changed] != self._before[changed]
+            self._shown[changed] = data[changed]
         return self._painted
 
     def show(self, computed: np.ndarray) -> None:

@@ -117,7 +117,7 @@ class LiveClassifier:
             for index in np.ndindex(*leading):
                 if np.any(stroke[index]):
                     images.append(self._plane(number, index))
-                    planes.append(np.asarray(stroke[index]))
+                    planes.append(np.array(stroke[index]))  # they may be painted on meanwhile
                     keys.append((number, index))
         if not planes:
             from napari_metastructure.labels.strokes import check_strokes

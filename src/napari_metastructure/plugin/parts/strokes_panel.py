@@ -314,15 +314,21 @@ class StrokesPanel(QWidget):
             if layer.mode not in ("paint", "fill", "polygon"):
                 layer.mode = "paint"
 
-    def strokes(self) -> list:
-        """Strokes of each image, in its shape without channels; zeros where there are none."""
+    def strokes(self, *, copy: bool = True) -> list:
+        """Strokes of each image, in its shape without channels; zeros where there are none.
+
+        Parameters
+        ----------
+        copy : bool
+            Otherwise they are to be read only, and change while the user paints.
+        """
         found = []
         for number, source in enumerate(self._sources()):
             layer = self.layer if number == 0 else self._layer_of(source)
             found.append(
                 np.zeros(source.shape, np.uint8)
                 if layer is None
-                else np.asarray(layer.data).reshape(source.shape).copy()
+                else np.array(layer.data, copy=copy or None).reshape(source.shape)
                 if _shape_fits(layer, source)
                 else np.asarray(source.labels(layer))
             )
@@ -471,7 +477,7 @@ class StrokesPanel(QWidget):
         worker = create_worker(
             save_strokes,
             saved_strokes_path(source),
-            self.strokes()[0],
+            self.strokes(copy=False)[0],
             source.name,
             _start_thread=False,
             _ignore_errors=True,
@@ -503,7 +509,7 @@ class StrokesPanel(QWidget):
 
     def _start(self, what):
         self._wanted, self._doing = None, what
-        sources, strokes = self._sources(), self.strokes()
+        sources, strokes = self._sources(), self.strokes(copy=False)
         self.live = self._classifier_for(sources)
         self.live.cancelled = False
         view = self._view(sources[0])
@@ -592,9 +598,6 @@ class StrokesPanel(QWidget):
         if self._drawn is None or self._drawn[0] != (piece.index, shape):
             planes = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
             self._drawn = (piece.index, shape), planes
-            place = source.place_plane(piece.index)
-            for live, plane in zip((self._overlay, self._doubt), planes):
-                live.draw(source.shaped(plane), place)
             self._arrange()
         for plane, part in zip(self._drawn[1], (piece.labels, piece.uncertainty)):
             target = plane[piece.box]
@@ -623,9 +626,15 @@ class StrokesPanel(QWidget):
             layers.move(layers.index(layer), len(layers))
 
     def _toggle_layers(self, _on=None):
-        pairs = ((self._overlay, self.overlay_box), (self._doubt, self.doubt_box))
-        for live, box in pairs:
-            if live.shown:
+        """Show what was drawn in the layers that are asked for; only these are made."""
+        source = self._first()
+        if self._drawn is None or source is None:
+            return
+        (index, _), planes = self._drawn
+        place, boxes = source.place_plane(index), (self.overlay_box, self.doubt_box)
+        for live, box, plane in zip((self._overlay, self._doubt), boxes, planes):
+            if box.isChecked() or live.shown:
+                live.draw(source.shaped(plane), place)
                 live.layer.visible = box.isChecked()
         self._tell_shown()
 
