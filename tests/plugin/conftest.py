@@ -22,6 +22,13 @@ def _libraries_are_no_garbage():
 
 
 @pytest.fixture(autouse=True)
+def _they_alone(monkeypatch):
+    """Docks set nothing aside and take nothing back: the windows of tests must be found."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def own_data(tmp_path, monkeypatch):
     """A folder for what the docks keep: not the user's."""
     folder = tmp_path / "user data"

@@ -108,13 +108,20 @@ def test_a_second_click_and_a_closed_window_while_the_bar_is_made(monkeypatch, q
     assert len(results) == 1
     leaves.append(True)
     panel.run_button.click()
-    assert not panel.running
+    assert panel.running  # the click returns before the bar is made
+    qtbot.waitUntil(lambda: not panel.running)
+    assert len(found) == 2
+    panel.run_button.click()
+    panel.let_go()
+    qtbot.wait(50)
+    assert len(found) == 2
+    assert len(results) == 1
 
 
 def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):
     panel = RunPanel()
     qtbot.addWidget(panel)
-    monkeypatch.setattr(run_panel, "import_module", taking_long)
+    monkeypatch.setattr(run_panel, "import_quietly", taking_long)
     panel.start(late_job("napari_metastructure.not_imported_yet:train"), "Training")
     qtbot.waitUntil(taking_long.begun.is_set)
     with notification_manager, qtbot.waitSignal(panel.finished, timeout=1000):

@@ -30,6 +30,7 @@ from napari_metastructure.plugin.parts.form import Form
 from napari_metastructure.plugin.parts.layer_choices import LayerChoices
 from napari_metastructure.plugin.parts.live import LIVE
 from napari_metastructure.plugin.parts.long_names import WrappedLabel, breakable, keep_narrow
+from napari_metastructure.plugin.parts.pauses import take_back, take_back_for
 
 __all__ = ["Dock", "note", "say", "section"]
 
@@ -104,6 +105,7 @@ class Dock(QWidget):
         self.sample_button.clicked.connect(self._open_sample)
         self._choices.active = unwrapped(viewer.layers.selection.active)
         viewer.layers.selection.events.active.connect(self._on_active)
+        viewer.layers.events.removing.connect(take_back_for)
 
     def no_labels(self, sentence: str, *, one_level: bool = False) -> str:
         """What to say where labels are missing, and an image may be a mask.
@@ -199,6 +201,7 @@ class Dock(QWidget):
                 self._give_keys_back()
                 self._keep()
                 self.closed()
+                take_back()
             else:
                 self._bring_back()
                 self._placed.start()
@@ -276,6 +279,7 @@ class Dock(QWidget):
         """End what runs, without a result, as the window is gone."""
         if self.panel is not None:
             self.panel.let_go()
+        take_back()
 
     def _ask_to_close(self):
         """What the close button of the dock does."""

@@ -6,6 +6,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_metastructure.plugin.layers import RECORD, hide_results, made_by, unwrapped
+from napari_metastructure.plugin.parts.pauses import note_new, set_aside
 
 __all__ = ["LIVE", "LiveLayer", "Watched"]
 
@@ -45,7 +46,9 @@ class LiveLayer:
         if not self.shown:
             active = self.viewer.layers.selection.active
             add = getattr(self.viewer, f"add_{self.kind}")
+            set_aside()
             self.layer = add(data, name=self.name, **self.options, **place)
+            note_new(unwrapped(self.layer))
             self.viewer.layers.events.removing.connect(self._on_removing)
             if active is not None:
                 self.viewer.layers.selection.active = active

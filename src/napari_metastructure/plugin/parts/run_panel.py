@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import pyqtgraph as pg
@@ -32,6 +31,7 @@ from napari_metastructure.plugin.keys import with_key
 from napari_metastructure.plugin.parts.colours import COLOURS, in_colours
 from napari_metastructure.plugin.parts.dock import note, say
 from napari_metastructure.plugin.parts.long_names import WrappedLabel
+from napari_metastructure.plugin.parts.pauses import import_quietly, set_aside
 from napari_metastructure.plugin.parts.plots import FollowsTheme
 from napari_metastructure.plugin.preferences import use_threads
 
@@ -126,6 +126,7 @@ class RunPanel(QWidget):
 
     def start(self, job: Job, description: str) -> None:
         """Run a `Job` in a background thread."""
+        set_aside()
         self.job, self._started, self._next_show = job, time.monotonic(), 0.0
         self.description, self._memory = description, ""
         self._activity, self._time_left = "", TimeLeft()
@@ -139,8 +140,13 @@ class RunPanel(QWidget):
         self.worker.finished.connect(self._on_finished)
         self.status.setText(f"{description} …")
         self._refresh()
-        bar = progress(total=0, desc=description)  # handles events, such as a second click
+        QTimer.singleShot(0, lambda: self._start(worker))  # the click returns at once
+
+    def _start(self, worker):
         if self.worker is not worker:  # the window has gone
+            return
+        bar = progress(total=0, desc=self.description)  # handles events, such as closing
+        if self.worker is not worker:
             bar.close()
             return
         self._bar = bar
@@ -309,7 +315,7 @@ def late_job(function: str, **arguments: Any) -> Job:
         found = sys.modules.get(module)
         if found is None:
             event = Progress("loading PyTorch", 0, 1)
-            found = yield from in_background(job, event, import_module, module)
+            found = yield from in_background(job, event, import_quietly, module)
         if found is None:
             yield Note("Stopped while PyTorch was loaded; nothing was computed.")
             return
