@@ -235,6 +235,8 @@ def test_overlay_and_uncertainty_can_be_toggled(qtbot, viewer, dock, placed_laye
     dock.strokes.doubt_box.click()
     assert not viewer.layers["live segmentation"].visible
     assert viewer.layers["uncertainty"].visible
+    assert viewer.layers[-1] == dock.strokes.layer  # strokes lie over it
+    assert viewer.layers.selection.active == dock.strokes.layer
     assert np.max(viewer.layers["uncertainty"].data) > 0
     dock.strokes.doubt_box.click()
     assert not viewer.layers["uncertainty"].visible

@@ -626,16 +626,20 @@ class StrokesPanel(QWidget):
             layers.move(layers.index(layer), len(layers))
 
     def _toggle_layers(self, _on=None):
-        """Show what was drawn in the layers that are asked for; only these are made."""
+        """Show what was drawn; the uncertainty gets a layer, which takes time, once asked for."""
         source = self._first()
         if self._drawn is None or source is None:
             return
         (index, _), planes = self._drawn
-        place, boxes = source.place_plane(index), (self.overlay_box, self.doubt_box)
-        for live, box, plane in zip((self._overlay, self._doubt), boxes, planes):
-            if box.isChecked() or live.shown:
-                live.draw(source.shaped(plane), place)
-                live.layer.visible = box.isChecked()
+        where, asked = source.place_plane(index), self.doubt_box.isChecked()
+        self._overlay.draw(source.shaped(planes[0]), where)
+        self._overlay.layer.visible = self.overlay_box.isChecked()
+        is_new = asked and not self._doubt.shown
+        if asked or self._doubt.shown:
+            self._doubt.draw(source.shaped(planes[1]), where)
+            self._doubt.layer.visible = asked
+        if is_new:
+            self.put_on_top()
         self._tell_shown()
 
     def _tell_shown(self):
