@@ -592,6 +592,17 @@ def test_info_tells_of_the_results_of_many_runs(folder):
     assert "Full annotation reaches a Dice of " in text
 
 
+def test_a_sweep_on_numbered_objects_says_so(folder):
+    labels = np.tile(np.arange(36).repeat(8).reshape(1, 6, 48).repeat(8, 1), (6, 1, 1))
+    nms.write("numbers.ome.tif", labels.astype(np.uint8), axes="tyx")
+    command = "sweep images numbers.ome.tif -o found --no-skeletonize --no-random --seeds 1"
+    noise = "--sample 0.5 --flip none --dilate none --erode none"
+    quick = [option for option in QUICK if option != "--quiet"]
+    text = run(*command.split(), *noise.split(), *quick)
+    assert text.count("Note: The labels hold 36 different values") == 1
+    assert "UserWarning" not in text
+
+
 @pytest.mark.parametrize("name", ["epochs", "augmentation"])
 def test_what_is_found_by_itself_is_called_auto(folder, name):
     assert "or auto" in " ".join(run("train", "--help").split()).lower()

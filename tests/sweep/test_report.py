@@ -38,7 +38,11 @@ def test_curves_are_means_over_seeds_in_order():
             "Outlines too wide: 1 px costs nothing, 2 px costs 0.10, 4 px gains 0.05.",
         ),
         ([row("random", None, 0.3)], "Random labels: costs 0.50."),
-        ([row("flip", 0.2, None, status="failed")], "1 of 2 runs failed"),
+        ([row("flip", 0.2, None, status="failed")], "1 of 2 runs failed and is left out."),
+        (
+            [row("flip", 0.2, None, status="failed") | {"error": "No memory."}] * 2,
+            "2 of 3 runs failed and are left out (No memory).",
+        ),
     ],
 )
 def test_summary(table, text):

@@ -24,7 +24,7 @@ from napari_metastructure.files.read import read_labels, read_outcome
 from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import record_beside
 from napari_metastructure.files.settings import read_settings
-from napari_metastructure.runs.run import Run, carry_out
+from napari_metastructure.runs.run import Run, carry_out, warnings_as_lines
 
 __all__ = ["OPERATIONS", "config_of", "find_channels", "known_noise", "perform", "sweep"]
 
@@ -461,7 +461,8 @@ def sweep(inputs: dict, folder: Any, config: Any, quiet: bool) -> Any:
     reserved = reserve(folder)
     try:
         job = sweep(images.data, labels.data, run.config, folder=folder, **validation)
-        found = run.watch(job).value
+        with warnings_as_lines(run):
+            found = run.watch(job).value
         found.record["inputs"] = {role: fingerprint(s) for role, s in run.inputs.items()}
         found.save(folder)
     finally:

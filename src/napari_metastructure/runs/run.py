@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,7 +28,7 @@ from napari_metastructure.files.results import MODEL, recorded_colours, result_d
 from napari_metastructure.files.write import check_names, create_zarr, save
 from napari_metastructure.jobs.job import Job
 
-__all__ = ["Run", "carry_out", "repeatable"]
+__all__ = ["Run", "carry_out", "repeatable", "warnings_as_lines"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scikit-image", "scipy")
 _OF_ONE_RUN = ("scheduler", "checkpoint", "fresh")
@@ -261,7 +261,7 @@ def carry_out(run: Run, work: Callable) -> Any:
         With one sentence for the user.
     """
     inputs = {}
-    with _warnings_as_lines(run), _results(run):
+    with warnings_as_lines(run), _results(run):
         if run.is_main:
             inputs = {role: fingerprint(source) for role, source in run.inputs.items()}
         started, clock = datetime.now(), time.perf_counter()
@@ -392,10 +392,17 @@ def _connected(run):
 
 
 @contextmanager
-def _warnings_as_lines(run):
-    """Our own warnings, such as those about missing chunks, as a line each."""
-    with warnings.catch_warnings(record=True) as caught:
+def warnings_as_lines(run: Run) -> Iterator[None]:
+    """Our own warnings, such as those about missing chunks, as a line each, as they come."""
+    said = set()
+
+    def show(message, category, *_, **__):
+        text = str(message)
+        if category is UserWarning and text not in said:
+            said.add(text)
+            run.say(f"Note: {text}")
+
+    with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
         yield
-    for text in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
-        run.say(f"Note: {text}")

@@ -121,9 +121,12 @@ def summary(table: Table) -> str:
     parts = [f"Full annotation reaches a Dice of {level:.2f}."]
     for kind, axis in AXES.items():
         parts += _finding(axis, found.get(kind, []), level)
-    failed = sum(row["status"] == "failed" for row in table)
+    failed = [row for row in table if row["status"] == "failed"]
     if failed:
-        parts.append(f"{failed} of {len(table)} runs failed and are left out.")
+        verb = "is" if len(failed) == 1 else "are"
+        reason = str(failed[0]["error"] or "").rstrip(".")
+        told = f"{len(failed)} of {len(table)} runs failed and {verb} left out"
+        parts.append(f"{told} ({reason})." if reason else f"{told}.")
     return " ".join(parts)
 
 

@@ -73,6 +73,7 @@ def test_a_shared_model_comes_back(panel, tmp_path, monkeypatch, placed_layers):
     assert (tmp_path / "blobs.bioimageio.zip").is_file()
     panel.load_button.click()
     assert panel.model is not model
+    assert panel.name == "blobs"
     assert panel.model.header() == model.header()
 
 

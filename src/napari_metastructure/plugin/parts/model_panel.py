@@ -243,7 +243,8 @@ class ModelPanel(QWidget):
         from napari_metastructure.learning.loading import load_model
 
         try:
-            self.take(load_model(path, device_default()), Path(path).stem, unsaved=False)
+            name = Path(path).stem.removesuffix(".bioimageio")
+            self.take(load_model(path, device_default()), name, unsaved=False)
         except (OSError, ValueError, ImportError) as error:
             notify_error(error)
             return
