@@ -28,6 +28,7 @@ __all__ = [
     "stopping",
     "sum_tallies",
     "synchronise",
+    "total",
 ]
 
 
@@ -110,14 +111,21 @@ def own_slots(batch_size: int) -> slice:
     return slice(rank() * batch_size, (rank() + 1) * batch_size)
 
 
+def total(values: np.ndarray) -> np.ndarray:
+    """The sum of what each process has."""
+    if size() == 1:
+        return values
+    summed = torch.from_numpy(values).to(_device())
+    distributed.all_reduce(summed)
+    return summed.cpu().numpy()
+
+
 def sum_tallies(tallies: Any) -> None:
     """Add up, in place, the `metrics.Tally` that each process has filled."""
     if size() == 1 or not tallies:
         return
     counts = np.stack([part for tally in tallies for part in (tally._positive, tally._negative)])
-    counts = torch.from_numpy(counts).to(_device())
-    distributed.all_reduce(counts)
-    pairs = counts.cpu().numpy().reshape(len(tallies), 2, -1)
+    pairs = total(counts).reshape(len(tallies), 2, -1)
     for tally, (positive, negative) in zip(tallies, pairs):
         tally._positive, tally._negative = positive, negative
 

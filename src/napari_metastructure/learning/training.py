@@ -108,7 +108,8 @@ def train(
         model. Its weights are averages over about the last tenth of the steps, and of these
         averages the one that best separates object from background on the held-back pixels: area
         under the ROC curve, whose order of classifiers random label noise does not change (Menon
-        et al. 2015, section 4).
+        et al. 2015, section 4). Of several classes with known noise it is the one under which the
+        held-back noisy labels are likeliest.
 
     Raises
     ------

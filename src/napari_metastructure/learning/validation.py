@@ -20,7 +20,9 @@ class Validation:
     """Scores on the validation pixels, and the best weights so far.
 
     Clean labels judge the probabilities of the true labels; others, as noisy as those trained on,
-    what follows from these for the noisy ones.
+    what follows from these for the noisy ones. The best weights are those of the largest area under
+    the ROC curve; of several classes with known noise, those under which the noisy labels are
+    likeliest: a mean over the classes would count chance among the rare ones in full.
 
     Parameters
     ----------
@@ -61,12 +63,13 @@ class Validation:
 
     def run(self, epoch: int, step: int) -> Generator[Any, Any, Any]:
         """Score the network as it is; generator of events."""
-        tallies = yield from self._tallies()
-        if tallies is None:
+        found = yield from self._tallies()
+        if found is None:
             return
+        tallies, explained = found
         turned = not self.clean and self._noise_inverts
         scores = _mean_scores([tally.turned() if turned else tally for tally in tallies])
-        merit = self._merit(scores["auc"])
+        merit = self._merit(scores["auc"]) if explained is None else explained
         is_best = np.isnan(merit) or merit > self.merit
         if is_best:
             self.merit, self.tally = merit, tallies[0]
@@ -109,8 +112,9 @@ class Validation:
         return max(auc, 1 - auc) if self.clean and unknown else auc
 
     def _tallies(self):
-        """One tally per foreground class; None if stopped."""
-        model = self.model
+        """One tally per foreground class, and what is `_explained`; None if stopped."""
+        model, noisy = self.model, self.forward_matrix is not None and not self.clean
+        labelled, log_likelihood = np.zeros(len(model.classes)), np.zeros(1)
         tallies = [Tally() for _ in model.classes[1:]]
         for number in range(parallel.rank(), len(self.items), parallel.size()):
             label = self.items.labels[number]
@@ -129,12 +133,25 @@ class Validation:
                 return None
             if len(tallies) == 1:
                 probability = np.stack([1 - probability, probability])
-            elif self.forward_matrix is not None and not self.clean:
+            elif noisy:
                 probability = np.tensordot(self.forward_matrix.T, probability, axes=1)
+                of_label = np.take_along_axis(probability, truth.clip(0)[None], 0)[0][counted]
+                log_likelihood += np.log(np.maximum(of_label, 1e-12)).sum()
+                labelled += np.bincount(truth[counted], minlength=len(labelled))
             for index, tally in enumerate(tallies, 1):
                 tally.add(truth[counted] == index, probability[index][counted])
         parallel.sum_tallies(tallies)
-        return tallies
+        if not noisy or len(tallies) == 1:
+            return tallies, None
+        return tallies, _explained(*map(parallel.total, (labelled, log_likelihood)))
+
+
+def _explained(labelled, log_likelihood):
+    """One half, and half of the share of the labels' entropy that is explained: 0.5 for nothing."""
+    shares = labelled[labelled > 0] / labelled.sum()
+    entropy = -float((shares * np.log(shares)).sum())
+    left = -float(log_likelihood[0] / labelled.sum())
+    return 0.5 + (1 - left / entropy) / 2 if entropy > 0 else float("nan")
 
 
 def _mean_scores(tallies):
