@@ -194,7 +194,7 @@ class Robust(Mode):
         """The start label, for a plane that was not predicted."""
         if not self.start_labels:
             return super().unlearnt(number)
-        return self.start_labels[number].astype(np.float32)
+        return self.start_labels[number]
 
     def cut(self, probabilities: Any) -> Any:
         """Threshold of the best probable overlap and outline; of the largest DMI after EMS."""

@@ -215,8 +215,9 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
                 run.model.attached[f"strokes.{number}.digest"] = known
         run.model.network.eval()
         if outs is None:
-            masks = _like(arrays, masks, config.channel_axis, config.spatial_dims)
-            probabilities = _like(arrays, probabilities, config.channel_axis, config.spatial_dims)
+            axes = config.channel_axis, config.spatial_dims
+            masks = _like(arrays, masks, masks[0].dtype, *axes)
+            probabilities = _like(arrays, probabilities, np.float32, *axes)
         else:
             masks, probabilities = outs, None
             for one in outs:
@@ -252,18 +253,23 @@ def _checked(out, items, arrays, config):
     return outs
 
 
-def _like(arrays, planes, channel_axis, spatial_dims):
+def _like(arrays, planes, dtype, channel_axis, spatial_dims):
     """Planes in order, put together to arrays of the same shapes but for channels.
 
-    A first axis of the planes, for classes, stays the first.
+    A first axis of the planes, for classes, stays the first. Where a plane is 0, as all are after
+    an early stop, nothing is written, so that no memory is taken.
     """
     planes = iter(planes)
     results = []
     for array in arrays:
         shape = without_channels(array.shape, channel_axis)
-        first = next(planes)
-        classes = first.shape[: first.ndim - spatial_dims]
         count = int(np.prod(shape[: len(shape) - spatial_dims]))
-        stack = [first, *(next(planes) for _ in range(count - 1))]
-        results.append(np.stack(stack, axis=len(classes)).reshape(*classes, *shape))
+        for number in range(count):
+            plane = next(planes)
+            if number == 0:
+                classes = plane.shape[: plane.ndim - spatial_dims]
+                result = np.zeros((*classes, count, *plane.shape[len(classes) :]), dtype)
+            if plane.any():
+                result[(slice(None),) * len(classes) + (number,)] = plane
+        results.append(result.reshape(*classes, *shape))
     return results

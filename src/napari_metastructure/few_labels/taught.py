@@ -475,7 +475,7 @@ class Taught(Mode):
     def masks(self, probabilities: Any) -> list:
         """Labels of the planes, by a threshold of their own for two classes."""
         decide = self._decision(probabilities, range(len(self.items)), self.choice, keep=True)
-        return [decide(p).astype(np.uint8) for p in probabilities]
+        return [decide(p) for p in probabilities]
 
     def _decision(self, probabilities, numbers, kind, keep=False, heed=True):
         """``decide(probabilities)`` gives labels, by a rule that fits these planes."""
@@ -523,10 +523,10 @@ class Taught(Mode):
 
     def _cut(self, probabilities, threshold=None):
         """Labels of a plane: by a threshold, or the most probable of more than two classes."""
-        classes = np.array(self.model.classes)
+        classes = np.array(self.model.classes, np.uint8)
         if threshold is None:
             return classes[probabilities.argmax(0)]
-        return classes[(probabilities > threshold).astype(np.intp)]
+        return np.where(probabilities > threshold, classes[1], classes[0])
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the labels of one plane; a generator like `predict_tiles`."""
