@@ -6,6 +6,7 @@ from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 from napari_metastructure.learning.threshold import (
+    _of_objects,
     _predicted,
     outline_steepness,
     outline_threshold,
@@ -119,3 +120,13 @@ def test_outlines_on_edges_are_steep_and_others_are_not(polarity):
     assert outline_steepness(noise > 105, noise, polarity) < 1.5  # spots of the noise itself
     assert outline_steepness(np.zeros_like(objects), image, polarity) == 0
     assert outline_steepness(objects, np.ones((64, 64)), polarity) == 0
+
+
+def test_labels_without_objects_tell_nothing_of_several_classes():
+    """As in parts of a stopped training, or where pixels at a rim do not count."""
+    for label in (np.zeros((8, 8), int), np.full((8, 8), -1)):
+        assert _of_objects(np.eye(3), [label]) is None
+    label = np.zeros((8, 8), int)
+    label[0, 0] = 1
+    often_wrong = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    assert _of_objects(often_wrong, [label]) is None

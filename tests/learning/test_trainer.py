@@ -56,3 +56,12 @@ def test_a_trainer_averages_weights_and_statistics():
 def test_without_averaging_there_is_none():
     trainer = Trainer(small_network(), bce, steps=1, learning_rate=0.1, device=CPU)
     assert trainer.average is None
+
+
+def test_a_batch_in_parts_is_not_compiled():
+    """What a graph on a GPU returns lasts only until it runs again, for the next part."""
+    trainer = Trainer(small_network(), bce, steps=1, learning_rate=0.1, device=CPU)
+    trainer._compiled = trainer.network
+    trainer._halve(4)
+    assert trainer._compiled is None
+    assert any("batches are split" in str(event) for event in trainer.pending_events())

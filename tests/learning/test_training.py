@@ -416,7 +416,7 @@ def test_which_weights_are_kept(task, monkeypatch, clean, inverted, scores, kept
 
     def next_tally(self):
         yield from ()
-        return [tallies.pop(0)]
+        return [tallies.pop(0)], None
 
     monkeypatch.setattr("napari_metastructure.learning.validation.Validation._tallies", next_tally)
     options = {**TINY, "epochs": 3, "early_stopping": False}

@@ -285,7 +285,7 @@ class Mode:
 
     def compare_starts(self) -> Generator[Any, Any, Any]:
         """Let the judge see the whole bank of start masks; generator of `Progress`."""
-        work, at = self.judge.work(), (0, 1)
+        work, at = self.judge.work(torch.get_num_threads()), (0, 1)
         while at is not None:
             event = Progress("comparing start masks", *at)
             at = yield from in_background(self.job, event, next, work, None)

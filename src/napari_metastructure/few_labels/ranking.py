@@ -147,10 +147,16 @@ class Judge:
         """Whether intensity alone tells objects from background."""
         return bool(np.median([otsu_classes(part)[1] for part in self.parts] or [1]) > _CLEAR_GAP)
 
-    def work(self) -> Iterator[tuple[int, int]]:
-        """Make and measure all masks; yields (done, total) after each group of them."""
+    def work(self, threads: int | None = None) -> Iterator[tuple[int, int]]:
+        """Make and measure all masks; yields (done, total) after each group of them.
+
+        Parameters
+        ----------
+        threads : int, optional
+            Parts at once, at most; see `side_by_side`.
+        """
         places = list(product(self.polarities, range(len(self.parts))))
-        groups = side_by_side([self._groups(*place) for place in places])
+        groups = side_by_side([self._groups(*place) for place in places], threads)
         for done, group in enumerate(groups, 1):
             for key, number, *measured in group:
                 for table, value in zip((self._measured, self._sampled, self._masks), measured):

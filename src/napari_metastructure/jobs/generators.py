@@ -185,20 +185,27 @@ def told_by(function: Callable[[Callable[[Any], None]], Any]) -> Generator[Any, 
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    interrupted = False
     try:
         while (event := _next_of(told)) is not _Left:
             yield event
             heard.put(True)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
         heard.put(False)
-        thread.join()
+        if not interrupted:
+            thread.join()
     value, error = found[0]
     if error is not None:
         raise error
     return value
 
 
-def side_by_side(generators: Sequence[Iterator]) -> Generator[Any, Any, Any]:
+def side_by_side(
+    generators: Sequence[Iterator], threads: int | None = None
+) -> Generator[Any, Any, Any]:
     """What several generators yield, in the order in which it comes.
 
     They run in threads, as many at once as there are cores, save one for the window, and at most
@@ -209,6 +216,8 @@ def side_by_side(generators: Sequence[Iterator]) -> Generator[Any, Any, Any]:
     ----------
     generators : sequence of iterators
         Which share nothing that they change.
+    threads : int, optional
+        At most so many at once.
 
     Raises
     ------
@@ -237,7 +246,7 @@ def side_by_side(generators: Sequence[Iterator]) -> Generator[Any, Any, Any]:
         except BaseException as error:
             put(end, error)
 
-    pool = ThreadPoolExecutor(min(max(1, cpu_count() - 1), _MOST_THREADS))
+    pool = ThreadPoolExecutor(min(max(1, cpu_count() - 1), threads or _MOST_THREADS, _MOST_THREADS))
     try:
         for generator in generators:
             pool.submit(run, generator)

@@ -180,7 +180,8 @@ def choose_threshold(
         )
     if len(model.classes) > 2:
         model.threshold_source = f"none: the most probable class{known}"
-        if all(KINDS[spec.kind].effect == MOVED for spec in noise):
+        trusted = validation.clean and validation.scores
+        if not trusted and all(KINDS[spec.kind].effect == MOVED for spec in noise):
             matrix = estimate.matrix if estimate.noisy else np.eye(len(model.classes))
             found = _widen_objects(model, probabilities, pictures, labels, matrix)
             decision["notes"] += found.pop("notes", [])
@@ -299,7 +300,11 @@ def _of_objects(matrix, labels):
     if transition.rank(matrix) < len(matrix):
         return None
     counts = sum(np.bincount(label[label >= 0], minlength=len(matrix)) for label in labels)
+    if not counts[1:].any():
+        return None
     objects = true_shares(matrix, counts / counts.sum())[1:]
+    if not objects.any():
+        return None
     false, true = 1 - matrix[0, 0], np.average(1 - matrix[1:, 0], weights=objects)
     told = true > max(_TIMES_OFTENER * false, _LEAST_KEPT)
     return np.array([[1 - false, false], [1 - true, true]]) if told else None
@@ -325,7 +330,14 @@ def _widen_objects(model, probabilities, pictures, labels, matrix):
         return {}
     model.threshold_source += ", against background by the edges of the images and the labels"
     raise_background(model.network, float(logit(evidence.thresholds[index])))
-    return _on_outlines(evidence, index)
+    found = _on_outlines(evidence, index)
+    if not found["notes"]:
+        count = counted(round(evidence.distance(most_probable, index)), "pixel")
+        found["notes"].append(
+            f"The outlines of all classes were moved outwards by about {count}, to fit the edges "
+            "in the images and the labels, corrected for their noise."
+        )
+    return found
 
 
 def outline_threshold(

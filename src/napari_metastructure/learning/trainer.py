@@ -179,6 +179,8 @@ class Trainer:
         self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
+        if self.device.type != "cuda":  # a GPU keeps the peak itself, and asking takes its time
+            self.memory.look()
         return value
 
     def state(self) -> tuple[dict[str, Any], dict]:
@@ -263,6 +265,8 @@ class Trainer:
                 "or batch_size, or fewer channels."
             )
         self.parts = min(2 * self.parts, batch_size)
+        if self._compiled is not None:  # what a graph returns lasts only until it runs again
+            self._without_compiler(RuntimeError("batches are split"))
         self._pending_notes.append(
             f"{self.device} ran out of memory: each batch of {batch_size} patches is now split "
             f"into {self.parts} parts."

@@ -148,6 +148,8 @@ class Validation:
 
 def _explained(labelled, log_likelihood):
     """One half, and half of the share of the labels' entropy that is explained: 0.5 for nothing."""
+    if not labelled.any():
+        return float("nan")
     shares = labelled[labelled > 0] / labelled.sum()
     entropy = -float((shares * np.log(shares)).sum())
     left = -float(log_likelihood[0] / labelled.sum())

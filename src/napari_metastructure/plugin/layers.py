@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.viewer import Viewer
@@ -20,6 +21,7 @@ __all__ = [
     "RECORD",
     "Source",
     "axis_letters",
+    "hidden_layers",
     "hide_results",
     "in_one_update",
     "is_shapes",
@@ -505,6 +507,10 @@ def made_by(layer: Any) -> str | None:
     return layer.metadata.get(RECORD, {}).get("operation")
 
 
+hidden_layers: WeakSet[Any] = WeakSet()
+"""Layers that `hide_results` has hidden: nobody has asked for them to go."""
+
+
 def hide_results(viewer: Viewer, image: str, placed: dict, shape: Any) -> list:
     """Hide the masks of an image where a new result comes: it would be seen through them.
 
@@ -534,6 +540,7 @@ def hide_results(viewer: Viewer, image: str, placed: dict, shape: Any) -> list:
     ]
     for layer in shown:
         layer.visible = False
+        hidden_layers.add(layer)
     return shown
 
 

@@ -344,6 +344,9 @@ class MeasureObjects(Dock):
 
     def run(self) -> None:
         """Split and measure in the background; the objects are a new layer."""
+        if self._looked_at is not None and self._looked_at[1] is None:  # painted since, perhaps
+            self._looked_at = None
+            self._show_fields()
         mask, image, config = self.mask.value, self.image.value, self.config()
         self._remove_preview()
         channels = {} if image is None else _channels(image)

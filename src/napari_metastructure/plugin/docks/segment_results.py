@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from napari.viewer import Viewer
 
+from napari_metastructure.plugin.layers import hidden_layers
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.stroke_layer import brush_size, result_colors
 
@@ -26,10 +27,10 @@ class Results:
     def put_away(self, images: list) -> None:
         """Remove hidden layers of earlier runs on these images and hide the others.
 
-        So nothing lies twice; results of other images stay.
+        So nothing lies twice; results of other images stay, and those hidden by other docks.
         """
         for layer in self._of(images):
-            if not layer.visible:
+            if not layer.visible and layer not in hidden_layers:
                 self.viewer.layers.remove(layer)
         self._layers = [pair for pair in self._layers if pair[1] in self.viewer.layers]
         self.hide(images)
@@ -38,7 +39,9 @@ class Results:
     def hide(self, images: list) -> None:
         """Hide the layers of these images, as while a live result is shown."""
         for layer in self._of(images):
-            layer.visible = False
+            if layer.visible:
+                layer.visible = False
+                hidden_layers.discard(layer)
 
     def _of(self, images):
         return [

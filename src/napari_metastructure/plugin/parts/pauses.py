@@ -9,6 +9,7 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ from weakref import WeakSet
 __all__ = ["import_quietly", "note_new", "set_aside", "take_back", "take_back_for"]
 
 _SWITCH = 0.001  # s until a thread that waits for Python gets it
+_one_at_a_time = threading.Lock()
 _LATER = ("monai.networks.nets", "torch._dynamo")  # else by the first network and its optimiser
 
 
@@ -77,20 +79,21 @@ def import_quietly(name: str) -> Any:
     -------
     module
     """
-    _load_library()
-    collects, interval = gc.isenabled(), sys.getswitchinterval()
-    gc.disable()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        module = import_module(name)
-        for later in _LATER:
-            import_module(later)
-        return module
-    finally:
-        _freeze()
-        sys.setswitchinterval(interval)
-        if collects:
-            gc.enable()
+    with _one_at_a_time:
+        _load_library()
+        collects, interval = gc.isenabled(), sys.getswitchinterval()
+        gc.disable()
+        sys.setswitchinterval(_SWITCH)
+        try:
+            module = import_module(name)
+            for later in _LATER:
+                import_module(later)
+            return module
+        finally:
+            _freeze()
+            sys.setswitchinterval(interval)
+            if collects:
+                gc.enable()
 
 
 def _load_library():

@@ -313,7 +313,7 @@ def late_job(function: str, **arguments: Any) -> Job:
     def work(job):
         module, name = function.split(":")
         found = sys.modules.get(module)
-        if found is None:
+        if not hasattr(found, name):  # perhaps a stopped job has begun to import it
             event = Progress("loading PyTorch", 0, 1)
             found = yield from in_background(job, event, import_quietly, module)
         if found is None:
