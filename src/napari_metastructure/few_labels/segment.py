@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -264,11 +265,10 @@ def _like(arrays, planes, dtype, channel_axis, spatial_dims):
     for array in arrays:
         shape = without_channels(array.shape, channel_axis)
         count = int(np.prod(shape[: len(shape) - spatial_dims]))
-        for number in range(count):
-            plane = next(planes)
-            if number == 0:
-                classes = plane.shape[: plane.ndim - spatial_dims]
-                result = np.zeros((*classes, count, *plane.shape[len(classes) :]), dtype)
+        own = list(islice(planes, count))
+        classes = own[0].shape[: own[0].ndim - spatial_dims]
+        result = np.zeros((*classes, count, *own[0].shape[len(classes) :]), dtype)
+        for number, plane in enumerate(own):
             if plane.any():
                 result[(slice(None),) * len(classes) + (number,)] = plane
         results.append(result.reshape(*classes, *shape))

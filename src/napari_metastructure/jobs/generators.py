@@ -4,7 +4,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any
 from weakref import WeakSet
@@ -105,30 +105,33 @@ def in_background(
     Exception
         What the function raises.
     """
-    found: list[Any] = []
-
-    def run():
-        try:
-            found.append((function(*arguments, **options), None))
-        except BaseException as error:
-            found.append((None, error))
-
     yield event
     if job.stopping:
         return None
-    thread = threading.Thread(target=run, daemon=True)
+    thread, value = _begun(function, *arguments, **options)
     _in_background.add(thread)
-    thread.start()
     thread.join(_SECONDS_BETWEEN_EVENTS)
     while thread.is_alive():
         yield event
         if job.stopping:
             return None
         thread.join(_SECONDS_BETWEEN_EVENTS)
-    value, error = found[0]
-    if error is not None:
-        raise error
-    return value
+    return value.result()
+
+
+def _begun(function, *arguments, **options):
+    """A thread that runs a function, and the future of what that returns or raises."""
+    value: Future[Any] = Future()
+
+    def run():
+        try:
+            value.set_result(function(*arguments, **options))
+        except BaseException as error:
+            value.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, value
 
 
 @atexit.register
@@ -169,7 +172,6 @@ def told_by(function: Callable[[Callable[[Any], None]], Any]) -> Generator[Any, 
     """
     told: SimpleQueue[Any] = SimpleQueue()
     heard: SimpleQueue[bool] = SimpleQueue()
-    found: list[Any] = []
 
     def tell(event):
         told.put(event)
@@ -178,13 +180,11 @@ def told_by(function: Callable[[Callable[[Any], None]], Any]) -> Generator[Any, 
 
     def run():
         try:
-            found.append((function(tell), None))
-        except BaseException as error:
-            found.append((None, error))
-        told.put(_Left)
+            return function(tell)
+        finally:
+            told.put(_Left)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    thread, value = _begun(run)
     interrupted = False
     try:
         while (event := _next_of(told)) is not _Left:
@@ -197,10 +197,7 @@ def told_by(function: Callable[[Callable[[Any], None]], Any]) -> Generator[Any, 
         heard.put(False)
         if not interrupted:
             thread.join()
-    value, error = found[0]
-    if error is not None:
-        raise error
-    return value
+    return value.result()
 
 
 def side_by_side(

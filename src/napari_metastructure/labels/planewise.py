@@ -23,6 +23,7 @@ __all__ = [
     "counted",
     "frozen",
     "is_binary",
+    "labels_in",
     "lazy",
     "matrix_between",
     "merged",
@@ -59,24 +60,29 @@ def spread(data: Any, pixels: Any = _MOST_PIXELS) -> Any:
 
 def some_classes(data: Any) -> Any:
     """Classes to choose from, of a stack too large to be read at once: those on some planes."""
-    classes = _labels_of(data)
+    classes = labels_in(data)
     return [0] if why_numbers(classes) else classes
 
 
 def number_objects(data: Any) -> bool:
     """Whether there are so many labels, on some planes of a stack, that they number objects."""
-    return why_numbers(_labels_of(data)) is not None
+    return why_numbers(labels_in(data)) is not None
 
 
-def merged(data: Any) -> str | None:
-    """What becomes of the labels of a mask, on some planes of a stack, that is split into objects.
+def merged(values: Any) -> str | None:
+    """What becomes of the labels of a mask that is split into objects.
+
+    Parameters
+    ----------
+    values : sequence of int
+        The labels that occur, sorted.
 
     Returns
     -------
     str or None
         A sentence if there are several labels above 0.
     """
-    found = [value for value in _labels_of(data) if value > 0]
+    found = [value for value in values if value > 0]
     if len(found) < 2:
         return None
     return (
@@ -100,8 +106,8 @@ def why_numbers(values: Any) -> str | None:
     return None
 
 
-def _labels_of(data):
-    """The labels on some planes of a stack, and 0."""
+def labels_in(data: Any) -> list[int]:
+    """The labels on some planes of a stack, and 0, sorted."""
     found = [count_classes(np.asarray(data[part]))[0] for part in spread(data)]
     return np.unique(np.concatenate([[0], *found])).astype(int).tolist()
 

@@ -326,13 +326,14 @@ def _widen_objects(model, probabilities, pictures, labels, matrix):
     objects, labels = [q.max(axis=0) for q in against], [np.minimum(label, 1) for label in labels]
     evidence = Evidence(objects, pictures, labels, matrix)
     index, most_probable = evidence.best(), int(np.searchsorted(evidence.thresholds, 0.5))
-    if not evidence.consistent or evidence.distance(most_probable, index) < _NOTEWORTHY:
+    moved = evidence.distance(most_probable, index)
+    if not evidence.consistent or moved < _NOTEWORTHY:
         return {}
     model.threshold_source += ", against background by the edges of the images and the labels"
     raise_background(model.network, float(logit(evidence.thresholds[index])))
     found = _on_outlines(evidence, index)
     if not found["notes"]:
-        count = counted(round(evidence.distance(most_probable, index)), "pixel")
+        count = counted(round(moved), "pixel")
         found["notes"].append(
             f"The outlines of all classes were moved outwards by about {count}, to fit the edges "
             "in the images and the labels, corrected for their noise."

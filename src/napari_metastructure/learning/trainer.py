@@ -53,8 +53,7 @@ def running_average(network: Any) -> Any:
     torch.optim.swa_utils.AveragedModel
         To be told of each step by ``update_parameters(network)``; the network is its ``module``.
     """
-
-    return _Average(network, use_buffers=True).eval()
+    return _Average(network).eval()
 
 
 class _Average(torch.optim.swa_utils.AveragedModel):

@@ -365,9 +365,9 @@ def measure(run: Run) -> None:
 
 def _tell_merged(run, masks):
     """Say that labels of several classes or objects are one mask, unless they number objects."""
-    from napari_metastructure.labels.planewise import merged
+    from napari_metastructure.labels.planewise import labels_in, merged
 
-    labels = (mask for mask in masks.arrays if mask.dtype.kind != "f")
+    labels = (labels_in(mask) for mask in masks.arrays if mask.dtype.kind != "f")
     text = None if run.options["numbered"] else next(filter(None, map(merged, labels)), None)
     if text:
         run.say(f"{text} If each label is an object, give --numbered.")

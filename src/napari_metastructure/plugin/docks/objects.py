@@ -22,7 +22,7 @@ from napari_metastructure.labels.objects import (
     split,
     summary,
 )
-from napari_metastructure.labels.planewise import frozen, merged, number_objects
+from napari_metastructure.labels.planewise import frozen, labels_in, merged, why_numbers
 from napari_metastructure.plugin.layers import (
     NO_MASKS,
     RECORD,
@@ -219,8 +219,9 @@ class MeasureObjects(Dock):
             return
         self._looked_at = mask, None
         if isinstance(mask, Labels) and mask.ndim > 1:
-            self._looked_at = mask, merged(mask.data)
-            self.numbered.value = number_objects(mask.data)
+            values = labels_in(mask.data)
+            self._looked_at = mask, merged(values)
+            self.numbered.value = why_numbers(values) is not None
         self._tell_merged()
 
     def _tell_merged(self) -> None:

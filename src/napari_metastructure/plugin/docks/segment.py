@@ -152,7 +152,7 @@ class SegmentFewLabels(Dock):
 
     def _strokes_at(self, index):
         """Strokes on a plane of the first image, which the gallery's ranking follows."""
-        return np.array(self.strokes.strokes(copy=False)[0][index]) if self.has_strokes else None
+        return self.strokes.strokes(copy=False)[0][index] if self.has_strokes else None
 
     def _take_start(self, name, polarity):
         """Start from the mask that was clicked in the gallery."""

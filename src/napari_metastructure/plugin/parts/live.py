@@ -42,7 +42,7 @@ class LiveLayer:
 
     def draw(self, plane: Any, place: Any) -> None:
         """Show a plane at its place (`layers.place_plane`)."""
-        data = plane.reshape((1,) * (len(place["scale"]) - plane.ndim) + plane.shape)
+        data = plane.reshape(_shape_in_layer(plane, place))
         if not self.shown:
             active = self.viewer.layers.selection.active
             add = getattr(self.viewer, f"add_{self.kind}")
@@ -89,6 +89,11 @@ class LiveLayer:
         self._another_goes = False
 
 
+def _shape_in_layer(plane, place):
+    """That of a plane with all axes of the layer that it is drawn on."""
+    return (1,) * (len(place["scale"]) - plane.ndim) + plane.shape
+
+
 def _remove(viewer, layer):
     if layer in viewer.layers:
         _draw(viewer)
@@ -127,7 +132,7 @@ class Watched:
 
     def hide_results(self, viewer: Any, preview: Any) -> None:
         """Hide masks that the first preview of the plane would lie over."""
-        shape = (1,) * (len(self.place["scale"]) - preview.ndim) + preview.shape
+        shape = _shape_in_layer(preview, self.place)
         self._hidden += hide_results(viewer, self.source.name, self.place, shape)
 
     def show_results(self) -> None:
