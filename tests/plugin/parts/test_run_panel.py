@@ -131,7 +131,7 @@ def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):
 
 
 SCRIPT = """
-import sys, time
+import sys, threading, time
 from qtpy.QtWidgets import QApplication
 from napari_metastructure.jobs.events import Progress
 from napari_metastructure.jobs.generators import in_background
@@ -145,14 +145,17 @@ def work(job):
     finally:
         print("cleaned up", flush=True)
 
+begun = threading.Event()
+
 def busy():
+    begun.set()
     time.sleep(1)
     print("function ended", flush=True)
 
 app = QApplication([])
 panel = RunPanel()
 panel.start(Job(work), "Test")
-while not panel.status.text().startswith("working"):
+while not (begun.is_set() and panel.status.text().startswith("working")):
     app.processEvents()
 if sys.argv[1] == "paused":
     panel.toggle_pause()
