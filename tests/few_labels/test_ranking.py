@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage as ndi
 from scipy.stats import skew
 
-from napari_metastructure.few_labels.filters import BANK, filter_mask
+from napari_metastructure.few_labels.filters import BANK, filter_mask, otsu_classes
 from napari_metastructure.few_labels.ranking import Judge, evenly_spread
 from tests.few_labels.conftest import discs
 
@@ -29,6 +29,20 @@ def test_best_start_finds_the_discs_and_scores_fall(judge):
     assert dice(judge.mask(ranking[0]), truth) > 0.85
     scores = [start.score for start in ranking]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_classes_of_the_intensities_are_looked_at_once(monkeypatch):
+    judge, seen = judged([discs()[0], discs(seed=1)[0]]), []
+
+    def counted(image):
+        seen.append(image)
+        return otsu_classes(image)
+
+    monkeypatch.setattr("napari_metastructure.few_labels.ranking.otsu_classes", counted)
+    judge.ranking()
+    judge.ranking()
+    views = 2 * len(judge.polarities)  # flattened, for the density
+    assert len(seen) <= 2 + views
 
 
 def test_masks_of_the_judge_are_those_of_the_bank(judge):

@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from scipy import ndimage as ndi
 
 import napari_metastructure as nms
+from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
 from napari_metastructure.labels.strokes import simulate_strokes
@@ -271,6 +273,55 @@ def test_stop_does_not_wait_for_a_slow_filter(slow, monkeypatch, taking_long):
     taking_long.end_of(nms.segment(stack, seed=0, start=start, **QUICK))
 
 
+@pytest.mark.parametrize("work", [nms.segment, partial(nms.train, epochs=1)])
+def test_stop_does_not_wait_for_the_images_to_be_read(work, monkeypatch, taking_long):
+    monkeypatch.setattr("napari_metastructure.learning.items.Items.of", taking_long)
+    stack, truth = _stack()
+    given = {} if work is nms.segment else {"labels": truth.astype(np.uint8)}
+    last = taking_long.end_of(work(stack, device="cpu", **given))
+    assert last.value is None
+
+
+@pytest.mark.parametrize(
+    ("slow", "params"),
+    [
+        ("ranking.Judge.ranking", {}),
+        ("mode.extraction.extract", {"ems": True}),
+        ("filters.filter_mask", {"mode": "paper", "start": "otsu"}),
+        ("robust.Robust._compared", {}),
+    ],
+)
+def test_stop_does_not_wait_for_what_is_done_with_masks(slow, params, monkeypatch, taking_long):
+    monkeypatch.setattr(f"napari_metastructure.few_labels.{slow}", taking_long)
+    stack, _ = _stack()
+    done = taking_long.end_of(nms.segment(stack, seed=0, **{**QUICK, "min_steps": 5, **params}))
+    assert done.masks[0].shape == stack.shape
+
+
+def test_stop_does_not_wait_for_the_threshold_of_all_planes(monkeypatch, taking_long):
+    def threshold(probabilities, *_, **__):
+        return taking_long() if len(probabilities) > 4 else 0.25
+
+    monkeypatch.setattr("napari_metastructure.few_labels.robust.outline_threshold", threshold)
+    stack, _ = _stack(planes=6)
+    done = taking_long.end_of(nms.segment(stack, seed=0, **{**QUICK, "min_steps": 5}))
+    assert done.record["threshold"] == 0.25
+    np.testing.assert_array_equal(done.masks[0], done.probabilities[0] > 0.25)
+
+
+def test_the_published_mode_makes_the_first_label_of_a_plane_once(monkeypatch):
+    made = []
+
+    def counted(image, *arguments):
+        made.append(image)
+        return filter_mask(image, *arguments)
+
+    monkeypatch.setattr("napari_metastructure.few_labels.filters.filter_mask", counted)
+    stack, _ = _stack()
+    _end(stack, seed=0, mode="paper", start="otsu")
+    assert len(made) == len(stack)
+
+
 def test_threshold_of_a_stopped_run_is_taken_on_a_few_parts():
     stack = np.random.default_rng(0).random((20, 600, 64))
     job = SimpleNamespace(stopping=False)
@@ -296,7 +347,11 @@ def test_stopping_ends_the_work_at_hand(activity, monkeypatch):
     assert seen[-1].stopped
     assert "Stopped" in seen[-1].record["notes"][-1]
     assert seen[-1].masks[0].shape == stack.shape
-    assert seen[-1].masks[0][0].any() == (activity != "comparing start masks")
+    masks, probabilities = seen[-1].masks[0], seen[-1].probabilities[0]
+    assert masks[0].any() == (activity != "comparing start masks")
+    if activity == "predicting":  # the start stands for planes that were not predicted
+        assert set(np.unique(probabilities[2:])) == {0, 1}
+        np.testing.assert_array_equal(masks[2:], probabilities[2:])
 
 
 def test_extraction_of_meta_structure_changes_a_single_round():

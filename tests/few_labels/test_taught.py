@@ -7,6 +7,7 @@ import napari_metastructure as nms
 from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.few_labels.taught import Taught, compare_on_strokes
 from napari_metastructure.jobs.events import Step
+from napari_metastructure.labels import stroke_parts
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
 from napari_metastructure.labels.strokes import simulate_strokes
@@ -390,6 +391,48 @@ def test_stopped_before_anything_is_learnt_the_masks_are_empty(taught):
     done = _stopped(nms.segment(images, strokes=strokes, **QUICK), "learning the strokes", 1)
     assert not done.masks[0].any()
     assert "stopped before anything was learnt" in done.record["note"]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_stopped_run_decides_only_planes_that_were_predicted(taught, classes, monkeypatch):
+    images, _, strokes = taught
+    if classes == 3:
+        strokes = np.where((strokes == 2) & (np.arange(strokes.shape[-1]) > 20), 3, strokes)
+    job, decided, cut = nms.segment(images, strokes=strokes, min_steps=40, **SMALL), [], Taught._cut
+
+    def counted(self, probabilities, threshold=None):
+        decided.extend([probabilities] * (job.stopping and probabilities.ndim >= classes))
+        return cut(self, probabilities, threshold)
+
+    monkeypatch.setattr("napari_metastructure.few_labels.mode._SECONDS_AFTER_STOP", -1)
+    monkeypatch.setattr(Taught, "_cut", counted)
+    for event in job:
+        if isinstance(event, Step) and event.step == event.total:
+            job.stop()
+    assert event.stopped
+    assert not decided
+    assert not event.masks[0].any()
+
+
+def test_only_painted_planes_are_searched_for_strokes(taught, monkeypatch):
+    searched, numbered = [], stroke_parts._numbered
+
+    def counted(mask):
+        searched.append(mask)
+        return numbered(mask)
+
+    monkeypatch.setattr(stroke_parts, "_numbered", counted)
+    _, _, strokes = taught
+    kept, held_out = stroke_parts.hold_out(list(strokes), 0.25, 4, 0)
+    assert len(searched) == 4  # two planes, two classes
+    np.testing.assert_array_equal(np.add(kept, held_out), strokes)
+
+
+@pytest.mark.parametrize("slow", ["taught.hold_out", "segment.pack_strokes"])
+def test_stop_does_not_wait_for_strokes_to_be_read(taught, slow, monkeypatch, taking_long):
+    monkeypatch.setattr(f"napari_metastructure.few_labels.{slow}", taking_long)
+    images, _, strokes = taught
+    assert taking_long.end_of(nms.segment(images, strokes=strokes, **QUICK)).stopped
 
 
 def test_stopped_while_all_strokes_are_learnt_the_first_classifier_is_the_result(

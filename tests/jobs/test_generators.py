@@ -92,6 +92,19 @@ def test_a_stopped_job_goes_on_for_a_moment():
     assert within(-1, counting(3)) == [None]
 
 
+def test_what_cannot_be_finished_in_a_moment_is_left_at_once():
+    done = []
+
+    def of_many():
+        for number in range(1, 1000):
+            done.append(number)
+            time.sleep(0.02)
+            yield number, 1000
+
+    assert within(1, of_many(), counting(1)) == [None, None]
+    assert len(done) == 1
+
+
 def test_a_job_that_is_not_stopped_has_no_end():
     assert within(-1, counting(3), stop=False) == ["end"]
 

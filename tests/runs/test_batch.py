@@ -11,7 +11,7 @@ import tifffile
 
 import napari_metastructure as nms
 from napari_metastructure.files.read import read
-from napari_metastructure.jobs.events import FileDone, FileProgress, Note
+from napari_metastructure.jobs.events import FileDone, FileProgress, Note, Result
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import objects
 from napari_metastructure.labels.noise import NoiseSpec
@@ -219,6 +219,19 @@ def _stop_in_prediction(job, monkeypatch):
         return predict(*arguments, **options)
 
     monkeypatch.setattr(prediction, "predict", stopping)
+
+
+def test_a_run_that_was_stopped_before_it_began_says_so(plates, monkeypatch):
+    stopped = Job(lambda job: iter([Result(None, stopped=True)]))
+    monkeypatch.setattr("napari_metastructure.learning.training.train", lambda *_, **__: stopped)
+    with pytest.raises(ValueError, match="stopped before it began, so there is no result"):
+        recorded(
+            "train",
+            {"images": "images/control/a2.tif", "labels": "masks/control/a2.tif"},
+            {"model": "new.safetensors"},
+            nms.TrainingConfig(),
+        )
+    assert not (plates / "new.safetensors").exists()
 
 
 def recorded(operation, inputs, outputs, config=None, **options):

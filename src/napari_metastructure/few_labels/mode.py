@@ -1,7 +1,7 @@
 """What both modes of `segment` share: the model, predictions of all planes, a round's report."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,7 +67,10 @@ class Mode:
         self.part_begin = 0  # step
         self.part_labels = ""  # digest
         self.trainer: Any = None
-        self.unpredicted = set()  # planes that a stopped job did not come to
+        self.results: Any = None  # `masks` and `probabilities`: planes to put them in
+        self.unpredicted = set(range(len(items)))  # planes that have no probabilities yet
+        self.noted: dict[int, Any] = {}  # by `predicted`, of planes
+        self.grace = Grace(job, _SECONDS_AFTER_STOP)
 
     @staticmethod
     def parts(planes: Any) -> list:
@@ -181,27 +184,50 @@ class Mode:
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, activity: str) -> Generator[Any, Any, Any]:
-        """Probability of every plane; generator of `Progress`.
+    def predict(self, activity: str, planes: Sequence[NDArray]) -> Generator[Any, Any, Any]:
+        """Put the probabilities of every plane in its place; generator of `Progress`.
 
-        A job that is stopped goes on for less than a second; planes that it does not come to get
-        what `unlearnt` says.
+        A job that is stopped goes on for less than a second; planes that it does not come to stay
+        as they are.
         """
+        total = len(self.items)
+        self.unpredicted = set(range(total))
         if not self.learnt:
-            return [self.unlearnt(number) for number in range(len(self.items))]
-        probabilities, grace = [], Grace(self.job, _SECONDS_AFTER_STOP)
-        self.unpredicted.clear()
-        for number in range(len(self.items)):
-            event = Progress(activity, number, len(self.items))
-            found = yield from grace.run(self.predicting(number), event)
-            if found is None:
-                self.unpredicted.add(number)
-                found = self.unlearnt(number)
-            probabilities.append(found)
+            return
+        for number in range(total):
+            event = Progress(activity, number, total)
+            found = yield from self.grace.run(self.predicting(number), event)
+            if found is not None:
+                planes[number][...] = found
+                self.unpredicted.discard(number)
+                self.predicted(number, found)
         if self.unpredicted:
-            missing = f"{len(self.unpredicted)} of {len(self.items)}"
-            yield self.note(f"Stopped before {missing} planes were predicted.")
-        return probabilities
+            yield self.note(
+                f"Stopped before {len(self.unpredicted)} of {total} planes were predicted."
+            )
+
+    def predicted(self, number: int, probabilities: NDArray) -> None:
+        """Take note of what a plane's own probabilities decide."""
+
+    def numbers(self) -> list[int]:
+        """Planes to choose a threshold on: those that were predicted, all if none was."""
+        every = range(len(self.items))
+        return [number for number in every if number not in self.unpredicted] or list(every)
+
+    def decide(self) -> Generator[Any, Any, Any]:
+        """Put the masks of all planes in their places; generator of `Progress`."""
+        raise NotImplementedError
+
+    def settled(self, function: Callable, *arguments: Any) -> Generator[Any, Any, Any]:
+        """What a function returns that looks at fewer parts once the job is stopped; generator.
+
+        It changes nothing, and begins anew when the job is stopped meanwhile.
+        """
+        found = None
+        if not self.job.stopping:
+            event = Progress("choosing the threshold", 0, 1)
+            found = yield from in_background(self.job, event, function, *arguments)
+        return function(*arguments) if found is None else found
 
     @property
     def learnt(self) -> bool:
@@ -211,7 +237,7 @@ class Mode:
     def predicting(self, number: int) -> Generator[Any, Any, Any]:
         """Predict one plane: a generator that yields after each tile, and returns probabilities."""
         if number not in self.varied:
-            return Mode.unlearnt(self, number)
+            return np.zeros(self.pictures[number].shape, np.float32)
         return (yield from self.model.predicting_plane(self.items.images[number]))
 
     def for_threshold(self, probabilities: Any, pictures: Any) -> tuple[list, list]:
@@ -225,10 +251,6 @@ class Mode:
             [np.asarray(probabilities[k][at]) for k, at in parts],
             [np.asarray(pictures[k][at]) for k, at in parts],
         )
-
-    def unlearnt(self, number: int) -> Any:
-        """What stands for the probability of a plane that was not predicted."""
-        return np.zeros(self.pictures[number].shape, np.float32)
 
     def note(self, text: str) -> Note:
         """Put a sentence in the record; returns its event."""
@@ -258,12 +280,16 @@ class Mode:
             if self.job.stopping:
                 return
             image = items.images[number]
-            if not varies(image):
+            event = Progress("predicting", number, len(places))
+            varied = yield from in_background(self.job, event, varies, image)
+            if varied is None:
+                return
+            if not varied:
                 out[index] = np.zeros(out.shape[len(index) :], np.uint8)
                 continue
             write = partial(self.write, out, index)
             for _ in self.predict_mask(items._take(slice(number, number + 1)), write):
-                yield Progress("predicting", number, len(places))
+                yield event
                 if self.job.stopping:
                     return
 

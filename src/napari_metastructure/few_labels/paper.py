@@ -35,7 +35,7 @@ class Paper(Mode):
         config = self.config
         self.tiles = self._tiles()
         yield from self._find_polarity()
-        self.labels = [self._first(*tile) for tile in self.tiles]
+        self.labels = yield from self._first_labels()
         self.batches = -(-len(self.tiles) // config.batch_size)
         self._draw_weights()
         self.trainer = Trainer(
@@ -163,10 +163,22 @@ class Paper(Mode):
             self.polarity = (yield from in_background(self.job, event, polarity, parts)) or "bright"
         self.facts["polarity"] = self.polarity
 
-    def _first(self, number, place):
-        name = self._start
-        label = self.start_label(name, number)[place]
-        return self.sketch(label) if label.any() else label
+    def _first_labels(self):
+        """The first label of every tile, 0 where a stop came before; generator of `Progress`."""
+        labels, of_plane = [], {}
+        for done, (number, place) in enumerate(self.tiles):
+            event = Progress("start labels", done, len(self.tiles))
+            if number not in of_plane:
+                made = yield from in_background(
+                    self.job, event, self.start_label, self._start, number
+                )
+                of_plane = {number: made}
+            label = of_plane[number]
+            if label is None:
+                label = np.zeros(self.pictures[number].shape, np.uint8)
+            label = label[place]
+            labels.append(self.sketch(label) if label.any() and not self.job.stopping else label)
+        return labels
 
     def _cut(self, number, place):
         tile = _pad(self.items.image(number, place), self.shape, mode="symmetric")
@@ -197,18 +209,26 @@ class Paper(Mode):
         label = self.new[index]
         yield Round(self.part, self.config.epochs, change, loss, image, *seen[index], label)
 
-    def masks(self, probabilities: Any) -> list:
-        """The candidate of each plane, as in training."""
+    def predicted(self, number: int, probabilities: NDArray) -> None:
+        """The candidate of the plane, as in training."""
+        threshold = best_threshold(probabilities, self.config.num_thresholds)
+        mask = (probabilities > threshold).astype(np.uint8)
+        self.noted[number] = threshold, 2 * np.count_nonzero(mask) > mask.size
+        self.results.masks[number][...] = background_is_larger(mask)
+
+    def decide(self) -> Generator[Any, Any, Any]:
+        """Turn model and probabilities where most candidates are larger than the background."""
+        yield from ()
         if not self.learnt:
             self.facts.setdefault("note", "there was no step of training, so the masks are empty")
-        thresholds = [best_threshold(p, self.config.num_thresholds) for p in probabilities]
+        thresholds, larger = zip(*self.noted.values()) if self.noted else ((0.0,), (False,))
         self.model.threshold = float(np.median(thresholds))
         self.model.threshold_source = "median of the planes' thresholds of largest DMI"
-        masks = [(p > t).astype(np.uint8) for p, t in zip(probabilities, thresholds)]
-        if np.mean([2 * mask.mean() > 1 for mask in masks]) > 0.5:  # so that it predicts upright
+        if np.mean(larger) > 0.5:  # so that it predicts upright
             self.model.inverted, self.model.threshold = True, 1 - self.model.threshold
-            probabilities[:] = [1 - p for p in probabilities]
-        return [background_is_larger(mask) for mask in masks]
+            for number in self.noted:
+                p = self.results.probabilities[number]
+                np.subtract(1, p, out=p)
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane, which has to be in memory to choose a threshold."""

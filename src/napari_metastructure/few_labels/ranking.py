@@ -7,6 +7,7 @@ counts too: what is rarely the longer tail of the locally normalised intensities
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -142,7 +143,7 @@ class Judge:
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
         self._dense: dict[str, bool] = {}
 
-    @property
+    @cached_property
     def clear_gap(self) -> bool:
         """Whether intensity alone tells objects from background."""
         return bool(np.median([otsu_classes(part)[1] for part in self.parts] or [1]) > _CLEAR_GAP)

@@ -49,7 +49,7 @@ class Robust(Mode):
             self.model.threshold_source = "no structure in the start mask"
             return
         self.clock = self.job.clock()  # the limit is for the training
-        self.labels = [self.sketch(label) for label in self.start_labels]
+        self.labels = yield from self._sketched(self.start_labels)
         for number in range(self._take_up_round(), config.rounds + 1):
             yield from self._round(number)
             if self.job.stopping or self.spent() >= 1:
@@ -57,13 +57,16 @@ class Robust(Mode):
             if number == config.rounds:
                 yield from self._report(number, self.labels, self.labels)
                 return
-            probabilities = yield from self.predict("refining the labels")
+            probabilities = [np.zeros(p.shape, p.dtype) for p in self.results.probabilities]
+            yield from self.predict("refining the labels", probabilities)
             if self.job.stopping:
                 return
-            self.model.threshold = self.cut(probabilities)
-            refined = [
-                self.sketch((p > self.model.threshold).astype(np.uint8)) for p in probabilities
-            ]
+            threshold = self.model.threshold = yield from self.settled(self.cut, probabilities)
+            refined = yield from self._sketched(
+                [(p > threshold).astype(np.uint8) for p in probabilities]
+            )
+            if self.job.stopping:
+                return
             yield from self._report(number, self.labels, refined)
             self.labels = refined
             if self.history["rounds"][-1]["label_change"] < _SETTLED:
@@ -82,7 +85,9 @@ class Robust(Mode):
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:
-                ranking, clear = self.judge.ranking(), self.judge.clear_gap
+                event = Progress("comparing start masks", 0, 1)
+                found = yield from in_background(self.job, event, self.judge.ranking)
+                ranking, clear = found or [], found is not None and self.judge.clear_gap
             name = ranking[0].name if ranking else "otsu"
             self.facts["start_description"] = describe(name)
             self.facts["ranking"] = [
@@ -105,7 +110,7 @@ class Robust(Mode):
 
     def _make_start_labels(self):
         """The start label of every plane; generator of `Progress`."""
-        self.start_labels = [np.zeros(picture.shape, np.uint8) for picture in self.pictures]
+        self.start_labels = self.results.masks
         name, total = self.facts["start"][0], len(self.items)
         for number in range(total):
             label = None
@@ -116,7 +121,19 @@ class Robust(Mode):
                 done = f"{number} of {total}"
                 yield self.note(f"Stopped after {done} start labels; nothing was trained.")
                 return
-            self.start_labels[number] = label
+            self.start_labels[number][...] = label
+            self.results.probabilities[number][...] = label
+
+    def _sketched(self, masks):
+        """The extracted meta-structure of masks, if it is asked for; generator."""
+        found = list(masks)
+        for number, mask in enumerate(masks if self.config.ems else ()):
+            event = Progress("extracting meta-structure", number, len(masks))
+            made = yield from in_background(self.job, event, self.sketch, mask)
+            if made is None:
+                break
+            found[number] = made
+        return found
 
     # ------------------------------------------------------------------ rounds
 
@@ -190,74 +207,82 @@ class Robust(Mode):
 
     # ------------------------------------------------------------------ result
 
-    def unlearnt(self, number: int) -> Any:
-        """The start label, for a plane that was not predicted."""
-        if not self.start_labels:
-            return super().unlearnt(number)
-        return self.start_labels[number]
+    def predicted(self, number: int, probabilities: NDArray) -> None:
+        """Keep the plane's own threshold, if it has one."""
+        if self.config.ems:  # the few points that stay make all probabilities small
+            self.noted[number] = best_threshold(probabilities, self.config.num_thresholds)
 
     def cut(self, probabilities: Any) -> Any:
         """Threshold of the best probable overlap and outline; of the largest DMI after EMS."""
-        numbers = [n for n in range(len(probabilities)) if n not in self.unpredicted]
-        numbers = numbers or list(range(len(probabilities)))
-        predicted = [probabilities[number] for number in numbers]
-        if self.config.ems:  # the few points that stay make all probabilities small
-            thresholds = [best_threshold(p, self.config.num_thresholds) for p in predicted]
-            return float(np.median(thresholds))
-        pictures = [self.pictures[number] for number in numbers]
-        some = self.for_threshold(predicted, pictures)
+        if self.config.ems and self.noted:
+            return float(np.median(list(self.noted.values())))
+        numbers = self.numbers()
+        some = self.for_threshold(
+            [probabilities[number] for number in numbers],
+            [self.pictures[number] for number in numbers],
+        )
         return outline_threshold(*some, self.polarity, edges=_EDGES_BESIDE_OVERLAP)
 
-    def masks(self, probabilities: Any) -> list:
-        """What lies above the threshold, or the start where that fits the images better."""
-        start = list(self.start_labels) or [
-            (self.unlearnt(number) > 0).astype(np.uint8) for number in range(len(self.items))
-        ]
+    def decide(self) -> Generator[Any, Any, Any]:
+        """What lies above the threshold, or the start where that fits the images better; generator.
+
+        The start is there already.
+        """
+        probabilities, start = self.results.probabilities, self.results.masks
         if not self.learnt:
-            if any(label.any() for label in start) and not self.job.stopping:
+            if not self.job.stopping and any(label.any() for label in start):
                 self.facts["result_is_start"] = True
                 self.facts["note"] = (
                     "there was too little time to learn, so the result is the start mask"
                 )
-            return start
-        self.model.threshold = self.cut(probabilities)
+            return
+        threshold = self.model.threshold = yield from self.settled(self.cut, probabilities)
         self.model.threshold_source = (
             "median of the planes' thresholds of largest DMI"
-            if self.config.ems
+            if self.noted
             else "largest expected Dice times root of the gradient along the outline"
         )
-        masks = [(p > self.model.threshold).astype(np.uint8) for p in probabilities]
-        if self._network_is_better(masks):
-            return masks
+        masks = {
+            number: (p > threshold).astype(np.uint8)
+            for number, p in enumerate(probabilities)
+            if number not in self.unpredicted
+        }
+        better = True
+        if not self.job.stopping:
+            event = Progress("comparing the result with its start", 0, 1)
+            found = yield from in_background(self.job, event, self._compared, list(masks.values()))
+            better, note = found or (True, None)
+            self.facts |= {"note": note} if note else {}
+        if better:
+            for number, mask in masks.items():
+                start[number][...] = mask
+            return
         self.facts["result_is_start"] = True
-        probabilities[:] = [label.astype(np.float32) for label in start]
-        return start
+        for plane, label in zip(probabilities, start):
+            plane[...] = label
 
-    def _network_is_better(self, masks):
-        """Whether masks that differ much from their start fit the images at least as well."""
-        if self.job.stopping:
-            return True
+    def _compared(self, masks):
+        """Whether masks that differ much from their start fit the images at least as well, and a
+        note on it.
+        """
         start = self.start_labels
         overlap = sum(np.count_nonzero(mask & label) for mask, label in zip(masks, start))
         area = sum(int(mask.sum()) + int(label.sum()) for mask, label in zip(masks, start))
         dice = 2 * overlap / max(area, 1)
         if dice >= _CLOSE:
-            return True
+            return True, None
         if not self.judge.ranking():  # the start was given, so the bank is not made yet
             run_out(self.judge.work())
         network, before = (
             self.judge.score(self.parts(labels), self.polarity) for labels in (masks, start)
         )
         better = network >= before
-        self.facts["note"] = (
-            f"the network differs from its start mask (Dice {dice:.2f}) and fits "
-            + (
-                "the images better, so its masks are the result"
-                if better
-                else "the images less well, so the result is the start mask"
-            )
+        note = f"the network differs from its start mask (Dice {dice:.2f}) and fits " + (
+            "the images better, so its masks are the result"
+            if better
+            else "the images less well, so the result is the start mask"
         )
-        return better
+        return better, note
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
@@ -265,8 +290,11 @@ class Robust(Mode):
             self.items, self.pictures = item, item.pictures(self.config.start_channel)
             if self.dark is not None:
                 self.pictures = [filled(picture, self.dark) for picture in self.pictures]
-            write(0, self.start_label(self.facts["start"][0], 0))
-            yield
+            label = yield from in_background(
+                self.job, None, self.start_label, self.facts["start"][0], 0
+            )
+            if label is not None:
+                write(0, label)
             return
         threshold = self.model.threshold
         yield from self.model.predicting_plane(

@@ -3,7 +3,6 @@
 import time
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,13 @@ from napari_metastructure.few_labels.paper import Paper
 from napari_metastructure.few_labels.robust import Robust
 from napari_metastructure.few_labels.taught import Taught
 from napari_metastructure.jobs.devices import pick_device, release_memory
-from napari_metastructure.jobs.events import Done, Note, Progress
+from napari_metastructure.jobs.events import Done, Note, Progress, Result
+from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.strokes import check_strokes, digest_under, pack_strokes
 from napari_metastructure.learning.items import Items
+from napari_metastructure.learning.networks import load_networks
 from napari_metastructure.learning.resume import digests, resuming
 from napari_metastructure.parameters import with_fields_of
 
@@ -85,7 +86,8 @@ def segment(
         An iterator of `Progress`, `Step`, `Preview`, `Round` and at last `Done` with the model,
         ``masks`` (uint8, 0 and 1, with strokes their value minus 1) and ``probabilities`` (float32,
         of more than two classes with these along a first axis), one of each per image; with
-        `out` that are the masks, and there are no probabilities.
+        `out` that are the masks, and there are no probabilities. Stopped while it reads the images,
+        it ends with a `Result` of None.
 
     Raises
     ------
@@ -165,20 +167,32 @@ def _check_strokes(images, strokes, labels, config):
 
 def _segmenting(job, images, strokes, labels, model, out, config, resume):
     started, clock = datetime.now(), time.perf_counter()
-    yield Progress("reading the images", 0, 1)
     device = pick_device(config.device)
     seed = np.random.SeedSequence(config.seed).entropy if config.seed is None else config.seed
     seed = seed if resume is None else resume.seed_or(seed)
     arrays = as_list(images)
     labels = strokes if strokes is not None else labels
-    every = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
-    outs = _checked(out, every, arrays, config)
-    most = None if outs is None else _MOST_TRAINED
-    items = every.in_memory(most, unlabelled=strokes is not None)
-    if strokes is not None:
-        run = Taught(job, items, config, device, seed, model)
-    else:
-        run = {"paper": Paper, "robust": Robust}[config.mode](job, items, config, device, seed)
+
+    def prepared():
+        load_networks(optimisers=True)
+        every = Items.of(arrays, labels, config.spatial_dims, channel_axis=config.channel_axis)
+        outs = _checked(out, every, arrays, config)
+        most = None if outs is None else _MOST_TRAINED
+        items = every.in_memory(most, unlabelled=strokes is not None)
+        if strokes is not None:
+            known = _known_strokes(arrays, as_list(strokes), config)
+            return every, outs, Taught(job, items, config, device, seed, model), known
+        kinds = {"paper": Paper, "robust": Robust}
+        return every, outs, kinds[config.mode](job, items, config, device, seed), {}
+
+    found = yield from in_background(job, Progress("reading the images", 0, 1), prepared)
+    if found is None:
+        yield Note("Stopped while the images were read; nothing was computed.")
+        yield Result(None, stopped=True)
+        return
+    every, outs, run, known = found
+    del found
+    run.results = _Results(run, arrays if outs is None else None, config)
     run.resume, run.started = resume, clock
     try:
         if run.varied:
@@ -188,10 +202,10 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
                 "all pixels of every plane are equal, so there is nothing to segment"
             )
         run.model.flips = config.mode == "robust"
-        probabilities = yield from run.predict("predicting")
-        masks = run.masks(probabilities)
+        yield from run.predict("predicting", run.results.probabilities)
+        yield from run.decide()
         if outs is not None:
-            del probabilities, masks
+            run.results = None
             yield from run.write_masks(every, outs)
         record = {
             "operation": "segment",
@@ -209,28 +223,18 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
         run.model.record = record
         if "note" in record:
             yield Note(f"{record['note'][:1].upper()}{record['note'][1:]}.")
-        if strokes is not None:
-            run.model.attached |= pack_strokes(as_list(strokes))
-            for number, pair in enumerate(zip(arrays, as_list(strokes))):
-                known = digest_under(*pair, config.channel_axis, config.spatial_dims)
-                run.model.attached[f"strokes.{number}.digest"] = known
+        run.model.attached |= known
         run.model.network.eval()
-        if outs is None:
-            axes = config.channel_axis, config.spatial_dims
-            masks = _like(arrays, masks, masks[0].dtype, *axes)
-            probabilities = _like(arrays, probabilities, np.float32, *axes)
-        else:
-            masks, probabilities = outs, None
-            for one in outs:
-                if hasattr(one, "finish"):
-                    one.note(record) if job.stopping else one.finish(record)
+        for one in outs or ():
+            if hasattr(one, "finish"):
+                one.note(record) if job.stopping else one.finish(record)
         yield Done(
             run.model,
             run.history,
             record,
             stopped=job.stopping,
-            masks=masks,
-            probabilities=probabilities,
+            masks=run.results.whole_masks if outs is None else outs,
+            probabilities=run.results.whole_probabilities if outs is None else None,
         )
     finally:
         del run
@@ -254,22 +258,45 @@ def _checked(out, items, arrays, config):
     return outs
 
 
-def _like(arrays, planes, dtype, channel_axis, spatial_dims):
-    """Planes in order, put together to arrays of the same shapes but for channels.
+def _known_strokes(arrays, strokes, config):
+    """What a model keeps of strokes, by name: them, and what tells the images under them."""
+    known = pack_strokes(strokes)
+    for number, pair in enumerate(zip(arrays, strokes)):
+        digest = digest_under(*pair, config.channel_axis, config.spatial_dims)
+        known[f"strokes.{number}.digest"] = digest
+    return known
 
-    A first axis of the planes, for classes, stays the first. Where a plane is 0, as all are after
-    an early stop, nothing is written, so that no memory is taken.
+
+class _Results:
+    """Masks and probabilities: whole arrays, and their planes (or volumes) to put results in.
+
+    What nothing is put in stays 0 and takes no memory.
+
+    Parameters
+    ----------
+    run : Mode
+    arrays : sequence of arrays or None
+        Images whose shapes the whole ones have; None: one array for each plane.
+    config : SegmentConfig
     """
-    planes = iter(planes)
-    results = []
-    for array in arrays:
-        shape = without_channels(array.shape, channel_axis)
-        count = int(np.prod(shape[: len(shape) - spatial_dims]))
-        own = list(islice(planes, count))
-        classes = own[0].shape[: own[0].ndim - spatial_dims]
-        result = np.zeros((*classes, count, *own[0].shape[len(classes) :]), dtype)
-        for number, plane in enumerate(own):
-            if plane.any():
-                result[(slice(None),) * len(classes) + (number,)] = plane
-        results.append(result.reshape(*classes, *shape))
-    return results
+
+    def __init__(self, run, arrays, config):
+        axis, dims = config.channel_axis, config.spatial_dims
+        if arrays is None:
+            arrays, axis = run.pictures, None
+        shapes = [without_channels(array.shape, axis) for array in arrays]
+        classes = len(run.model.classes)
+        leading = (classes,) * (classes > 2)
+        self.whole_masks, self.masks = _zeros(shapes, np.uint8, dims)
+        self.whole_probabilities, self.probabilities = _zeros(shapes, np.float32, dims, leading)
+
+
+def _zeros(shapes, dtype, spatial_dims, leading=()):
+    """Arrays of these shapes, a class axis in front or none, and views of all their planes."""
+    wholes = [np.zeros((*leading, *shape), dtype) for shape in shapes]
+    front = (slice(None),) * len(leading)
+    return wholes, [
+        whole[(*front, *index, ...)]
+        for whole, shape in zip(wholes, shapes)
+        for index in np.ndindex(*shape[: len(shape) - spatial_dims])
+    ]

@@ -20,7 +20,7 @@ from napari_metastructure.few_labels.stroke_threshold import (
     threshold_of_classifier,
 )
 from napari_metastructure.jobs.events import Progress
-from napari_metastructure.jobs.generators import Grace, in_background
+from napari_metastructure.jobs.generators import Grace, in_background, run_out
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.labels.strokes import check_strokes, uncertainty
@@ -36,6 +36,7 @@ from napari_metastructure.learning.threshold import outline_steepness, outline_t
 __all__ = [
     "Taught",
     "compare_on_strokes",
+    "comparing_on_strokes",
     "network_classes",
     "separation",
 ]
@@ -118,9 +119,15 @@ class Taught(Mode):
         other strokes teach, is compared; the second learns from all of them.
         """
         yield from self.leave_out_surroundings()
-        taught, held_out = hold_out(self.strokes, _HELD_OUT, _LEAST_HELD_OUT, self.rng)
+        event = Progress("reading the strokes", 0, 1)
+        split = yield from in_background(
+            self.job, event, hold_out, self.strokes, _HELD_OUT, _LEAST_HELD_OUT, self.rng
+        )
+        taught, held_out = split or ([], None)
         courses = [self.strokes] if held_out is None else [taught, self.strokes]
-        if held_out is None:
+        if split is None:
+            courses = []
+        elif held_out is None:
             self.facts["held_out"] = (
                 f"none: a class has fewer than {_LEAST_HELD_OUT} strokes, too few to compare "
                 "the network and the classifier"
@@ -239,7 +246,8 @@ class Taught(Mode):
             self._starts = {}
             yield from self.appoint_judge(self.polarity)
             yield from self.compare_starts()
-        ranking = self.judge.ranking()
+        event = Progress("comparing start masks", 0, 1)
+        ranking = yield from in_background(self.job, event, self.judge.ranking)
         return ranking[0].name if ranking else "otsu"
 
     def _draw_starts(self, name, numbers):
@@ -367,9 +375,12 @@ class Taught(Mode):
             found[kind] = np.concatenate(parts, axis=-1)
         truth = np.concatenate([held_out[k][at] for k, at in zip(chosen, where)]) - 1
         strokes = stroke_numbers([held_out[number] for number in chosen])
-        comparison = compare_on_strokes(
-            truth, strokes, found["network"], found["classifier"], self.model.classes
-        )
+        both = found["network"], found["classifier"]
+        comparing = comparing_on_strokes(truth, strokes, *both, self.model.classes)
+        event = Progress("comparing on held-out strokes", len(chosen), len(chosen))
+        comparison = yield from self._grace.run(comparing, event)
+        if comparison is None:
+            return
         if comparison["difference"] > comparison["needed"]:
             self.choice = "classifier"
         self.facts["held_out"] = comparison
@@ -402,10 +413,15 @@ class Taught(Mode):
             probabilities.append((yield from self._grace.run(predicting, event)))
             if probabilities[-1] is None:
                 return
-        decide = self._decision(probabilities, numbers, "network", heed=False)
+        threshold = None
+        if len(self.model.classes) == 2:
+            choose = partial(self._threshold, heed=False)
+            threshold, *_ = yield from self.settled(choose, probabilities, numbers, "network")
         marked = [self.strokes[number] for number in numbers]
         truth = np.concatenate([stroke[stroke > 0] for stroke in marked]) - 1
-        found = [decide(p)[stroke > 0] for p, stroke in zip(probabilities, marked)]
+        found = [
+            self._cut(p[..., stroke > 0], threshold) for p, stroke in zip(probabilities, marked)
+        ]
         right = np.concatenate(found) == truth
         shares = [right[truth == label].mean() for label in np.unique(truth)]
         expected = 1 - self.classifier.oob_error
@@ -422,7 +438,7 @@ class Taught(Mode):
             return
         self.facts["classifier"] = {
             "oob_error": round(self.classifier.oob_error, 4),
-            "pixels": int(sum((stroke > 0).sum() for stroke in self.strokes)),
+            "pixels": sum(int(np.count_nonzero(stroke)) for stroke in self.strokes),
             "stroke_values": self.classifier.classes,
         }
         settings, arrays = self.classifier.state()
@@ -446,13 +462,13 @@ class Taught(Mode):
     def _of_kind(self, number, kind):
         """Probabilities as `SegmentationModel.predict` returns them; generator."""
         if number not in self.varied:
-            return self.unlearnt(number)
+            return self._blank(number)
         image = self.items.images[number]
         if kind == "network":
             return (yield from self.model.predicting_plane(image))
         if number in self._known:
             return self._known[number]
-        found = self.unlearnt(number)
+        found = self._blank(number)
         write = partial(put_rows, found, found.ndim - self.config.spatial_dims)
         yield from self._by_classifier(image, write, key=number)
         return found
@@ -461,8 +477,8 @@ class Taught(Mode):
         """The classifier's probabilities of the network's classes, row by row; generator."""
         return self.classifier.predicting_rows(image, self.model.classes, write, key=key)
 
-    def unlearnt(self, number: int) -> NDArray:
-        """Zeros, for a plane that was not predicted."""
+    def _blank(self, number):
+        """Probabilities of 0."""
         classes = (len(self.model.classes),) * (len(self.model.classes) > 2)
         return np.zeros((*classes, *self.strokes[number].shape), np.float32)
 
@@ -472,26 +488,29 @@ class Taught(Mode):
             return probabilities[self.model.classes[1]]
         return probabilities[self.model.classes]
 
-    def masks(self, probabilities: Any) -> list:
-        """Labels of the planes, by a threshold of their own for two classes."""
-        decide = self._decision(probabilities, range(len(self.items)), self.choice, keep=True)
-        return [decide(p) for p in probabilities]
+    def predicted(self, number: int, probabilities: NDArray) -> None:
+        """The most probable of more than two classes."""
+        if len(self.model.classes) > 2:
+            self.results.masks[number][...] = self._cut(probabilities)
 
-    def _decision(self, probabilities, numbers, kind, keep=False, heed=True):
-        """``decide(probabilities)`` gives labels, by a rule that fits these planes."""
-        model = self.model
-        if kind == "none":
-            return lambda p: np.zeros(p.shape[-self.config.spatial_dims :], np.uint8)
-        threshold, source = None, "none: the most probable class"
-        if len(model.classes) == 2:
-            known = self._rule_of_labels if kind == "classifier" and self.job.stopping else None
-            threshold, source, share = known or self._threshold(probabilities, numbers, kind, heed)
-            if kind == "classifier":
-                self.facts["object_share"] = share
-        if keep:
-            model.threshold_source = source
-            model.threshold = model.threshold if threshold is None else threshold
-        return partial(self._cut, threshold=threshold)
+    def decide(self) -> Generator[Any, Any, Any]:
+        """Labels of the planes, by a threshold of their own for two classes; generator."""
+        if not self.learnt:
+            return
+        self.model.threshold_source = "none: the most probable class"
+        if len(self.model.classes) > 2:
+            return
+        numbers, kind = self.numbers(), self.choice
+        probabilities = [self.results.probabilities[number] for number in numbers]
+        found = self._rule_of_labels if kind == "classifier" and self.job.stopping else None
+        if found is None:
+            found = yield from self.settled(self._threshold, probabilities, numbers, kind)
+        self.model.threshold, self.model.threshold_source, share = found
+        if kind == "classifier":
+            self.facts["object_share"] = share
+        for number in set(numbers) - self.unpredicted:
+            p = self.results.probabilities[number]
+            self.results.masks[number][...] = self._cut(p, self.model.threshold)
 
     def _threshold(self, probabilities, numbers, kind, heed=True):
         """Of two classes: the threshold, where it comes from, and the objects' share if estimated.
@@ -506,8 +525,11 @@ class Taught(Mode):
             threshold = outline_threshold(*some, self.polarity, **self._rule_of_network())
         if not heed:
             return threshold, _RULE, share
-        strokes = [self.strokes[number] for number in numbers]
-        heeding = heeding_strokes(threshold, probabilities, strokes)
+        painted = [k for k, number in enumerate(numbers) if self.strokes[number].any()]
+        if not painted:
+            return threshold, _RULE, share
+        strokes = [self.strokes[numbers[k]] for k in painted]
+        heeding = heeding_strokes(threshold, [probabilities[k] for k in painted], strokes)
         moved = ", moved to where it agrees with the strokes" if heeding != threshold else ""
         return heeding, f"{_RULE}{moved}", share
 
@@ -578,6 +600,18 @@ def compare_on_strokes(
         Areas under the ROC curve (``network``, ``classifier``), their ``difference``, what is
         ``needed`` for the classifier, and the number of ``pixels`` and ``strokes``.
     """
+    return run_out(comparing_on_strokes(truth, strokes, network, classifier, classes, draws))
+
+
+def comparing_on_strokes(
+    truth: NDArray,
+    strokes: Any,
+    network: Any,
+    classifier: Any,
+    classes: Sequence[int],
+    draws: int = 200,
+) -> Generator[None, None, dict]:
+    """`compare_on_strokes` as a generator, which yields after each draw."""
     rng = np.random.default_rng(0)
     every = [np.flatnonzero(strokes == number) for number in np.unique(strokes)]
     by_class = [[at for at in every if truth[at[0]] == label] for label in classes]
@@ -591,6 +625,7 @@ def compare_on_strokes(
         at = [group[k] for group in by_class for k in rng.integers(len(group), size=len(group))]
         both = scores(np.concatenate(at))
         differences.append(both[1] - both[0])
+        yield
     of_network, of_classifier = scores(np.arange(len(truth)))
     least = min(map(len, by_class))
     return {

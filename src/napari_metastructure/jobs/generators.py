@@ -63,23 +63,26 @@ class Grace:
         self._end = float("inf")
 
     def run(self, generator: Any, event: Any) -> Generator[Any, Any, Any]:
-        """Run a generator and return its value; None once there is no time left for a step.
+        """Run a generator and return its value; None once its steps would take too long.
 
-        Itself a generator: it yields `event` after each step.
+        Itself a generator: it yields `event` after each step. Where the other one yields (done,
+        total), all that is left counts, and what begins after a refusal is refused, too.
         """
-        taken = 0.0  # by the step before
+        taken, left = 0.0, 1  # by the step before; steps
         while True:
             begun = time.perf_counter()
             if self.job.stopping:
                 self._end = min(self._end, begun + self.seconds)
-            if begun + taken > self._end:
+            if begun + taken * left > self._end:
+                self._end = float("-inf")
                 generator.close()
                 return None
             try:
-                next(generator)
+                step = next(generator)
             except StopIteration as end:
                 return end.value
             taken = time.perf_counter() - begun
+            left = max(1, step[1] - step[0]) if isinstance(step, tuple) else 1
             yield event
 
 

@@ -33,10 +33,13 @@ def hold_out(
     """
     rng = np.random.default_rng(seed)
     strokes = [np.asarray(stroke) for stroke in strokes]
-    taught, held_out = [s.copy() for s in strokes], [np.zeros_like(s) for s in strokes]
-    for value in sorted({int(v) for stroke in strokes for v in np.unique(stroke[stroke > 0])}):
-        numbered = [_numbered(stroke == value) for stroke in strokes]
-        every = [(k, n + 1) for k, (_, count) in enumerate(numbered) for n in range(count)]
+    painted = [k for k, stroke in enumerate(strokes) if stroke.any()]
+    taught, held_out = list(strokes), [np.zeros_like(stroke) for stroke in strokes]
+    for k in painted:
+        taught[k] = strokes[k].copy()
+    for value in sorted({int(v) for k in painted for v in np.unique(strokes[k][strokes[k] > 0])}):
+        numbered = {k: _numbered(strokes[k] == value) for k in painted}
+        every = [(k, n + 1) for k, (_, count) in numbered.items() for n in range(count)]
         if len(every) < least:
             return strokes, None
         for index in rng.permutation(len(every))[: max(1, round(share * len(every)))]:

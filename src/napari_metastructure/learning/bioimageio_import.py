@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_metastructure.learning.bioimageio_export import CONFIG, quietly, require_spec
 from napari_metastructure.learning.model import SegmentationModel, named_tensors, rebuilt
-from napari_metastructure.learning.networks import build
+from napari_metastructure.learning.networks import build, load_networks
 from napari_metastructure.learning.regions import NormalisedImage
 
 __all__ = ["PackagedModel", "is_package", "load_bioimageio"]
@@ -374,9 +374,7 @@ def _network(described):
             "The model has no weights that can be used here: TorchScript, or a state dict of a "
             "network in monai.networks.nets."
         )
-    from monai.networks import nets
-
-    network = getattr(nets, str(architecture.callable))(**architecture.kwargs)
+    network = getattr(load_networks(), str(architecture.callable))(**architecture.kwargs)
     network.load_state_dict(_read_state(state))
     return network
 

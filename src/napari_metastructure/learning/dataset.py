@@ -119,8 +119,8 @@ def counting(job: Any, items: Any, config: Any) -> Generator[Any, Any, Any]:
     for number, label in enumerate(labels[::step]):
         if isinstance(label, ChunkedArray):
             yield Progress("looking for classes", number * step, len(labels))
-            if job.stopping and len(counts) > 1:
-                break
+        if job.stopping and len(counts) > 1:
+            break
         found = count_classes(label, config.ignore_label)
         counts.update(dict(zip(*(part.tolist() for part in found))))
     if config.as_mask:

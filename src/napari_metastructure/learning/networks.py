@@ -6,14 +6,24 @@ by itself, so that tiled and whole-image predictions agree.
 
 import math
 import threading
+from importlib import import_module
 from typing import Any
 
 from napari_metastructure.arrays.axes import strides
 from napari_metastructure.learning.smp_networks import build_smp, is_smp
 
-__all__ = ["NETWORKS", "TITLES", "build", "initialise_bias", "monai_call", "raise_background"]
+__all__ = [
+    "NETWORKS",
+    "TITLES",
+    "build",
+    "initialise_bias",
+    "load_networks",
+    "monai_call",
+    "raise_background",
+]
 
 
+_ONE_AT_A_TIME = threading.Lock()
 _GLOBAL_GENERATOR = threading.Lock()  # MONAI draws first weights from it; one network at a time
 
 
@@ -74,6 +84,22 @@ TITLES = {"unet": "U-Net", "attention_unet": "Attention U-Net", "segresnet": "Se
 """What forms call them, where that differs from the name."""
 
 
+def load_networks(optimisers: bool = False) -> Any:
+    """MONAI's networks, imported: seconds, the first time.
+
+    Two threads at it at once would each find the other's half-imported modules.
+
+    Parameters
+    ----------
+    optimisers : bool
+        Import, too, what the first optimiser would.
+    """
+    with _ONE_AT_A_TIME:
+        if optimisers:
+            import_module("torch._dynamo")
+        return import_module("monai.networks.nets")
+
+
 def build(
     network: Any,
     *,
@@ -122,7 +148,8 @@ def build(
         If its library is not installed.
     """
     import torch
-    from monai.networks import nets
+
+    nets = load_networks()
 
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         if seed is not None:

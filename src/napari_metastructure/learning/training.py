@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_metastructure.jobs import parallel
 from napari_metastructure.jobs.devices import pick_device, release_memory
-from napari_metastructure.jobs.events import Done, Note, Progress, Step
+from napari_metastructure.jobs.events import Done, Note, Progress, Result, Step
+from napari_metastructure.jobs.generators import in_background
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.jobs.versions import versions
 from napari_metastructure.labels.noise import specs
@@ -37,7 +38,7 @@ from napari_metastructure.learning.losses import (
     true_shares,
 )
 from napari_metastructure.learning.model import SegmentationModel
-from napari_metastructure.learning.networks import initialise_bias
+from napari_metastructure.learning.networks import initialise_bias, load_networks
 from napari_metastructure.learning.patches import PatchSampler
 from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.resume import Resume, digests, resuming
@@ -109,7 +110,8 @@ def train(
         averages the one that best separates object from background on the held-back pixels: area
         under the ROC curve, whose order of classifiers random label noise does not change (Menon
         et al. 2015, section 4). Of several classes with known noise it is the one under which the
-        held-back noisy labels are likeliest.
+        held-back noisy labels are likeliest. Stopped while it reads the images, it ends with a
+        `Result` of None.
 
     Raises
     ------
@@ -140,7 +142,10 @@ def train(
                 )
                 if resume is not None:
                     training.keep_in(resume)
-                yield from training.prepare(images, labels, *validation)
+                if not (yield from training.prepare(images, labels, *validation)):
+                    yield Note("Stopped while the images were read; nothing was computed.")
+                    yield Result(None, stopped=True)
+                    return
                 yield from training.steps()
                 yield from training.decide()
                 yield training.done()
@@ -246,13 +251,21 @@ class _Training:
         self.validation.take_up(tensors, values["validation"])
 
     def prepare(self, images, labels, validation_images, validation_labels):
-        """Read the data and make the network, its sampler and its trainer; generator of events."""
-        yield Progress("reading the images", 0, 1)
-        self.items, self.held_back, clean = hold_back(
-            images, labels, validation_images, validation_labels, self.config
-        )
+        """Read the data and make the network, its sampler and its trainer.
+
+        A generator of events; it returns whether it came to its end.
+        """
+        event = Progress("reading the images", 0, 1)
+        data = images, labels, validation_images, validation_labels, self.config
+        found = yield from in_background(self.job, event, hold_back, *data)
+        yield from in_background(self.job, event, load_networks, optimisers=True)
+        if parallel.stopping(self.job):
+            return False
+        self.items, self.held_back, clean = found
         counts = yield from counting(self.job, self.items, self.config)
         held_back_counts = yield from counting(self.job, self.held_back, self.config)
+        if parallel.stopping(self.job):
+            return False
         classes = classes_of(counts, held_back_counts, clean)
         warn_of_numbers(self.items.labels, classes)
         self.shares = [counts[value] / counts.total() for value in classes]
@@ -281,6 +294,7 @@ class _Training:
         if reason is not None:
             self.notes.append(reason)
             yield Note(reason)
+        return True
 
     def _loss(self, forward):
         if forward is None:

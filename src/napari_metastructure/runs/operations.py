@@ -24,6 +24,7 @@ from napari_metastructure.files.read import read_labels, read_outcome
 from napari_metastructure.files.reservations import reserve
 from napari_metastructure.files.results import record_beside
 from napari_metastructure.files.settings import read_settings
+from napari_metastructure.jobs.events import Result
 from napari_metastructure.runs.run import Run, carry_out, warnings_as_lines
 
 __all__ = ["OPERATIONS", "config_of", "find_channels", "known_noise", "perform", "sweep"]
@@ -522,6 +523,8 @@ def _take_model(run, done):
     """What a training says of itself goes to the record, its model to the output."""
     from napari_metastructure.parameters import Parameters
 
+    if isinstance(done, Result):
+        raise ValueError("The training was stopped before it began, so there is no result.")
     record = dict(done.record)
     config = record.pop("config")
     if isinstance(run.config, Parameters):
