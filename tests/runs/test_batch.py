@@ -222,7 +222,7 @@ def _stop_in_prediction(job, monkeypatch):
 
 
 def test_a_run_that_was_stopped_before_it_began_says_so(plates, monkeypatch):
-    stopped = Job(lambda job: iter([Result(None, stopped=True)]))
+    stopped = Job(lambda job: (event for event in [Result(None, stopped=True)]))
     monkeypatch.setattr("napari_metastructure.learning.training.train", lambda *_, **__: stopped)
     with pytest.raises(ValueError, match="stopped before it began, so there is no result"):
         recorded(
