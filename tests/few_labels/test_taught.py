@@ -243,6 +243,27 @@ def test_three_classes(taught):
     assert done.probabilities[0].shape == (3, *images.shape)
     assert done.model.classes == [0, 1, 2]
     assert dice(third[3], (done.masks[0][3] == 2).astype(np.uint8)) > 0.8
+    assert done.record["classifier"]["settings"]["class_weights"] is not None
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_classes_are_weighed_in_the_labels_and_in_the_result_of_the_classifier(
+    taught, learnt, held_out
+):
+    images, masks, _ = taught
+    truth = np.where((masks == 1) & (np.arange(masks.shape[-1]) > 20), 2, masks)
+    strokes = np.zeros_like(masks)
+    strokes[1] = simulate_strokes(truth[1], 10 if held_out else 4, 8, seed=0)
+    done = segment(images, strokes=strokes, **{**QUICK, "min_steps": 1, "batch_size": 64})
+    assert done.record["result"] == "classifier"
+    weights = np.array(done.record["classifier"]["settings"]["class_weights"])
+    assert weights[0] > max(weights[1:])
+    np.testing.assert_allclose(done.probabilities[0], done.model.predict(images), atol=1e-4)
+    np.testing.assert_array_equal(done.masks[0], done.probabilities[0].argmax(0))
+    done.model.classifier.class_weights = None
+    even = done.model.predict(images).argmax(0)
+    assert (even == 0).sum() < (done.masks[0] == 0).sum()
+    assert all((label == 0).sum() > (plane == 0).sum() for label, plane in zip(learnt[0], even))
 
 
 def test_class_numbers_with_a_gap(taught):

@@ -70,6 +70,50 @@ def test_an_erased_class_keeps_its_number(taught):
     assert not found[2].any()
 
 
+@pytest.fixture
+def rare(blobs):
+    """Images with a rare third class, brighter objects, and strokes that do not tell it is rare."""
+    images, masks = blobs(4)
+    truth = masks.copy()
+    truth[:, 20:34, 20:34] *= 2
+    images = images + 250 * (truth == 2)
+    strokes = np.zeros_like(truth)
+    strokes[1] = simulate_strokes(truth[1], 6, 12, seed=0)
+    return images, truth, strokes
+
+
+def test_rare_classes_are_found_less_often_by_their_shares(rare):
+    images, truth, strokes = rare
+    classifier = StrokeClassifier(**SMALL).fit(images, strokes)
+    before = classifier.predict(images)
+    (after,) = classifier.weigh_classes([before])
+    np.testing.assert_allclose(classifier.predict(images), after, atol=1e-6)
+    np.testing.assert_allclose(after.sum(0), 1, rtol=1e-5)
+    np.testing.assert_allclose(classifier.class_weights**2, before.mean((1, 2, 3)), rtol=1e-4)
+
+    def error(found):
+        return np.abs(np.bincount(found.argmax(0).ravel()) - np.bincount(truth.ravel())).sum()
+
+    assert error(after) < 0.8 * error(before)
+
+
+def test_weighing_classes_again_changes_nothing(rare):
+    images, _, strokes = rare
+    classifier = StrokeClassifier(**SMALL).fit(images, strokes)
+    (once,) = classifier.weigh_classes([classifier.predict(images)])
+    (twice,) = classifier.weigh_classes([once])
+    np.testing.assert_allclose(twice, once, atol=1e-5)
+
+
+def test_weights_are_of_certain_classes(rare):
+    images, _, strokes = rare
+    classifier = StrokeClassifier(**SMALL).fit(images, strokes)
+    classifier.weigh_classes([classifier.predict(images)])
+    weights = classifier.class_weights
+    assert classifier.fit(images, strokes).class_weights is weights
+    assert classifier.fit(images, np.where(strokes == 3, 0, strokes)).class_weights is None
+
+
 def test_class_numbers_may_have_gaps(taught):
     images, masks, strokes = taught
     found = StrokeClassifier(**SMALL).fit(images, np.where(strokes == 2, 4, strokes))
@@ -131,6 +175,7 @@ def test_saved_and_loaded(taught, tmp_path):
     images, _, strokes = taught
     classifier = StrokeClassifier(**SMALL).fit(images, np.where(strokes == 2, 3, strokes))
     classifier.num_classes = 5  # classes that were erased
+    classifier.weigh_classes([classifier.predict(images)])
     classifier.save(tmp_path / "strokes.npz")
     loaded = StrokeClassifier.load(tmp_path / "strokes.npz")
     np.testing.assert_array_equal(loaded.predict(images[0]), classifier.predict(images[0]))

@@ -159,6 +159,8 @@ class Taught(Mode):
         def fit():
             classifier.fit(self.items.images, strokes, keys=range(len(strokes)))
             classifier.held_out_probabilities()  # kept for the threshold
+            if self.choice == "classifier":  # there will be no labels to weigh the classes by
+                classifier.class_weights = self.classifier.class_weights
             return classifier
 
         taught = yield from in_background(self.job, event, fit)
@@ -183,6 +185,9 @@ class Taught(Mode):
             if found is None:
                 return []
             probabilities.append(found)
+        if len(self.model.classes) > 2:
+            probabilities = self.classifier.weigh_classes(probabilities)
+        for number, found in zip(chosen, probabilities):
             self._known[number] = self._of_classes(found).copy()
         self._compare_planes(chosen, probabilities)
         event = Progress("labels for the network", len(chosen), len(chosen))

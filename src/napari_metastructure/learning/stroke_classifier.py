@@ -21,6 +21,7 @@ _MOST_ROWS = 20_000  # annotated pixels that the forest learns from
 _ROWS_AT_ONCE = 2**16
 _MOST_FOLDS = 5
 _SEEDS = 2**32  # scikit-learn takes smaller ones only
+_LEAST_SHARE = 1e-3  # of a class
 _FORMAT = "napari-metastructure strokes"
 _FORMAT_VERSION = 1
 
@@ -58,6 +59,9 @@ class StrokeClassifier:
         count alike. Neighbours in a stroke resemble each other, so it is a lower bound.
     polarity : {"bright", "dark"}
         Whether strokes of the highest class lie on brighter pixels than those on background.
+    class_weights : array of float, (num_classes,), or None
+        What probabilities are multiplied by; None until `weigh_classes` is called, and again
+        when there are strokes of other classes.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class StrokeClassifier:
         self.classes, self.num_classes = [], 0
         self.oob_error = float("nan")
         self.polarity = "bright"
+        self.class_weights: Any = None
         self.forest: Any = None
         self._rows: Any = None
         self._values: Any = None
@@ -154,8 +159,10 @@ class StrokeClassifier:
         self._values = np.asarray(values)[kept].astype(np.uint8)
         self._plane_of_row = None if plane_numbers is None else plane_numbers[kept]
         self._held_out = ()
-        self.classes = [int(value) for value in np.unique(self._values)]
-        self.num_classes = max(self.num_classes, *self.classes)
+        classes = [int(value) for value in np.unique(self._values)]
+        if classes != self.classes:
+            self.classes, self.class_weights = classes, None
+        self.num_classes = max(self.num_classes, *classes)
         forest = self._new_forest(len(self._values), oob_score=True)
         with warnings.catch_warnings():  # of pixels that every tree has learnt
             warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
@@ -353,7 +360,37 @@ class StrokeClassifier:
             found[indices, part] = self.forest.predict_proba(
                 np.ascontiguousarray(rows[:, part].T)
             ).T
-        return found.reshape(-1, *features.shape[1:])
+        return self._weighed(found).reshape(-1, *features.shape[1:])
+
+    def weigh_classes(self, probabilities: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Weigh classes by how much of the images they take, from now on.
+
+        Strokes do not tell it, so the forest takes all classes for equally frequent, and finds
+        rare ones too often. Each is weighed by the root of its mean probability: halfway from
+        even to that, as it is uncertain.
+
+        Parameters
+        ----------
+        probabilities : sequence of arrays of float, (num_classes, \\*tile)
+            What `predict` gave, for a fair sample of the images.
+
+        Returns
+        -------
+        list of arrays of float32
+            The same with the new weights.
+        """
+        balanced = list(probabilities)
+        if self.class_weights is not None:
+            balanced = [_scaled(p, 1 / self.class_weights) for p in balanced]
+        pixels = sum(p[0].size for p in balanced)
+        shares = sum(p.reshape(len(p), -1).sum(axis=1, dtype=np.float64) for p in balanced) / pixels
+        self.class_weights = np.sqrt(np.maximum(shares, _LEAST_SHARE))
+        return [self._weighed(p) for p in balanced]
+
+    def _weighed(self, probabilities):
+        if self.class_weights is None:
+            return probabilities
+        return _scaled(probabilities, self.class_weights)
 
     def _check_fitted(self):
         if not self.fitted:
@@ -391,6 +428,7 @@ class StrokeClassifier:
             "trees": self.trees,
             "seed": self.seed,
             "num_classes": self.num_classes,
+            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
         }
         return settings, {"rows": self._rows, "values": self._values}
 
@@ -410,7 +448,10 @@ class StrokeClassifier:
         names = ("spatial_dims", "channel_axis", "anisotropy", "sigmas", "trees", "seed")
         made = cls(**{name: settings[name] for name in names})
         made.num_classes = int(settings["num_classes"])
-        return made.fit_rows(np.asarray(arrays["rows"]), np.asarray(arrays["values"]))
+        made.fit_rows(np.asarray(arrays["rows"]), np.asarray(arrays["values"]))
+        weights = settings.get("class_weights")
+        made.class_weights = None if weights is None else np.asarray(weights)
+        return made
 
     def save(self, path: str | Path) -> None:
         """Write the classifier to a ``.npz`` file, without pickle.
@@ -440,6 +481,14 @@ class StrokeClassifier:
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(f"{Path(path).name} is not a stroke classifier ({error}).") from None
         return cls.from_state(settings, arrays)
+
+
+def _scaled(probabilities, weights):
+    """Probabilities of classes, along the first axis, times weights, with a sum of 1 again."""
+    weights = np.reshape(weights, (-1, *[1] * (probabilities.ndim - 1)))
+    found = np.multiply(probabilities, weights, dtype=np.float32)
+    found /= found.sum(axis=0)
+    return found
 
 
 def _thinned(values, seed):

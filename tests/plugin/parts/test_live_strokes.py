@@ -23,6 +23,23 @@ def test_the_view_is_cut_where_the_result_would_be(blobs, painted):
     np.testing.assert_array_equal(pieces[-1].labels, objects > threshold)
 
 
+def test_several_classes_are_weighed_by_what_is_in_view(blobs):
+    images, masks = blobs(4, seed=0, size=64)
+    truth = np.where((masks == 1) & (np.arange(64) > 20), 2, masks)
+    strokes = np.zeros_like(masks)
+    strokes[0] = simulate_strokes(truth[0], 6, 8, seed=0)
+    live = LiveClassifier([images], 2, False)
+    view = View((0,), (slice(0, 64), slice(0, 64)))
+    pieces = [one for one in live.update([strokes], view) if isinstance(one, Piece)]
+    even, weighed = pieces[0].labels, pieces[-1].labels
+    assert len(pieces) == 2
+    assert (even == 0).sum() < (weighed == 0).sum()
+    np.testing.assert_array_equal(weighed, live.classifier.predict(images[0]).argmax(0))
+    again = [one for one in live.update([strokes], view) if isinstance(one, Piece)]
+    assert len(again) == 1  # at once with the weights of before
+    np.testing.assert_array_equal(again[0].labels, weighed)
+
+
 @pytest.fixture
 def ball():
     """A noisy ball in a volume (12, 40, 40), and strokes on its plane 6."""

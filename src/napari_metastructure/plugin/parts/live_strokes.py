@@ -150,7 +150,10 @@ class LiveClassifier:
                     return
                 whole.append((box, found))
                 yield Piece(view.index, box, step, self.decide(found), uncertainty(found))
-        yield from self._with_new_threshold(plane, view, whole)
+        if whole and len(self.classifier.classes) > 2:
+            yield from self._with_new_weights(view, whole)
+        elif whole:
+            yield from self._with_new_threshold(plane, view, whole)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Labels, the stroke value minus 1, of probabilities with the class axis first."""
@@ -162,8 +165,6 @@ class LiveClassifier:
 
     def _with_new_threshold(self, plane, view, whole):
         """Pieces again if the threshold, chosen as for the result, has moved; generator."""
-        if len(self.classifier.classes) != 2 or not whole:
-            return
         from napari_metastructure.few_labels.stroke_threshold import threshold_of_classifier
 
         value = self.classifier.classes[1] - 1
@@ -172,7 +173,21 @@ class LiveClassifier:
         pictures = [_flat(picture[box]) for box, _ in whole]
         threshold, _ = threshold_of_classifier(self.classifier, found, pictures)
         moved, self.threshold = abs(threshold - self.threshold) > 0.02, threshold
-        for box, probabilities in whole if moved else ():
+        if moved:
+            yield from self._again(view, whole)
+
+    def _with_new_weights(self, view, whole):
+        """Pieces again if the weights of several classes, as in the result, move; generator."""
+        boxes, probabilities = zip(*whole)
+        before = self.classifier.class_weights
+        weighed = self.classifier.weigh_classes(probabilities)
+        after = self.classifier.class_weights
+        if before is None or np.abs(after - before).max() > 0.02:
+            yield from self._again(view, zip(boxes, weighed))
+
+    def _again(self, view, whole):
+        """Pieces of boxes and their probabilities."""
+        for box, probabilities in whole:
             if self.cancelled:
                 return
             yield Piece(view.index, box, 1, self.decide(probabilities), uncertainty(probabilities))
