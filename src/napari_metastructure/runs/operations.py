@@ -61,7 +61,7 @@ def train(run: Run) -> None:
             "account."
         )
     options = {"noise": noise, "model": run.inputs.get("start_from"), **_validation(run, labels)}
-    done = run.watch(train(images.data, labels.data, run.config, **options, **_kept(run)))
+    done = _trained(run, train(images.data, labels.data, run.config, **options, **_kept(run)))
     _keep_colours(done.record, labels)
     _take_model(run, done)
 
@@ -98,7 +98,7 @@ def segment(run: Run) -> None:
         shapes = [without_channels(array.shape, run.config.channel_axis) for array in images.arrays]
         out = [_target(run, "output", shape, np.dtype(np.uint8), like) for shape in shapes]
     given = {"strokes": strokes, "labels": labels, "out": out, **_kept(run)}
-    done = run.watch(segment(images.data, run.config, **given))
+    done = _trained(run, segment(images.data, run.config, **given))
     _take_model(run, done)
     if out and hasattr(out[0], "finish"):
         run.partial = done.stopped
@@ -519,12 +519,18 @@ def _use_channels(run, images, labels=None):
         run.config = type(run.config).of(run.config, channel_axis=axis)
 
 
+def _trained(run, job):
+    """The end of a training that has begun."""
+    done = run.watch(job)
+    if isinstance(done, Result):
+        raise ValueError("The training was stopped before it began, so there is no result.")
+    return done
+
+
 def _take_model(run, done):
     """What a training says of itself goes to the record, its model to the output."""
     from napari_metastructure.parameters import Parameters
 
-    if isinstance(done, Result):
-        raise ValueError("The training was stopped before it began, so there is no result.")
     record = dict(done.record)
     config = record.pop("config")
     if isinstance(run.config, Parameters):
