@@ -1,10 +1,14 @@
 """What the tests that train networks share."""
 
+import os
 import threading
 import time
 
 import numpy as np
 import pytest
+
+# napari's settings are those of a new user, and are written to no file.
+os.environ["NAPARI_CONFIG"] = ""
 
 
 @pytest.fixture(scope="session")

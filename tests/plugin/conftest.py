@@ -4,21 +4,29 @@ import gc
 
 import numpy as np
 import pytest
+from npe2 import PluginManifest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-metastructure"
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
+def _plugins_are_found_once():
+    """napari reads the manifests of all plugins again for each window."""
+    found = list(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda *_, **__: iter(found))
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _libraries_are_no_garbage():
     """Around each window napari's fixture looks for garbage several times, which takes a second
     among all that libraries hold.
     """
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
