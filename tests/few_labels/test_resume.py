@@ -50,6 +50,18 @@ def file(tmp_path):
     return tmp_path / "unfinished.safetensors"
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """Unbroken trainings, with each of which several tests compare."""
+    return {}
+
+
+def unbroken(kept, images, **task):
+    if str(task) not in kept:
+        kept[str(task)] = nms.segment(images, **task).run(hidden=True)
+    return kept[str(task)]
+
+
 def stop_when(job, has_come):
     """Run a job and stop it at the first event for which this holds; returns its end."""
     stopped = False
@@ -99,8 +111,10 @@ def steps_of(events):
     ],
     ids=["start", "1", "5", "8", "refining", "11", "16", "predicting"],
 )
-def test_without_labels_an_interrupted_training_equals_an_unbroken_one(images, file, moment, first):
-    whole = nms.segment(images, **ROUNDS).run(hidden=True)
+def test_without_labels_an_interrupted_training_equals_an_unbroken_one(
+    images, file, moment, first, kept
+):
+    whole = unbroken(kept, images, **ROUNDS)
     assert len(whole.history["loss"]) == 16
     assert stop_when(nms.segment(images, checkpoint=file, **ROUNDS), moment).stopped
     events = list(nms.segment(images, checkpoint=file, **ROUNDS))
@@ -122,11 +136,11 @@ def test_without_labels_an_interrupted_training_equals_an_unbroken_one(images, f
     ids=["strokes", "labels", "3", "comparing", "10", "12"],
 )
 def test_with_strokes_an_interrupted_training_equals_an_unbroken_one(
-    images, strokes, file, moment, first, monkeypatch
+    images, strokes, file, moment, first, kept, monkeypatch
 ):
     monkeypatch.setattr("napari_metastructure.few_labels.taught._MARGIN", 1)  # the network's result
     task = {"strokes": strokes, **SMALL}
-    whole = nms.segment(images, **task).run(hidden=True)
+    whole = unbroken(kept, images, **task)
     assert whole.record["held_out"]["pixels"]
     assert len(whole.history["loss"]) == 12
     stop_when(nms.segment(images, checkpoint=file, **task), moment)
@@ -187,9 +201,9 @@ def test_labels_that_are_no_longer_drawn_alike_are_refused(images, file, monkeyp
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 9])
 @pytest.mark.parametrize("ems", [True, False])
-def test_the_published_mode_resumes_in_the_middle_of_an_epoch(images, file, stop, ems):
+def test_the_published_mode_resumes_in_the_middle_of_an_epoch(images, file, stop, ems, kept):
     task = {**SMALL, "mode": "paper", "epochs": 3, "batch_size": 4, "ems": ems}
-    whole = nms.segment(images, **task).run(hidden=True)
+    whole = unbroken(kept, images, **task)
     assert len(whole.history["loss"]) == 9  # 3 batches an epoch
     stop_when(nms.segment(images, checkpoint=file, **task), at_step(stop))
     events = list(nms.segment(images, checkpoint=file, **task))

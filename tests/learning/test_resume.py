@@ -33,6 +33,12 @@ def task(blobs):
     return blobs(8, seed=0, size=48)
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """Unbroken trainings, with each of which several tests compare."""
+    return {}
+
+
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "unfinished.safetensors"
@@ -56,12 +62,16 @@ def assert_same(done, other):
 
 @pytest.mark.parametrize("length", [{"epochs": 8}, {"epochs": None}])
 @pytest.mark.parametrize("stop", [1, 7, 12, 20])
-def test_an_interrupted_training_equals_an_unbroken_one(task, file, length, stop, monkeypatch):
+def test_an_interrupted_training_equals_an_unbroken_one(
+    task, file, length, stop, kept, monkeypatch
+):
     monkeypatch.setattr("napari_metastructure.learning.duration._LEAST_STEPS", 20)
     monkeypatch.setattr("napari_metastructure.learning.duration._PATIENCE", 10)
     monkeypatch.setattr("napari_metastructure.learning.training._LEAST_STEPS_BETWEEN_SCORES", 6)
     config = {**SMALL, **length}
-    whole = train(*task, **config).run(hidden=True)
+    if str(length) not in kept:
+        kept[str(length)] = train(*task, **config).run(hidden=True)
+    whole = kept[str(length)]
     first = stopped_at(train(*task, checkpoint=file, **config), stop)
     assert first.stopped
     events = list(train(*task, checkpoint=file, **config))
@@ -211,10 +221,11 @@ from napari_metastructure import train
 from napari_metastructure.learning import resume
 resume._SECONDS_BETWEEN = 0.0
 images, masks = np.load("x.npy"), np.load("y.npy")
-done = train(images, masks, checkpoint=f"{sys.argv[1]}.checkpoint", epochs=30, channels=4, depth=3,
-             patch_size=32, batch_size=4, min_steps=1, device="cpu", seed=0).run(hidden=True)
-done.model.save(f"{sys.argv[1]}.safetensors")
-print(json.dumps([done.history["loss"], done.model.threshold]))
+for name in sys.argv[1:]:
+    done = train(images, masks, checkpoint=f"{name}.checkpoint", epochs=20, channels=4, depth=3,
+                 patch_size=32, batch_size=4, min_steps=1, device="cpu", seed=0).run(hidden=True)
+    done.model.save(f"{name}.safetensors")
+    print(json.dumps([done.history["loss"], done.model.threshold]))
 """
 
 
@@ -223,25 +234,26 @@ def test_killed_at_several_moments(task, tmp_path):
     for name, array in zip(("x", "y"), task):
         np.save(tmp_path / f"{name}.npy", array)
 
-    def begin(name):
-        command = [sys.executable, "-c", SCRIPT, name]
+    def begin(*names):
+        command = [sys.executable, "-c", SCRIPT, *names]
         return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, text=True)
 
     def step():
         file = tmp_path / "killed.checkpoint"
         return checkpoints.read_state(file)["step"] if file.exists() else 0
 
-    for least in (1, 40):
+    for least in (1, 16):
         process = begin("killed")
         deadline = time.monotonic() + 100
         while step() < least and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert least <= step() < 120
-    ends = {name: begin(name).communicate()[0].splitlines()[-1] for name in ("killed", "whole")}
-    assert ends["killed"] == ends["whole"]
-    killed, whole = (load_file(tmp_path / f"{name}.safetensors") for name in ends)
+        assert least <= step() < 80
+    ends = begin("killed", "whole").communicate()[0].splitlines()
+    assert len(ends) == 2
+    assert ends[0] == ends[1]
+    killed, whole = (load_file(tmp_path / f"{name}.safetensors") for name in ("killed", "whole"))
     differing = {
         name: float((killed[name] - whole[name]).abs().max())
         for name in whole
