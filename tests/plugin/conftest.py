@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import pytest
 from npe2 import PluginManifest
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-metastructure"
@@ -113,3 +113,15 @@ def open_dock(viewer, qtbot):
     del widget, docks[:]
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()  # pyqtgraph's menus belong to Python
+
+
+@pytest.fixture
+def turns(viewer):
+    """In which turn of the event loop each layer was added: a list of (name, number)."""
+    added, count = [], [0]
+    timer = QTimer(interval=0)
+    timer.timeout.connect(lambda: count.__setitem__(0, count[0] + 1))
+    viewer.layers.events.inserted.connect(lambda e: added.append((e.value.name, count[0])))
+    timer.start()
+    yield added
+    timer.stop()

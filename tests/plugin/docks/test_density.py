@@ -115,7 +115,7 @@ def test_volumes_go_slab_by_slab_with_the_layers_scale(qtbot, viewer, open_dock)
         np.testing.assert_allclose(viewer.layers[-1].data[0], whole[11], atol=1e-5)
 
 
-def test_each_class_gets_a_layer(qtbot, viewer, open_dock):
+def test_each_class_gets_a_layer(qtbot, viewer, open_dock, turns):
     labels = np.tile(np.arange(3, dtype=np.uint8), (60, 20))
     labels[:, 30:][labels[:, 30:] == 2] = 0
     viewer.add_labels(labels, name="three")
@@ -126,6 +126,7 @@ def test_each_class_gets_a_layer(qtbot, viewer, open_dock):
     compute(qtbot, dock)
     maps = np.stack([layer.data for layer in viewer.layers[1:]])
     assert len(maps) == 3
+    assert len({number for _, number in turns[1:]}) == 3  # other events come between two layers
     np.testing.assert_allclose(maps.sum(0), 1, atol=1e-6)
     dock.classes.value = "2"
     compute(qtbot, dock)

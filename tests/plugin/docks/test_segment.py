@@ -33,7 +33,7 @@ def segment(qtbot, dock):
     finish(qtbot, dock)
 
 
-def test_mask_and_probability_layers(qtbot, viewer, dock, placed_layers):
+def test_mask_and_probability_layers(qtbot, viewer, dock, placed_layers, turns):
     image, labels = placed_layers
     segment(qtbot, dock)
     probability, mask = viewer.layers[-2], viewer.layers[-1]
@@ -42,6 +42,7 @@ def test_mask_and_probability_layers(qtbot, viewer, dock, placed_layers):
     assert evaluate(labels.data, mask.data)["dice"] > 0.8
     assert mask.metadata[RECORD]["operation"] == "segment"
     assert not {"live probability", "live pseudo-label"} & {layer.name for layer in viewer.layers}
+    assert dict(turns)[probability.name] < dict(turns)[mask.name]  # other events come in between
     assert dock.loss_curve.isVisible()  # a single round has no change from one to the next
     assert not dock.curves.isVisible()
 
@@ -74,7 +75,7 @@ def assert_pictures_hold_images(pictures):
     assert all(item.image is not None and item.image.shape == (64, 64) for item in pictures._items)
 
 
-def test_filters_to_compare_with(qtbot, viewer, dock, placed_layers):
+def test_filters_to_compare_with(qtbot, viewer, dock, placed_layers, turns):
     dock.baseline_button.click()
     finish(qtbot, dock)
     assert [layer.name for layer in viewer.layers][2:] == [
@@ -83,6 +84,7 @@ def test_filters_to_compare_with(qtbot, viewer, dock, placed_layers):
         "discs triangle",
         "discs sato",
     ]
+    assert len({number for _, number in turns}) == 4  # other events come between two layers
     assert not viewer.layers[-1].visible
     assert_same_place(viewer.layers[-1], placed_layers[0])
     assert evaluate(placed_layers[1].data, viewer.layers["discs otsu"].data)["dice"] > 0.5

@@ -92,14 +92,16 @@ def test_a_new_result_has_the_threshold_of_the_model(panel, qtbot):
     panel.model.record = {"threshold_source": "edges"}
     panel.refresh()
     assert "Threshold 0.035: edges." in panel.note.text()
-    mask = panel.show_result("image", {}, np.linspace(0, 1, 100).reshape(10, 10))
+    p = np.linspace(0, 1, 100).reshape(10, 10)
+    list(panel.showing("image", {}, p, panel.model.decide(p)))
+    mask = panel.viewer.layers[-1]
     qtbot.wait(100)  # the slider has moved, but nobody has moved it
     assert mask.metadata[RECORD]["threshold_source"] == "edges"
     panel.threshold.value = 0.5
     qtbot.waitUntil(lambda: mask.metadata[RECORD]["threshold_source"] == "set by hand")
 
 
-def test_masks_of_the_same_pixels_are_hidden_by_the_next(qtbot, viewer, panel):
+def test_masks_of_the_same_pixels_are_hidden_by_the_next(qtbot, viewer, panel, turns):
     """They would be seen through it, wherever it has no object; those of other planes stay."""
 
     def predict():
@@ -112,6 +114,7 @@ def test_masks_of_the_same_pixels_are_hidden_by_the_next(qtbot, viewer, panel):
 
     masks = [predict(), predict()]
     assert shown() == [False, True]
+    assert len({number for _, number in turns}) == 4  # other events come between two layers
     panel.scope.value = "this plane"
     for plane in (1, 2):
         viewer.dims.set_current_step(0, plane)
@@ -137,5 +140,6 @@ def test_results_of_other_images_and_what_is_no_result_stay(viewer, panel):
             record,
         )
     ]
-    panel.show_result(image.name, where, np.zeros(image.data.shape))
+    empty = np.zeros(image.data.shape)
+    list(panel.showing(image.name, where, empty, empty.astype(np.uint8)))
     assert [layer.visible for layer in layers] == [True, True, True, False]

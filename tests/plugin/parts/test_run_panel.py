@@ -4,6 +4,8 @@ import threading
 
 import pytest
 from napari.utils.notifications import notification_manager
+from pytestqt.exceptions import capture_exceptions
+from qtpy.QtCore import QTimer
 
 from napari_metastructure.jobs.events import (
     FileDone,
@@ -37,6 +39,63 @@ def test_status_tells_memory_and_notes_are_notifications(qtbot):
         told = [record.message for record in notification_manager.records[before:]]
     assert told == ["cuda:0 ran out of memory."]
     assert any(text.endswith("0 s · memory 3.00 GiB on cuda:0") for text in texts)
+
+
+def _with_turns(qtbot, after):
+    """A panel that ends with three turns, and what they note: after the first one, `after` is
+    called with the panel.
+    """
+    panel, noted = RunPanel(), []
+    qtbot.addWidget(panel)
+
+    def steps():
+        for number in range(3):
+            noted.append((number, panel.running))
+            QTimer.singleShot(0, lambda: noted.append("another event"))
+            if number == 0:
+                QTimer.singleShot(0, lambda: after(panel))
+            yield
+
+    panel.yielded.connect(lambda event: panel.in_turns(steps()))
+    panel.finished.connect(lambda: noted.append("finished"))
+    panel.start(Job(lambda job: (event for event in [Result(None)])), "Density")
+    qtbot.waitUntil(lambda: len(noted) > 0, timeout=10_000)
+    qtbot.waitUntil(lambda: not panel.running, timeout=10_000)
+    qtbot.wait(50)
+    return noted
+
+
+def test_the_window_lives_between_turns_and_the_job_ends_after_them(qtbot):
+    noted = _with_turns(qtbot, lambda panel: None)
+    steps = [(0, True), "another event", (1, True), "another event", (2, True), "another event"]
+    assert [one for one in noted if one != "finished"] == steps
+    assert noted.index("finished") > noted.index((2, True))
+
+
+def test_turns_are_left_out_when_the_dock_is_closed(qtbot):
+    noted = _with_turns(qtbot, lambda panel: panel.abandon())
+    assert (1, True) not in noted
+    assert "finished" in noted
+
+
+def test_turns_are_left_out_when_the_window_goes(qtbot):
+    noted = _with_turns(qtbot, lambda panel: panel.let_go())
+    assert (1, True) not in noted
+    assert "finished" not in noted
+
+
+def test_a_turn_that_fails_ends_the_job(qtbot):
+    def steps():
+        yield
+        raise MemoryError("of the display")
+
+    panel = RunPanel()
+    qtbot.addWidget(panel)
+    panel.yielded.connect(lambda event: panel.in_turns(steps()))
+    with capture_exceptions() as raised, qtbot.waitSignal(panel.finished, timeout=10_000):
+        panel.start(Job(lambda job: (event for event in [Result(None)])), "Density")
+    assert [kind for kind, *_ in raised] == [MemoryError]
+    assert not panel.running
 
 
 def test_each_phase_has_a_line_and_a_bar(qtbot):

@@ -330,7 +330,10 @@ class DensityDistributions(Dock):
     def _on_event(self, event):
         if not isinstance(event, Result) or event.stopped:
             return
-        found, pending = event.value, self._pending
+        self.panel.in_turns(self._showing(event.value, self._pending))
+
+    def _showing(self, found, pending):
+        """Show the maps; a step for each layer."""
         request = pending["request"]
         for value, data in found.maps.items():
             record = {
@@ -351,5 +354,6 @@ class DensityDistributions(Dock):
                 **_LOOKS[request.mode],
                 **pending["place"],
             )
+            yield
         self._pending = None
         say(self.about, self._describe(request, found))

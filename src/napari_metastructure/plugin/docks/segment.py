@@ -69,6 +69,7 @@ class SegmentFewLabels(Dock):
         self._sources: list | None = None
         self._done: Done | None = None
         self._step: Step | None = None
+        self._shown: list = []  # of the last result: image, mask, layers of probabilities
         self._streamed = []  # results that are written to files
         self.results = Results(self.viewer)
         self._live = {
@@ -410,9 +411,14 @@ class SegmentFewLabels(Dock):
         elif isinstance(event, Round):
             self._show_round(event)
         elif isinstance(event, Done):
-            self._done = event
+            self._done, self._shown = event, []
+            taught = "result" in event.record
+            start = "strokes" if taught else f"no labels, {_start_of(event.record)}"
+            self.models.take(event.model, start)
+            if event.probabilities is not None:
+                self.panel.in_turns(self._showing(event))
         elif isinstance(event, Result) and isinstance(event.value, dict):
-            show_baselines(self.viewer, self._baselines_of, event.value)
+            self.panel.in_turns(show_baselines(self.viewer, self._baselines_of, event.value))
 
     def _show_round(self, event):
         self.curves.add_point("labels", event.round, event.label_change)
@@ -433,6 +439,22 @@ class SegmentFewLabels(Dock):
         live.draw(plane, self._watched.place)
         if is_new:
             self.strokes.put_on_top()
+
+    def _showing(self, done):
+        """Add the probabilities of each image, which are hidden; a step for each layer."""
+        for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
+            if region is not None:
+                inside = np.broadcast_to(region, source.layout.label_shape)
+                mask, p = (
+                    np.where(inside, _whole(source, part), 0).astype(part.dtype)
+                    for part in (mask, p)
+                )
+                source = replace(source, box=None)
+            added, shaped = [], source.shaped(p)
+            for layer in self.models.add_probabilities(source.name, source.place(), shaped):
+                added.append(layer)
+                yield
+            self._shown.append((source, mask, added))
 
     def _on_finished(self):
         if self._done is None:
@@ -461,29 +483,20 @@ class SegmentFewLabels(Dock):
         self.gallery.suggest(done.record.get("confidence", {}))
         say(self.summary, summary(done, self._step))
         taught = "result" in done.record
-        title = "strokes" if taught else f"no labels, {_start_of(done.record)}"
-        self.models.take(done.model, title)
         if done.probabilities is not None:
-            self._show_results(done, taught)
+            self._show_masks(taught)
 
-    def _show_results(self, done, taught):
+    def _show_masks(self, taught):
         self.strokes.clear(drawn=False)
         self.results.put_away([source.layer for source, _ in self._sources])
-        for (source, region), mask, p in zip(self._sources, done.masks, done.probabilities):
-            if region is not None:
-                inside = np.broadcast_to(region, source.layout.label_shape)
-                mask, p = (
-                    np.where(inside, _whole(source, part), 0).astype(part.dtype)
-                    for part in (mask, p)
-                )
-                source = replace(source, box=None)
-            before = len(self.viewer.layers)
-            layer = self.models.show_result(
-                source.name, source.place(), source.shaped(p), source.shaped(mask)
-            )
-            added = self.viewer.layers[before:]
+        layers = self.viewer.layers
+        for source, labels, added in self._shown:
+            mask = self.models.add_mask(source.name, source.place(), added, source.shaped(labels))
+            if len(self._shown) > 1 and added[-1] in layers:
+                layers.move(layers.index(mask), layers.index(added[-1]) + 1)
             corrections = self.models.corrections
-            self.results.take(source.layer, added, layer, corrections, taught=taught)
+            self.results.take(source.layer, [*added, mask], mask, corrections, taught=taught)
+        self._shown = []
         if taught and self.strokes.layer is not None:
             self.strokes.put_on_top()
             self.viewer.layers.selection.active = self.strokes.layer
@@ -517,6 +530,7 @@ class SegmentFewLabels(Dock):
         """Let go of the viewer, and end what runs."""
         self.gallery.clear()
         self.strokes.close_down()
+        self._done = None
         self.panel.abandon()
 
     # ------------------------------------------------------------------ filters

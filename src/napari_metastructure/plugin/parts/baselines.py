@@ -1,5 +1,6 @@
 """Masks of simple filters, to compare a segmentation with."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ def baselines(source: Any, polarity: str) -> Job:
     return Job(lambda job: _filtering(job, data, polarity, layout.spatial_dims))
 
 
-def show_baselines(viewer: Viewer, source: Any, masks: Any) -> None:
-    """Add each mask as a hidden layer."""
+def show_baselines(viewer: Viewer, source: Any, masks: Any) -> Iterator[None]:
+    """Add each mask as a hidden layer; a step for each."""
     for kind, mask in masks.items():
         record = {"operation": "filter", "filter": kind, "applied_to": source.name}
         viewer.add_labels(
@@ -33,6 +34,7 @@ def show_baselines(viewer: Viewer, source: Any, masks: Any) -> None:
             metadata={RECORD: record},
             **source.place(),
         )
+        yield
 
 
 def _filtering(job, data, polarity, spatial_dims):

@@ -1,6 +1,7 @@
 """A trained model in the window: save it, load it, apply it, move its threshold."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -361,34 +362,54 @@ class ModelPanel(QWidget):
                 self.streamed = None
         elif isinstance(event, Result) and isinstance(event.value, _Prediction):
             source, placed = self._applied_to
-            self.show_result(source.name, placed, *map(source.shaped, event.value))
+            probabilities, labels = map(source.shaped, event.value)
+            self.panel.in_turns(self.showing(source.name, placed, probabilities, labels))
 
-    def show_result(
-        self, image_name: str, placed: dict, probabilities: Any, labels: Any = None
-    ) -> Any:
-        """Add the probabilities, hidden, and the labels as layers; returns the labels layer."""
-        labels = self.model.decide(probabilities) if labels is None else labels
-        metadata = {RECORD: {**self.model.record, "applied_to": image_name, "model": self.name}}
+    def showing(
+        self, image_name: str, placed: dict, probabilities: Any, labels: Any
+    ) -> Iterator[None]:
+        """Add the probabilities, hidden, and the labels as layers; a step for each."""
+        added = []
+        for layer in self.add_probabilities(image_name, placed, probabilities):
+            added.append(layer)
+            yield
+        self.add_mask(image_name, placed, added, labels)
+
+    def add_probabilities(
+        self, image_name: str, placed: dict, probabilities: Any
+    ) -> Iterator[Layer]:
+        """Add the probabilities as hidden layers, of more than two classes one for each but the
+        background; yields them as they come.
+        """
         maps = {"probability": probabilities}
         if len(self.model.classes) > 2:
             names = [f"probability of {label}" for label in self.model.classes]
             maps = dict(list(zip(names, probabilities))[1:])
         for kind, data in maps.items():
-            probability = self.viewer.add_image(
+            yield self.viewer.add_image(
                 data,
                 name=f"{image_name} {kind} ({self.name})",
-                metadata=metadata,
+                metadata=self._metadata(image_name),
                 visible=False,
                 **PROBABILITY,
                 **placed,
             )
+
+    def _metadata(self, image_name):
+        return {RECORD: {**self.model.record, "applied_to": image_name, "model": self.name}}
+
+    def add_mask(self, image_name: str, placed: dict, probabilities: list, labels: Any) -> Layer:
+        """Add the labels that belong to layers of probabilities; hides earlier results."""
         hide_results(self.viewer, image_name, placed, labels.shape)
         mask = self.viewer.add_labels(
-            labels, name=f"{image_name} segmentation ({self.name})", metadata=metadata, **placed
+            labels,
+            name=f"{image_name} segmentation ({self.name})",
+            metadata=self._metadata(image_name),
+            **placed,
         )
         self.results = None
         self.threshold.value = self._drawn_at = self.model.threshold
-        self.results = probability, mask
+        self.results = probabilities[-1], mask
         self.corrections = Corrections(mask)
         self.refresh()
         return mask

@@ -3,7 +3,8 @@
 import atexit
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -79,6 +80,8 @@ class RunPanel(QWidget):
         self.job: Any = None
         self._bar: Any = None
         self._problem: str | None = None
+        self._turns: deque[Iterator] = deque()  # what is done before the job counts as finished
+        self._has_ended = False
         self.description = ""
         self.run_button = QPushButton(action)
         self.pause_button = QPushButton("Pause")
@@ -131,6 +134,7 @@ class RunPanel(QWidget):
         self.description, self._memory = description, ""
         self._activity, self._time_left = "", TimeLeft()
         self._text, self._at, self._ends = "", (0, 0), None
+        self._has_ended = False
         worker = create_worker(_drive, job, _start_thread=False, _ignore_errors=True)
         self.worker = worker
         self.worker.yielded.connect(self._on_event)
@@ -153,6 +157,35 @@ class RunPanel(QWidget):
         self._ticks.start()
         worker.start()
 
+    def in_turns(self, steps: Iterator) -> None:
+        """Take steps that take long, such as adding a layer, with the window's events in between.
+
+        The job counts as under way until the last one; if the dock or the window is closed
+        meanwhile, the others are left out.
+
+        Parameters
+        ----------
+        steps : iterator
+            Each ``next`` is a step.
+        """
+        self._turns.append(steps)
+        if len(self._turns) == 1:
+            QTimer.singleShot(0, self._take_turn)
+
+    def _take_turn(self):
+        if not self._turns:  # closed meanwhile
+            return
+        over = True
+        try:
+            over = next(self._turns[0], self) is self
+        finally:
+            if over and self._turns:
+                self._turns.popleft()
+            if self._turns:
+                QTimer.singleShot(0, self._take_turn)
+            elif self._has_ended and self.running:
+                self._end()
+
     def toggle_pause(self) -> None:
         """Hold the job before its next step, or let it go on."""
         if self.running:
@@ -172,15 +205,21 @@ class RunPanel(QWidget):
     def abandon(self) -> None:
         """End the job without a result, as when the widget is closed."""
         if self.running:
-            self.job.stop()
-            self.worker.resume()
-            self.worker.quit()
+            self._quit()
+            if self._has_ended:
+                self._end()
+
+    def _quit(self):
+        self._turns.clear()
+        self.job.stop()
+        self.worker.resume()
+        self.worker.quit()
 
     def let_go(self) -> None:
         """End the job and hear no more of it, as when the window goes."""
         if not self.running:
             return
-        self.abandon()
+        self._quit()
         self.worker.yielded.disconnect(self._on_event)
         self.worker.errored.disconnect(self._on_error)
         self.worker.paused.disconnect(self._refresh)
@@ -254,6 +293,11 @@ class RunPanel(QWidget):
         notification_manager.receive_error(type(error), error, error.__traceback__)
 
     def _on_finished(self):
+        self._has_ended = True
+        if not self._turns:
+            self._end()
+
+    def _end(self):
         failed = "failed" in self.status.text()
         end = "stopped" if self.job.stopping else "finished"
         self._ticks.stop()
