@@ -399,10 +399,10 @@ def test_report_opens_and_holds_its_pictures(swept, tmp_path):
 # ----------------------------------------------------------------- cluster
 
 
-def test_cluster_survives_a_killed_worker(task, tmp_path):
+def test_cluster_survives_a_killed_worker(task, swept, tmp_path):
     """Two worker processes, one of them killed: nothing lost, nothing twice."""
     distributed = pytest.importorskip("distributed")
-    options = {**TINY, "seeds": 2}
+    options = {**FEW, "seeds": 2}
     with (
         distributed.LocalCluster(
             2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -420,14 +420,14 @@ def test_cluster_survives_a_killed_worker(task, tmp_path):
     found = event.value
     assert killed
     assert not found.stopped
-    assert [row["status"] for row in found.table] == ["done"] * 10
+    assert [row["status"] for row in found.table] == ["done"] * 6
     lines = (tmp_path / "runs.jsonl").read_text().splitlines()
     keys = [tuple(json.loads(line)[name] for name in ("kind", "amount", "seed")) for line in lines]
-    assert len(set(keys)) == len(keys) == 10
-    here, _ = finish(sweep(*task, TINY))
-    for one, other in zip(here.table, found.table):  # another process rounds in another way
-        assert one["auc"] == pytest.approx(other["auc"], abs=0.02)
-        assert one["kind"] == other["kind"]
+    assert len(set(keys)) == len(keys) == 6
+    assert [row["kind"] for row in found.table] == ["clean", "sample", "random"] * 2
+    here = {row["kind"]: row["auc"] for row in swept[0].table}
+    for row in found.table[:3]:  # another process rounds in another way
+        assert here[row["kind"]] == pytest.approx(row["auc"], abs=0.02)
 
 
 def _one_thread():

@@ -48,6 +48,7 @@ def test_mask_and_probability_layers(qtbot, viewer, dock, placed_layers, turns):
 
 
 def test_threshold_slider_moves_the_mask(qtbot, viewer, dock, placed_layers):
+    dock.advanced["min_steps"].value = 20
     segment(qtbot, dock)
     probability, mask = viewer.layers[-2], viewer.layers[-1]
     before = mask.data.sum()

@@ -30,7 +30,10 @@ def dock(viewer, open_dock):
     return dock
 
 
-def test_click_accept_reject(qtbot, viewer, dock):
+def test_click_accept_reject(qtbot, viewer, dock, monkeypatch):
+    dock.form["epochs"].value = 4
+    config, short = dock.config, {"depth": 3, "min_steps": 40}  # of which the form has no rows
+    monkeypatch.setattr(dock, "config", lambda: config().model_copy(update=short))
     assert dock.problem() is None
     dock.panel.run_button.click()
     qtbot.waitUntil(lambda: dock.suspects is not None, timeout=LONG)

@@ -168,7 +168,7 @@ def test_a_segmentation_by_snippet_and_command(qtbot, viewer, placed_layers, ope
     image, _ = placed_layers
     dock = open_dock("Segment with few or no labels")[1]
     dock.form.set_values({"seed": 0, "polarity": "bright", "epochs": 2})
-    dock.advanced.set_values(SMALL)
+    dock.advanced.set_values({**SMALL, "min_steps": 20})
     run_dock(qtbot, dock)
     made = viewer.layers[-1]
     run_snippet(dock)
@@ -194,7 +194,7 @@ def test_strokes_in_a_region_by_snippet(qtbot, viewer, placed_layers, open_dock)
     )
     dock = open_dock("Segment with few or no labels")[1]
     dock.form.set_values({"seed": 0, "epochs": 1})
-    dock.advanced.set_values(SMALL)
+    dock.advanced.set_values({**SMALL, "min_steps": 20})
     dock.reading.form["region"].value = viewer.layers["region"]
     dock.reading.form["every_plane"].value = True
     dock.strokes.live_box.setChecked(False)
