@@ -1,5 +1,7 @@
 """What is painted on a result stays when the result is made again, and can be trained on."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,56 @@ def test_strokes_stay_undo_and_redo_too(mask, corrections):
     mask.redo()
     corrections.show(np.zeros_like(mask.data))
     assert mask.data[0, 15, 15] == 1
+
+
+def test_a_stroke_is_looked_for_on_its_plane(viewer, monkeypatch):
+    mask = viewer.add_labels(np.zeros((2, 5, 20, 20), np.uint8))
+    corrections, looked_at, changed = Corrections(mask), [], Corrections._changed
+
+    def counted(self, plane):
+        looked_at.append(plane)
+        return changed(self, plane)
+
+    monkeypatch.setattr(Corrections, "_changed", counted)
+    mask.paint((1, 3, 5, 5), 1)
+    mask.data_setitem((np.array([0, 0]), np.array([2, 2]), np.array([4, 5]), np.array([9, 9])), 2)
+    assert looked_at == [(1, 3), (0, 2)]
+    monkeypatch.undo()
+    painted = corrections.painted()
+    np.testing.assert_array_equal(painted, mask.data > 0)
+    corrections.show(np.full_like(mask.data, 3))
+    np.testing.assert_array_equal(mask.data == 3, ~painted)
+
+
+def test_a_stroke_while_the_mask_is_copied_counts(mask, monkeypatch):
+    go_on = threading.Event()
+
+    def copy(array):
+        go_on.wait(10)
+        return array.copy()
+
+    monkeypatch.setattr("napari_metastructure.plugin.parts.corrections._copy", copy)
+    corrections = Corrections(mask)
+    with mask.block_history():
+        mask.paint((0, 5, 5), 1)
+        mask.paint((0, 6, 5), 2)
+        go_on.set()
+        assert corrections._copying.result().any()  # with what is not yet a stroke
+    np.testing.assert_array_equal(corrections.painted(), mask.data > 0)
+    mask.undo()
+    assert not corrections.painted().any()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_put_into_the_mask_counts(mask, corrections, whole):
+    data = np.zeros_like(mask.data)
+    data[1, 3:5] = 1
+    if whole:
+        mask.data = data
+    else:
+        mask.data[...] = data
+    corrections.show(np.zeros_like(data))
+    np.testing.assert_array_equal(mask.data, data)
 
 
 def test_a_stroke_over_a_stroke_is_one_until_both_are_undone(mask, corrections):

@@ -1,6 +1,7 @@
 """What the user paints on a mask that was made here, kept while the mask is made again."""
 
-from functools import cached_property
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ class Corrections:
     """The painted pixels of a mask layer.
 
     napari tells of strokes, not of undo and redo: a pixel that changed without a stroke is taken
-    back if it has the value it had before it was painted.
+    back if it has the value it had before it was painted. A stroke is looked for on its own planes
+    only, and the mask is copied beside the window.
 
     Parameters
     ----------
@@ -22,22 +24,30 @@ class Corrections:
 
     def __init__(self, mask: Any) -> None:
         self.mask = mask
-        self._shown = np.array(mask.data)  # as of the last look
-        self._painted = np.zeros(self._shown.shape, bool)
+        pool = ThreadPoolExecutor(1)
+        self._copying: Any = pool.submit(_copy, mask.data)
+        pool.shutdown(wait=False)
+        self._copied: Any = None
+        self._painted = np.zeros(mask.data.shape, bool)
+        self._before: dict[tuple, np.ndarray] = {}  # of planes: values before they were painted
         mask.events.paint.connect(self._on_stroke)
 
-    @cached_property
-    def _before(self):
-        """Of painted pixels: their value before. Copied at the first stroke only."""
-        return self._shown.copy()
+    @property
+    def _shown(self):
+        """The mask as of the last look."""
+        if self._copied is None:
+            self._copied = self._copying.result()
+            self._copying = None
+        return self._copied
 
     def painted(self) -> np.ndarray:
         """Which pixels the user has painted, undo and redo counted; an array of bool."""
-        changed = self._changed()
-        if changed.any():
-            data = np.asarray(self.mask.data)
-            self._painted[changed] = data[changed] != self._before[changed]
-            self._shown[changed] = data[changed]
+        for plane in self._planes():
+            changed, data = self._changed(plane)
+            if changed.any():
+                before = self._before_of(plane)
+                self._painted[plane][changed] = data[changed] != before[changed]
+                self._shown[plane][changed] = data[changed]
         return self._painted
 
     def show(self, computed: np.ndarray) -> None:
@@ -47,20 +57,69 @@ class Corrections:
         ----------
         computed : array of the layer's shape
         """
-        free = ~self.painted()
-        self.mask.data[free] = computed[free]
-        self._shown[free] = self._before[free] = computed[free]
+        painted = self.painted()
+        for plane in self._planes():
+            free = ~painted[plane]
+            arrays = [self.mask.data[plane], self._shown[plane]]
+            if free.all():
+                self._before.pop(plane, None)
+                free = ...
+            elif plane in self._before:
+                arrays.append(self._before[plane])
+            for array in arrays:
+                array[free] = computed[plane][free]
         self.mask.refresh()
 
-    def _changed(self):
-        return np.asarray(self.mask.data) != self._shown
+    def _planes(self) -> Iterator[tuple]:
+        return np.ndindex(self._painted.shape[:-2])
 
-    def _on_stroke(self, event: Any = None) -> None:
-        changed = self._changed()
-        first = changed & ~self._painted
-        self._before[first] = self._shown[first]
-        self._painted[changed] = True
-        self._shown[changed] = np.asarray(self.mask.data)[changed]
+    def _changed(self, plane):
+        """Where a plane differs from the last look, and the plane."""
+        data = np.asarray(self.mask.data[plane])
+        return data != self._shown[plane], data
+
+    def _before_of(self, plane):
+        if plane not in self._before:
+            self._before[plane] = self._shown[plane].copy()
+        return self._before[plane]
+
+    def _on_stroke(self, event: Any) -> None:
+        if self._copied is None:  # perhaps with the stroke in it
+            for atom in reversed(event.value):
+                _put_back(self._shown, atom)
+        for plane in {one for atom in event.value for one in _planes_of(atom)}:
+            changed, data = self._changed(plane)
+            first = changed & ~self._painted[plane]
+            self._before_of(plane)[first] = self._shown[plane][first]
+            self._painted[plane][changed] = True
+            self._shown[plane][changed] = data[changed]
+
+
+def _copy(data):
+    return np.array(data)
+
+
+def _put_back(array, atom):
+    """Undo a part of napari's history in an array like the layer's."""
+    if not hasattr(atom, "slice_key"):
+        indices, old, _ = atom
+        array[indices] = old
+    elif atom.mask is None:
+        array[atom.slice_key] = atom.old_values
+    else:
+        array[atom.slice_key][atom.mask] = atom.old_values
+
+
+def _planes_of(atom):
+    """The leading indices of the planes that a part of napari's history lies on."""
+    if hasattr(atom, "slice_key"):
+        leading = atom.slice_key[:-2]
+        shape = [part.stop - part.start for part in leading]
+        return {
+            tuple(part.start + n for part, n in zip(leading, index)) for index in np.ndindex(*shape)
+        }
+    leading = [np.asarray(axis).ravel().tolist() for axis in atom[0][:-2]]
+    return set(zip(*leading)) if leading else {()}
 
 
 def certain_labels(
