@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -297,9 +298,17 @@ class Source:
         middle of each pixel of a coarser level are taken. Of a Shapes layer they are its lines, see
         `line_labels`. Outside a `region` (array of bool) they become -1.
         """
+        return self.labels_later(layer, region)()
+
+    def labels_later(self, layer: Any, region: Any = None) -> partial:
+        """A function that gives `labels`, in any thread: large ones are copied in a moment."""
         way = self._way(layer)
-        level = self._level_of(layer) or 0
-        labels = line_labels(layer, self) if way == "lines" else snapshot(layer, level)
+        if way == "lines":
+            return partial(self._like_image, line_labels(layer, self), way, region)
+        return partial(self._like_image, _data(layer, self._level_of(layer) or 0), way, region)
+
+    def _like_image(self, labels, way, region):
+        labels = _own(labels)
         if way == "channels":
             labels = labels.max(axis=self.layout.channel_axis)
         elif way == "finest":
@@ -470,8 +479,16 @@ def snapshot(layer: Any, level: int = 0) -> Any:
     """
     from napari.layers import Labels
 
-    data = layer.data[level] if layer.multiscale else layer.data
-    return data.copy() if isinstance(layer, Labels) and isinstance(data, np.ndarray) else data
+    data = _data(layer, level)
+    return _own(data) if isinstance(layer, Labels) else data
+
+
+def _data(layer, level=0):
+    return layer.data[level] if layer.multiscale else layer.data
+
+
+def _own(data):
+    return data.copy() if isinstance(data, np.ndarray) else data
 
 
 def noise_of(layer: Any) -> list[dict] | None:
@@ -493,10 +510,10 @@ def recorded_noise(layer: Any) -> tuple[list[dict] | None, bool]:
         if not record.get("noise"):
             return None, False
         whole = record.get("whole", True)
-        return record["noise"], whole and record.get("digest") == digest(snapshot(layer))
+        return record["noise"], whole and record.get("digest") == digest(_data(layer))
     if path is None or not record_path(path).is_file():
         return None, False
-    record, own = record_beside(path, digest(snapshot(layer)))
+    record, own = record_beside(path, digest(_data(layer)))
     if record is None or record["operation"] != "corrupt":
         return None, False
     return [record["config"]], own

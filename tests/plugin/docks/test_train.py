@@ -1,11 +1,14 @@
 """The training dock, clicked in a real napari window."""
 
+import threading
+
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QScrollArea
 
 from napari_metastructure.labels.metrics import evaluate
+from napari_metastructure.plugin import layers
 from napari_metastructure.plugin.layers import RECORD, place
 from tests.plugin.conftest import assert_same_place
 
@@ -44,6 +47,22 @@ def start(qtbot, dock, epochs=5000):
     dock.panel.yielded.connect(lambda event: steps.append(type(event).__name__))
     qtbot.waitUntil(lambda: steps.count("Step") > 3, timeout=LONG)
     return steps
+
+
+def test_labels_are_copied_beside_the_window(qtbot, dock, monkeypatch):
+    threads, own = [], layers._own
+
+    def copied(data):
+        threads.append(threading.current_thread())
+        return own(data)
+
+    monkeypatch.setattr(layers, "_own", copied)
+    dock.panel.run_button.click()
+    qtbot.waitUntil(lambda: bool(threads), timeout=LONG)
+    dock.panel.stop_button.click()
+    finish(qtbot, dock)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_previews_are_seen_in_place_of_an_earlier_mask_until_they_end(qtbot, viewer, dock):

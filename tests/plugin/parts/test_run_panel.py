@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 from napari.utils.notifications import notification_manager
@@ -175,6 +176,15 @@ def test_a_second_click_and_a_closed_window_while_the_bar_is_made(monkeypatch, q
     qtbot.wait(50)
     assert len(found) == 2
     assert len(results) == 1
+
+
+def test_what_the_user_may_change_is_copied_before_an_import(monkeypatch):
+    done = []
+    monkeypatch.setattr(run_panel, "import_quietly", lambda module: done.append(module))
+    copies = {name: partial(done.append, name) for name in ("one", "two")}
+    module = "napari_metastructure.not_imported_yet"
+    list(late_job(f"{module}:train", images=[0], labels=[copies["one"]], clean=copies["two"]))
+    assert done == ["one", "two", module]
 
 
 def test_stop_does_not_wait_for_an_import(monkeypatch, taking_long, qtbot):

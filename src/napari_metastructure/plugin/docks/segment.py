@@ -332,7 +332,7 @@ class SegmentFewLabels(Dock):
             taught = model is not None and "strokes.0.shape" in model.attached
             return {"strokes": strokes, "model": model if taught else None}
         if config.start in _GIVEN:
-            return {"labels": [sources[0].labels(self.given.value)]}
+            return {"labels": [sources[0].labels_later(self.given.value)]}
         return {}
 
     def python(self) -> list[str]:

@@ -185,7 +185,7 @@ class NoiseSweep(Dock):
         """Sweep in the background."""
         source, config = self.reading.source(), self.config()
         try:
-            labels = source.labels(self.labels.value, self.reading.region(source))
+            labels = source.labels_later(self.labels.value, self.reading.region(source))
         except ValueError as error:
             notify_error(error)
             return

@@ -299,7 +299,7 @@ class TrainSegmentation(Dock):
         try:
             regions = [self.reading.region(source) for source in sources]
             labels = [
-                source.labels(layer, region)
+                source.labels_later(layer, region)
                 for source, (_, layer), region in zip(sources, pairs, regions)
             ]
         except ValueError as error:
@@ -311,7 +311,9 @@ class TrainSegmentation(Dock):
             images=[source.array for source in sources],
             labels=labels,
             config=config,
-            validation_labels=None if clean is None else [sources[0].labels(clean, regions[0])],
+            validation_labels=None
+            if clean is None
+            else [sources[0].labels_later(clean, regions[0])],
             noise=self._noise(recorded),
             model=self.start.value(),
             checkpoint=self.interrupted.start(resume),

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pyqtgraph as pg
@@ -352,9 +353,18 @@ def _end_jobs():
 
 
 def late_job(function: str, **arguments: Any) -> Job:
-    """A job made by ``module:function`` in the worker's thread: importing torch takes its time."""
+    """A job made by ``module:function`` in the worker's thread: importing torch takes its time.
+
+    Of arguments that are a `functools.partial`, or lists of them, what these give is used, such as
+    copies of what the user may change; they are called at once.
+    """
 
     def work(job):
+        event = Progress("reading the labels", 0, 1)  # before more is painted on them
+        given = yield from in_background(job, event, _given, arguments)
+        if given is None:
+            yield Note("Stopped while the labels were read; nothing was computed.")
+            return
         module, name = function.split(":")
         found = sys.modules.get(module)
         if not hasattr(found, name):  # perhaps a stopped job has begun to import it
@@ -365,9 +375,21 @@ def late_job(function: str, **arguments: Any) -> Job:
             return
         made_by = getattr(found, name)
         use_threads()
-        yield from events_within(job, made_by(**arguments))
+        yield from events_within(job, made_by(**given))
 
     return Job(work)
+
+
+def _given(arguments):
+    """The arguments, with what functions among them give."""
+
+    def given(value):
+        return value() if isinstance(value, partial) else value
+
+    return {
+        name: [given(one) for one in value] if isinstance(value, list) else given(value)
+        for name, value in arguments.items()
+    }
 
 
 def _clock(seconds):
