@@ -119,7 +119,7 @@ def open_dock(viewer, qtbot):
 def turns(viewer):
     """In which turn of the event loop each layer was added: a list of (name, number)."""
     added, count = [], [0]
-    timer = QTimer(interval=0)
+    timer = QTimer(interval=1)
     timer.timeout.connect(lambda: count.__setitem__(0, count[0] + 1))
     viewer.layers.events.inserted.connect(lambda e: added.append((e.value.name, count[0])))
     timer.start()

@@ -52,7 +52,7 @@ def _with_turns(qtbot, after):
     def steps():
         for number in range(3):
             noted.append((number, panel.running))
-            QTimer.singleShot(0, lambda: noted.append("another event"))
+            QTimer.singleShot(1, lambda: noted.append("another event"))
             if number == 0:
                 QTimer.singleShot(0, lambda: after(panel))
             yield

@@ -42,6 +42,7 @@ __all__ = ["Curves", "JobError", "RunPanel", "late_job", "notify_error"]
 
 _SECONDS_BETWEEN_UPDATES = 0.2
 _PARTS = 100  # of a file, for the bar
+_BETWEEN_TURNS = 10  # ms; with 0 neither timers nor drawing would come in between
 _MOST_AT_EXIT = 60_000  # ms that the program waits for a job's present step
 _driven: set[Job] = set()
 
@@ -171,7 +172,7 @@ class RunPanel(QWidget):
         """
         self._turns.append(steps)
         if len(self._turns) == 1:
-            QTimer.singleShot(0, self._take_turn)
+            QTimer.singleShot(_BETWEEN_TURNS, self._take_turn)
 
     def _take_turn(self):
         if not self._turns:  # closed meanwhile
@@ -183,7 +184,7 @@ class RunPanel(QWidget):
             if over and self._turns:
                 self._turns.popleft()
             if self._turns:
-                QTimer.singleShot(0, self._take_turn)
+                QTimer.singleShot(_BETWEEN_TURNS, self._take_turn)
             elif self._has_ended and self.running:
                 self._end()
 
