@@ -85,6 +85,18 @@ def loaded_after(statement, names):
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have another OpenMP")
+def test_threads_of_torch_do_not_spin_while_they_wait(monkeypatch):
+    """Where the cores are busy, a step of a training took up to ten times as long."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")
+    code = f"import {NAME}, torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")  # the user's own choice
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "GOMP_SPINCOUNT = '0'" not in done.stderr
+
+
 @pytest.mark.parametrize("module", modules())
 def test_storeys(module):
     assert list(trespasses(PACKAGE / module)) == []

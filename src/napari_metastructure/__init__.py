@@ -4,10 +4,15 @@ The public names load on first use, so that importing the package brings in
 neither torch nor Qt.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+# OpenMP reads this when PyTorch is loaded. By default its threads spin while they wait for each
+# other, and so take the cores from those that they wait for, and from the window.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
     from napari_metastructure._version import version as __version__

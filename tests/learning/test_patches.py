@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from napari_metastructure.arrays.blocks import as_list, planes
 from napari_metastructure.arrays.statistics import moments
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
-from napari_metastructure.learning.patches import PatchSampler, class_indices
+from napari_metastructure.learning.patches import PatchSampler, Prefetched, class_indices
 
 
 def numbered(*shape):
@@ -337,3 +339,36 @@ def test_half_of_the_patches_lie_around_a_class_chosen_evenly():
     _, targets = drawn.batch()
     share = np.mean([(target == 2).any() for target in targets])
     assert share == pytest.approx(0.25, abs=0.06)  # by chance one in a hundred
+
+
+# --------------------------------------------------------------------- cut ahead
+
+
+def test_batches_cut_ahead_are_the_same_and_what_was_drawn_for_them_is_given_back():
+    items = Items.of(numbered(4, 64, 64), np.zeros((4, 64, 64), np.uint8))
+    plain, ahead = (PatchSampler(items, [0, 1], patch_size=16, seed=3) for _ in range(2))
+    with Prefetched(ahead) as batches:
+        for _ in range(3):
+            np.testing.assert_array_equal(batches.batch()[0], plain.batch()[0])
+            assert batches.state == plain.rng.bit_generator.state
+    assert ahead.rng.bit_generator.state == plain.rng.bit_generator.state
+
+
+def test_patches_are_cut_with_one_thread_of_torch_and_all_else_keeps_its_own():
+    import torch
+
+    class Sampler:
+        rng = np.random.default_rng(0)
+
+        def batch(self):
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with Prefetched(Sampler()) as batches, ThreadPoolExecutor(1) as pool:
+            assert batches.batch() == 1
+            assert torch.get_num_threads() == 2
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)

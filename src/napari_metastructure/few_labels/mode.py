@@ -20,6 +20,7 @@ from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels import extraction
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.model import SegmentationModel
+from napari_metastructure.learning.patches import Prefetched
 from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.resume import Resume
 from napari_metastructure.learning.trainer import Trainer
@@ -67,6 +68,7 @@ class Mode:
         self.part_begin = 0  # step
         self.part_labels = ""  # digest
         self.trainer: Any = None
+        self.prefetched: Prefetched | None = None
         self.results: Any = None  # `masks` and `probabilities`: planes to put them in
         self.unpredicted = set(range(len(items)))  # planes that have no probabilities yet
         self.noted: dict[int, Any] = {}  # by `predicted`, of planes
@@ -134,17 +136,18 @@ class Mode:
             yield from self.resume.restore(self)
         end = self.part_begin + steps
         total = end + following
-        while len(losses) < end and not self.job.stopping:
-            if self.spent() >= 1:
-                yield self.cut_short(len(losses), total)
-                break
-            losses.append(self.trainer.step(*sampler.batch()))
-            epoch = (len(losses) - 1) // sampler.batches_per_epoch + 1
-            yield Step(len(losses), total, epoch, losses[-1])
-            yield from self.pending_events(self.trainer)
-            yield from self.previews.if_due(epoch)
-            if self.resume is not None and self.resume.is_due():
-                yield from self.resume.keep(self, len(losses), total)
+        with Prefetched(sampler) as self.prefetched:
+            while len(losses) < end and not self.job.stopping:
+                if self.spent() >= 1:
+                    yield self.cut_short(len(losses), total)
+                    break
+                losses.append(self.trainer.step(*self.prefetched.batch()))
+                epoch = (len(losses) - 1) // sampler.batches_per_epoch + 1
+                yield Step(len(losses), total, epoch, losses[-1])
+                yield from self.pending_events(self.trainer)
+                yield from self.previews.if_due(epoch)
+                if self.resume is not None and self.resume.is_due():
+                    yield from self.resume.keep(self, len(losses), total)
         if self.resume is not None:
             yield from self.resume.keep(self, len(losses), total)
 
@@ -159,7 +162,7 @@ class Mode:
             "part": self.part,
             "part_begin": self.part_begin,
             "part_labels": self.part_labels,
-            "rng": self.rng.bit_generator.state,
+            "rng": (self.prefetched or self.rng.bit_generator).state,
             "losses": self.history["loss"],
             "rounds": self.history["rounds"],
             "threshold": self.model.threshold,

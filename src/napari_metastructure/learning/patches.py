@@ -1,6 +1,7 @@
 """Random training patches, cut straight from images and labels."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from napari_metastructure.arrays.blocks import round_up
 from napari_metastructure.learning.items import Items
 from napari_metastructure.learning.losses import IGNORE
 
-__all__ = ["PatchSampler", "class_indices"]
+__all__ = ["PatchSampler", "Prefetched", "class_indices"]
 
 
 def class_indices(labels: Any, classes: Sequence[int], ignore_label: int | None = None) -> NDArray:
@@ -185,6 +186,60 @@ class PatchSampler:
             return np.flip(np.rot90(patch, quarters, axes=(-2, -1)), flipped)
 
         return turn
+
+
+class Prefetched:
+    """The batches of a sampler, each cut in a thread while the network works on the one before.
+
+    A context: at its end, random numbers that were drawn for a batch ahead are given back.
+
+    Parameters
+    ----------
+    sampler : PatchSampler
+
+    Attributes
+    ----------
+    state : dict
+        The random state of the sampler before the batch that comes next.
+    """
+
+    def __init__(self, sampler: PatchSampler) -> None:
+        self.sampler = sampler
+        self.state = sampler.rng.bit_generator.state
+        self._pool = _single_threaded_pool()
+        self._coming: Future | None = None
+
+    def __enter__(self) -> "Prefetched":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._pool.shutdown()
+        self.sampler.rng.bit_generator.state = self.state
+
+    def batch(self) -> tuple[NDArray, NDArray]:
+        """What `PatchSampler.batch` gives; the next one is begun."""
+        batch = (self._coming or self._pool.submit(self.sampler.batch)).result()
+        self.state = self.sampler.rng.bit_generator.state
+        self._coming = self._pool.submit(self.sampler.batch)
+        return batch
+
+
+def _single_threaded_pool():
+    """A pool of one thread in which PyTorch uses one thread.
+
+    Patches are small: where the cores are busy, threads that share their changes wait for each
+    other ten times as long as one takes for all.
+    """
+    import torch
+
+    def alone():
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread's first look takes the number that was set last
+
+    threads, pool = torch.get_num_threads(), ThreadPoolExecutor(1)
+    pool.submit(alone).result()
+    torch.set_num_threads(threads)  # of this thread, as it was, and of new ones
+    return pool
 
 
 def _starts(part, size, side):

@@ -1,7 +1,6 @@
 """Train a segmentation network on images and labels, as an iterator of events."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,7 @@ from napari_metastructure.learning.losses import (
 )
 from napari_metastructure.learning.model import SegmentationModel
 from napari_metastructure.learning.networks import initialise_bias, load_networks
-from napari_metastructure.learning.patches import PatchSampler
+from napari_metastructure.learning.patches import PatchSampler, Prefetched
 from napari_metastructure.learning.previews import Previews
 from napari_metastructure.learning.resume import Resume, digests, resuming
 from napari_metastructure.learning.threshold import choose_threshold, known_matrix, uncorrected
@@ -212,7 +211,7 @@ class _Training:
         self.losses, self.stopped_early = [], False
         self.seed = parallel.same(np.random.SeedSequence(config.seed).entropy)
         self.resume: Resume | None = None
-        self.sampler_state: dict = {}  # before the next batch was drawn
+        self.prefetched: Any = None  # `Prefetched`
         self.validation_due = False  # a stop came in its way
 
     def keep_in(self, resume: Resume) -> None:
@@ -233,7 +232,7 @@ class _Training:
         weights, validation = self.validation.state()
         return weights, {
             "seconds": time.perf_counter() - self.clock,
-            "sampler": self.sampler_state,
+            "sampler": self.prefetched.state,
             "losses": self.losses,
             "stopped_early": self.stopped_early,
             "validation_due": self.validation_due,
@@ -377,25 +376,20 @@ class _Training:
             step = yield from resume.restore(self)
             if self.validation_due:
                 yield from self._score(step // per_epoch, step)
-        with ThreadPoolExecutor(1) as pool:
-            self.sampler_state = self.sampler.rng.bit_generator.state
-            batch = self.sampler.batch()
+        with Prefetched(self.sampler) as self.prefetched:
             while step < duration.total and not self.stopped_early:
                 if parallel.stopping(self.job):
                     break
                 step += 1
                 epoch = (step - 1) // per_epoch + 1
-                before = self.sampler.rng.bit_generator.state
-                following = pool.submit(self.sampler.batch)  # cut while the network works
                 try:
-                    self.losses.append(self.trainer.step(*batch))
+                    self.losses.append(self.trainer.step(*self.prefetched.batch()))
                 except FloatingPointError as error:
                     if not self.validation.weights:
                         raise
                     self.trainer.notes.append(f"{error} The best weights so far are kept.")
                     yield Note(self.trainer.notes[-1])
                     return
-                batch, self.sampler_state = following.result(), before
                 duration.update(step)
                 yield Step(step, duration.total, epoch, self.losses[-1])
                 yield from self.trainer.pending_events()
