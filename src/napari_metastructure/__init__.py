@@ -10,9 +10,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-# OpenMP reads this when PyTorch is loaded. By default its threads spin while they wait for each
-# other, and so take the cores from those that they wait for, and from the window.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP reads this when PyTorch is loaded. By default its threads spin for long while they wait
+# for each other: on a busy machine they take the cores from those that they wait for, and from
+# the window.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 try:
     from napari_metastructure._version import version as __version__
