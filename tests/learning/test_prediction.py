@@ -136,6 +136,17 @@ def test_little_overlap_stays_close(model):
     assert difference.max() > 0
 
 
+def test_mirror_images_can_be_stopped_between():
+    """Four of a tile of a volume take seconds."""
+    network = Logits(lambda x: x)
+    tiles = predict_tiles(network, noise(32, 32), multiple=8, flips=True)
+    for mirrored in (1, 2, 3):
+        assert next(tiles) == (0, 1)
+        assert len(network.shapes) == mirrored
+    assert next(tiles) == (1, 1)
+    assert len(network.shapes) == 4
+
+
 def test_flips_average_the_mirror_images():
     slope = torch.linspace(-3, 3, 32)
 

@@ -191,15 +191,20 @@ class MemoryBudget:
         self.batch_size: int | None = None
         self.tile: Any = None
 
-    def probabilities(self, network: Any, tiles: Any, flips: bool, device: Any) -> NDArray:
-        """Those of a batch of tiles, in as many parts as memory asks for."""
+    def probabilities(
+        self, network: Any, tiles: Any, flips: bool, device: Any, event: Any
+    ) -> Generator[Any, Any, NDArray]:
+        """Those of a batch of tiles, in as many parts as memory asks for; generator.
+
+        It yields the event between two mirror images.
+        """
         while True:
             most = min(self.batch_size or len(tiles), len(tiles))
             try:
-                parts = [
-                    _probabilities(network, part.to(device), flips).cpu().numpy()
-                    for part in tiles.split(most)
-                ]
+                parts = []
+                for part in tiles.split(most):
+                    found = yield from _probabilities(network, part.to(device), flips, event)
+                    parts.append(found.cpu().numpy())
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -250,7 +255,9 @@ def _tiles(network, image, multiple, tile, overlap, batch_size, flips, write, al
     for start in range(0, len(places), batch_size):
         batch = places[start : start + batch_size]
         tiles = torch.from_numpy(np.stack([_cut(image, where) for where in batch]))
-        probabilities = budget.probabilities(network, tiles, flips, device)
+        probabilities = yield from budget.probabilities(
+            network, tiles, flips, device, event=(start, len(places))
+        )
         end = padded[0] if write is None else batch[-1][0].stop
         rows = _grown(rows, (probabilities.shape[1], end - begin, *padded[1:]))
         for where, probability in zip(batch, probabilities):
@@ -317,13 +324,16 @@ def _weights(places, shape, interval):
     return weights
 
 
-def _probabilities(network, tiles, flips):
+def _probabilities(network, tiles, flips, event):
+    """The mean over mirror images of tiles; generator of the event between two of them."""
     mirrors = [(), (-1,), (-2,), (-2, -1)] if flips else [()]
     memory_format = torch.channels_last if tiles.ndim == 4 else torch.channels_last_3d
     tiles = tiles.contiguous(memory_format=memory_format)
     total = None
-    with torch.inference_mode(), autocast(tiles.device):
-        for axes in mirrors:
+    for axes in mirrors:
+        if total is not None:
+            yield event
+        with torch.inference_mode(), autocast(tiles.device):
             logits = network(tiles.flip(axes) if axes else tiles).float()
             p = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
             p = p.flip(axes) if axes else p
