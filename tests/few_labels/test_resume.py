@@ -101,6 +101,7 @@ def steps_of(events):
     ("moment", "first"),
     [
         (at("start labels"), 1),
+        (at("extracting meta-structure"), 1),
         (at_step(1), 2),
         (at_step(5), 6),
         (at_step(8), 9),
@@ -109,7 +110,7 @@ def steps_of(events):
         (at_step(16), None),
         (at("predicting"), None),
     ],
-    ids=["start", "1", "5", "8", "refining", "11", "16", "predicting"],
+    ids=["start", "extracting", "1", "5", "8", "refining", "11", "16", "predicting"],
 )
 def test_without_labels_an_interrupted_training_equals_an_unbroken_one(
     images, file, moment, first, kept
@@ -197,6 +198,31 @@ def test_labels_that_are_no_longer_drawn_alike_are_refused(images, file, monkeyp
     write_checkpoint(file, *found)
     with pytest.raises(ValueError, match="labels that were drawn in another way"):
         list(nms.segment(images, checkpoint=file, **ROUNDS))
+
+
+@pytest.mark.parametrize(
+    ("moment", "task"),
+    [
+        (at("extracting meta-structure"), ROUNDS),
+        (at("start labels"), {**SMALL, "mode": "paper", "start": "otsu"}),
+    ],
+    ids=["robust", "paper"],
+)
+def test_a_stop_before_the_training_is_taken_up_leaves_what_is_kept(
+    images, file, moment, task, kept
+):
+    whole = unbroken(kept, images, **task)
+    stop_when(nms.segment(images, checkpoint=file, **task), at_step(2))
+    before = file.read_bytes()
+    done = stop_when(nms.segment(images, checkpoint=file, **task), moment)
+    assert done.stopped
+    assert not done.history["loss"]
+    assert file.read_bytes() == before
+    file.unlink()
+    stop_when(nms.segment(images, checkpoint=file, **task), moment)
+    assert not file.exists()
+    file.write_bytes(before)
+    assert_same(nms.segment(images, checkpoint=file, **task).run(hidden=True), whole)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 9])

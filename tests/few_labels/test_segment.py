@@ -1,3 +1,4 @@
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ from scipy import ndimage as ndi
 import napari_metastructure as nms
 from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.few_labels.mode import Mode
+from napari_metastructure.few_labels.robust import Robust
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
 from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.prediction import predict
@@ -352,6 +354,63 @@ def test_stopping_ends_the_work_at_hand(activity, monkeypatch):
     if activity == "predicting":  # the start stands for planes that were not predicted
         assert set(np.unique(probabilities[2:])) == {0, 1}
         np.testing.assert_array_equal(masks[2:], probabilities[2:])
+
+
+def test_labels_of_a_round_stay_what_they_were():
+    stack, _ = _stack()
+    seen = []
+    for event in nms.segment(stack, seed=0, start="otsu", **QUICK):
+        if isinstance(event, Round):
+            seen.append((event, event.label.copy()))
+    assert len(seen) == 2
+    assert (seen[0][1] != event.masks[0][0]).any()
+    for shown, label in seen:
+        np.testing.assert_array_equal(shown.label, label)
+
+
+def test_the_time_after_a_stop_is_for_the_result_and_not_for_the_next_round(monkeypatch):
+    predicting = Robust.predicting
+
+    def slow(self, number):
+        for _ in range(3):
+            time.sleep(0.02)
+            yield
+        return (yield from predicting(self, number))
+
+    monkeypatch.setattr(Robust, "predicting", slow)
+    monkeypatch.setattr("napari_metastructure.few_labels.mode._SECONDS_AFTER_STOP", 0.2)
+    stack, _ = _stack(planes=6)
+    job = nms.segment(stack, seed=0, **{**QUICK, "rounds": 2, "min_steps": 5})
+    for event in job:
+        if isinstance(event, Progress) and event.activity == "refining the labels":
+            job.stop()
+    (note,) = (text for text in event.record["notes"] if text.startswith("Stopped"))
+    assert "Stopped before 6" not in note
+
+
+def test_a_threshold_is_that_of_the_planes_predicted_last(monkeypatch):
+    monkeypatch.setattr("napari_metastructure.few_labels.mode._SECONDS_AFTER_STOP", 10)
+    monkeypatch.setattr("napari_metastructure.few_labels.robust._SETTLED", -1)
+    monkeypatch.setattr(
+        "napari_metastructure.few_labels.robust.best_threshold",
+        lambda *_: 0.7 if job.stopping else 0.1,
+    )
+    predicting = Robust.predicting
+
+    def first_only(self, number):
+        if self.job.stopping and number:
+            self.grace._end = float("-inf")
+            yield
+        return (yield from predicting(self, number))
+
+    monkeypatch.setattr(Robust, "predicting", first_only)
+    stack, _ = _stack()
+    job = nms.segment(stack, seed=0, **{**QUICK, "rounds": 2, "min_steps": 5, "ems": True})
+    for event in job:
+        if isinstance(event, Step) and event.step == event.total:
+            job.stop()
+    assert "Stopped before 2 of 3" in event.record["notes"][-1]
+    assert event.record["threshold"] == 0.7
 
 
 def test_extraction_of_meta_structure_changes_a_single_round():

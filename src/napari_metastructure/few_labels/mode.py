@@ -187,21 +187,21 @@ class Mode:
 
     # ------------------------------------------------------------------ prediction
 
-    def predict(self, activity: str, planes: Sequence[NDArray]) -> Generator[Any, Any, Any]:
-        """Put the probabilities of every plane in its place; generator of `Progress`.
+    def predict(self) -> Generator[Any, Any, Any]:
+        """Put the probabilities of every plane in their place; generator of `Progress`.
 
         A job that is stopped goes on for less than a second; planes that it does not come to stay
         as they are.
         """
         total = len(self.items)
-        self.unpredicted = set(range(total))
+        self.unpredicted, self.noted = set(range(total)), {}
         if not self.learnt:
             return
         for number in range(total):
-            event = Progress(activity, number, total)
+            event = Progress("predicting", number, total)
             found = yield from self.grace.run(self.predicting(number), event)
             if found is not None:
-                planes[number][...] = found
+                self.results.probabilities[number][...] = found
                 self.unpredicted.discard(number)
                 self.predicted(number, found)
         if self.unpredicted:

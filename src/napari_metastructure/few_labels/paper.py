@@ -36,6 +36,8 @@ class Paper(Mode):
         self.tiles = self._tiles()
         yield from self._find_polarity()
         self.labels = yield from self._first_labels()
+        if self.job.stopping:
+            return
         self.batches = -(-len(self.tiles) // config.batch_size)
         self._draw_weights()
         self.trainer = Trainer(
@@ -164,7 +166,7 @@ class Paper(Mode):
         self.facts["polarity"] = self.polarity
 
     def _first_labels(self):
-        """The first label of every tile, 0 where a stop came before; generator of `Progress`."""
+        """The first label of every tile, those before a stop; generator of `Progress`."""
         labels, of_plane = [], {}
         for done, (number, place) in enumerate(self.tiles):
             event = Progress("start labels", done, len(self.tiles))
@@ -173,11 +175,10 @@ class Paper(Mode):
                     self.job, event, self.start_label, self._start, number
                 )
                 of_plane = {number: made}
-            label = of_plane[number]
-            if label is None:
-                label = np.zeros(self.pictures[number].shape, np.uint8)
-            label = label[place]
-            labels.append(self.sketch(label) if label.any() and not self.job.stopping else label)
+            if self.job.stopping:
+                break
+            label = of_plane[number][place]
+            labels.append(self.sketch(label) if label.any() else label)
         return labels
 
     def _cut(self, number, place):

@@ -50,6 +50,8 @@ class Robust(Mode):
             return
         self.clock = self.job.clock()  # the limit is for the training
         self.labels = yield from self._sketched(self.start_labels)
+        if self.job.stopping:
+            return
         for number in range(self._take_up_round(), config.rounds + 1):
             yield from self._round(number)
             if self.job.stopping or self.spent() >= 1:
@@ -57,9 +59,8 @@ class Robust(Mode):
             if number == config.rounds:
                 yield from self._report(number, self.labels, self.labels)
                 return
-            probabilities = [np.zeros(p.shape, p.dtype) for p in self.results.probabilities]
-            yield from self.predict("refining the labels", probabilities)
-            if self.job.stopping:
+            probabilities = yield from self._refining()
+            if probabilities is None:
                 return
             threshold = self.model.threshold = yield from self.settled(self.cut, probabilities)
             refined = yield from self._sketched(
@@ -142,7 +143,7 @@ class Robust(Mode):
         generator of its event.
         """
         shown = self.shown()
-        image, label = np.asarray(self.items.images[shown]), labels[shown]
+        image, label = np.asarray(self.items.images[shown]), labels[shown].copy()
         share = float(np.mean([part.mean() for part in labels]))
         p = yield from self._predicted(image)
         if p is not None:
@@ -164,7 +165,8 @@ class Robust(Mode):
         if p is None:
             return
         chosen = (p > self.model.threshold).astype(np.uint8)
-        yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, after[shown])
+        label = after[shown].copy()  # the result may be put in its place
+        yield Round(number, self.config.rounds, float(change), loss, image, p, chosen, label)
 
     def _round(self, number):
         config = self.config
@@ -187,6 +189,20 @@ class Robust(Mode):
             rate=config.learning_rate,
             following=steps * (config.rounds - number),
         )
+
+    def _refining(self):
+        """Probabilities of every plane for the next round, None once the job is stopped: its time
+        is for the result; generator of `Progress`.
+        """
+        found, total = [], len(self.items)
+        for number in range(total):
+            event = Progress("refining the labels", number, total)
+            found.append((yield from run_until_stopped(self.job, self.predicting(number), event)))
+            if found[-1] is None:
+                return None
+            self.predicted(number, found[-1])
+        self.unpredicted = set()
+        return found
 
     def state(self) -> tuple[dict, dict]:
         """The same with the labels of a later round, which earlier networks have made."""

@@ -202,7 +202,7 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
                 "all pixels of every plane are equal, so there is nothing to segment"
             )
         run.model.flips = config.mode == "robust"
-        yield from run.predict("predicting", run.results.probabilities)
+        yield from run.predict()
         yield from run.decide()
         if outs is not None:
             run.results = None
