@@ -85,6 +85,25 @@ def test_turns_are_left_out_when_the_window_goes(qtbot):
     assert "finished" not in noted
 
 
+def test_what_is_complete_can_no_longer_be_stopped_or_paused(qtbot):
+    panel, enabled = RunPanel(), []
+    qtbot.addWidget(panel)
+
+    def steps():
+        while not panel._has_ended:
+            yield
+        enabled.extend([panel.stop_button.isEnabled(), panel.pause_button.isEnabled()])
+        panel.stop()  # by its key
+        panel.toggle_pause()
+        yield
+
+    panel.yielded.connect(lambda event: panel.in_turns(steps()))
+    with qtbot.waitSignal(panel.finished, timeout=10_000):
+        panel.start(Job(lambda job: (event for event in [Result(None)])), "Density")
+    assert enabled == [False, False]
+    assert panel.status.text().startswith("Density finished")
+
+
 def test_a_turn_that_fails_ends_the_job(qtbot):
     def steps():
         yield

@@ -190,7 +190,7 @@ class RunPanel(QWidget):
 
     def toggle_pause(self) -> None:
         """Hold the job before its next step, or let it go on."""
-        if self.running:
+        if self.running and not self._has_ended:
             self._time_left.interrupt()
             self._ends = None
             self.worker.toggle_pause()
@@ -198,7 +198,7 @@ class RunPanel(QWidget):
 
     def stop(self) -> None:
         """End the job early with what it has."""
-        if self.running:
+        if self.running and not self._has_ended:
             self.job.stop()
             self.worker.resume()
             self.status.setText("stopping …")
@@ -296,7 +296,9 @@ class RunPanel(QWidget):
 
     def _on_finished(self):
         self._has_ended = True
-        if not self._turns:
+        if self._turns:
+            self._refresh()
+        else:
             self._end()
 
     def _end(self):
@@ -317,9 +319,9 @@ class RunPanel(QWidget):
     def _refresh(self):
         running = self.running
         self.run_button.setEnabled(not running and self._problem is None)
-        self.pause_button.setEnabled(running)
+        self.pause_button.setEnabled(running and not self._has_ended)
         self.pause_button.setText("Resume" if self.paused else "Pause")
-        self.stop_button.setEnabled(running)
+        self.stop_button.setEnabled(running and not self._has_ended)
         self.progress_bar.setVisible(running)
         say(self.reason, None if running else self._problem)
         self.status.setVisible(bool(self.status.text()) or running)
