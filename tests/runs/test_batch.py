@@ -224,7 +224,7 @@ def _stop_in_prediction(job, monkeypatch):
 def test_a_run_that_was_stopped_before_it_began_says_so(plates, monkeypatch):
     stopped = Job(lambda job: (event for event in [Result(None, stopped=True)]))
     monkeypatch.setattr("napari_metastructure.learning.training.train", lambda *_, **__: stopped)
-    with pytest.raises(ValueError, match="stopped before it began, so there is no result"):
+    with pytest.raises(ValueError, match="before its first step, so there is no result"):
         recorded(
             "train",
             {"images": "images/control/a2.tif", "labels": "masks/control/a2.tif"},

@@ -243,12 +243,12 @@ class Trainer:
             with autocast(self.device):
                 logits.append(self._forward(part))
                 loss, scaled = parallel.global_loss(self.loss, logits[-1], target)
-            value = loss.item()
+            self.scaler.scale(scaled * share if share < 1 else scaled).backward()
+            logits[-1] = logits[-1].detach()
+            value = loss.item()  # a GPU is waited for once, when all its work is under way
             if not np.isfinite(value):
                 raise FloatingPointError("The loss is no longer finite; lower the learning rate.")
             total += share * value
-            self.scaler.scale(scaled * share if share < 1 else scaled).backward()
-            logits[-1] = logits[-1].detach()
         self.logits = torch.cat(logits) if len(logits) > 1 else logits[0]
         return total
 

@@ -523,7 +523,7 @@ def _trained(run, job):
     """The end of a training that has begun."""
     done = run.watch(job)
     if isinstance(done, Result):
-        raise ValueError("The training was stopped before it began, so there is no result.")
+        raise ValueError("The training was stopped before its first step, so there is no result.")
     return done
 
 

@@ -363,11 +363,13 @@ def late_job(function: str, **arguments: Any) -> Job:
     """
 
     def work(job):
-        event = Progress("reading the labels", 0, 1)  # before more is painted on them
-        given = yield from in_background(job, event, _given, arguments)
-        if given is None:
-            yield Note("Stopped while the labels were read; nothing was computed.")
-            return
+        values = [*arguments.values()]
+        if _is_later(values):
+            event = Progress("reading the labels", 0, 1)  # before more is painted on them
+            values = yield from in_background(job, event, _given, values)
+            if values is None:
+                yield Note("Stopped while the labels were read; nothing was computed.")
+                return
         module, name = function.split(":")
         found = sys.modules.get(module)
         if not hasattr(found, name):  # perhaps a stopped job has begun to import it
@@ -378,21 +380,23 @@ def late_job(function: str, **arguments: Any) -> Job:
             return
         made_by = getattr(found, name)
         use_threads()
-        yield from events_within(job, made_by(**given))
+        yield from events_within(job, made_by(**dict(zip(arguments, values))))
 
     return Job(work)
 
 
-def _given(arguments):
-    """The arguments, with what functions among them give."""
+def _is_later(value):
+    """Whether it is a function that gives an argument, or a list with one."""
+    if isinstance(value, list):
+        return any(map(_is_later, value))
+    return isinstance(value, partial)
 
-    def given(value):
-        return value() if isinstance(value, partial) else value
 
-    return {
-        name: [given(one) for one in value] if isinstance(value, list) else given(value)
-        for name, value in arguments.items()
-    }
+def _given(value):
+    """An argument, or what a function gives in its place."""
+    if isinstance(value, list):
+        return [_given(one) for one in value]
+    return value() if isinstance(value, partial) else value
 
 
 def _clock(seconds):
