@@ -352,6 +352,7 @@ def test_stopping_ends_the_work_at_hand(activity, monkeypatch):
     masks, probabilities = seen[-1].masks[0], seen[-1].probabilities[0]
     assert masks[0].any() == (activity != "comparing start masks")
     if activity == "predicting":  # the start stands for planes that were not predicted
+        assert seen[-1].record["notes"][-1].endswith("; their masks are the start masks.")
         assert set(np.unique(probabilities[2:])) == {0, 1}
         np.testing.assert_array_equal(masks[2:], probabilities[2:])
 

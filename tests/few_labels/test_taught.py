@@ -433,6 +433,7 @@ def test_stopped_run_decides_only_planes_that_were_predicted(taught, classes, mo
     assert event.stopped
     assert not decided
     assert not event.masks[0].any()
+    assert event.record["notes"][-1].endswith("; their masks are empty.")
 
 
 def test_only_painted_planes_are_searched_for_strokes(taught, monkeypatch):

@@ -34,6 +34,8 @@ _PARTS_AFTER_STOP = 4  # of planes, for the threshold
 class Mode:
     """A segmentation of an image set; `Robust`, `Paper` and `Taught` say how its network learns."""
 
+    unpredicted_are = "their masks are empty"  # said of planes that a stopped job did not come to
+
     def __init__(
         self,
         job: Job,
@@ -206,7 +208,8 @@ class Mode:
                 self.predicted(number, found)
         if self.unpredicted:
             yield self.note(
-                f"Stopped before {len(self.unpredicted)} of {total} planes were predicted."
+                f"Stopped before {len(self.unpredicted)} of {total} planes were predicted; "
+                f"{self.unpredicted_are}."
             )
 
     def predicted(self, number: int, probabilities: NDArray) -> None:

@@ -31,6 +31,7 @@ _EDGES_BESIDE_OVERLAP = 0.5  # weight, in the threshold
 class Robust(Mode):
     """A network learns start labels drawn from the images; later rounds, its own refined ones."""
 
+    unpredicted_are = "their masks are the start masks"
     start_labels: Sequence[NDArray] = ()
     labels: list[NDArray]  # of the round
 

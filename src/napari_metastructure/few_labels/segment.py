@@ -193,6 +193,8 @@ def _segmenting(job, images, strokes, labels, model, out, config, resume):
     every, outs, run, known = found
     del found
     run.results = _Results(run, arrays if outs is None else None, config)
+    if outs is not None:
+        run.unpredicted_are = "no masks are written"
     run.resume, run.started = resume, clock
     try:
         if run.varied:

@@ -76,6 +76,23 @@ def assert_pictures_hold_images(pictures):
     assert all(item.image is not None and item.image.shape == (64, 64) for item in pictures._items)
 
 
+def test_a_run_that_was_stopped_before_it_found_anything_leaves_the_earlier_result(
+    qtbot, viewer, dock, monkeypatch, taking_long
+):
+    dock.advanced["min_steps"].value = 20
+    segment(qtbot, dock)
+    layers, model = list(viewer.layers), dock.models.model
+    monkeypatch.setattr("napari_metastructure.few_labels.ranking.Judge.ranking", taking_long)
+    dock.panel.run_button.click()
+    qtbot.waitUntil(taking_long.begun.is_set, timeout=LONG)
+    dock.panel.stop_button.click()
+    finish(qtbot, dock)
+    assert list(viewer.layers) == layers
+    assert layers[-1].visible
+    assert dock.models.model is model
+    assert dock.summary.text() == "Stopped before anything was found; earlier results stay."
+
+
 def test_filters_to_compare_with(qtbot, viewer, dock, placed_layers, turns):
     dock.baseline_button.click()
     finish(qtbot, dock)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QPushButton
 
 from napari_metastructure.few_labels.configs import WITHOUT_STROKES, SegmentConfig
 from napari_metastructure.jobs.events import Done, Preview, Result, Round, Step
-from napari_metastructure.plugin.docks.segment_results import Results, summary
+from napari_metastructure.plugin.docks.segment_results import Results, is_nothing, summary
 from napari_metastructure.plugin.layers import hide_results, in_one_update
 from napari_metastructure.plugin.parts.again import (
     SayAgain,
@@ -412,6 +412,8 @@ class SegmentFewLabels(Dock):
             self._show_round(event)
         elif isinstance(event, Done):
             self._done, self._shown = event, []
+            if is_nothing(event):
+                return
             taught = "result" in event.record
             start = "strokes" if taught else f"no labels, {_start_of(event.record)}"
             self.models.take(event.model, start)
@@ -483,7 +485,7 @@ class SegmentFewLabels(Dock):
         self.gallery.suggest(done.record.get("confidence", {}))
         say(self.summary, summary(done, self._step))
         taught = "result" in done.record
-        if done.probabilities is not None:
+        if done.probabilities is not None and not is_nothing(done):
             self._show_masks(taught)
 
     def _show_masks(self, taught):

@@ -9,7 +9,7 @@ from napari_metastructure.plugin.layers import hidden_layers
 from napari_metastructure.plugin.parts.corrections import Corrections
 from napari_metastructure.plugin.parts.stroke_layer import brush_size, result_colors
 
-__all__ = ["Results", "summary"]
+__all__ = ["Results", "is_nothing", "summary"]
 
 
 class Results:
@@ -75,6 +75,19 @@ class Results:
         return any_painted
 
 
+def is_nothing(done: Any) -> bool:
+    """Whether a run was stopped before anything was learnt or found, so that what there was
+    stays.
+
+    Parameters
+    ----------
+    done : Done
+    """
+    if not done.stopped or done.probabilities is None or done.record["steps"]:
+        return False
+    return not any(np.any(mask) for mask in done.masks)
+
+
 def summary(done: Any, step: Any) -> str:
     """What came out of a run, in one line.
 
@@ -85,6 +98,8 @@ def summary(done: Any, step: Any) -> str:
         The last step of the training.
     """
     record, parts = done.record, []
+    if is_nothing(done):
+        return "Stopped before anything was found; earlier results stay."
     if step is not None:
         verb = "Stopped at step" if done.stopped else "Trained for"
         unit = "" if done.stopped else " steps"
