@@ -127,6 +127,21 @@ def test_pause_resume_and_stop_keep_the_model(qtbot, viewer, dock):
     assert dock.models.model.record["steps"] < len(steps) + 100  # of 5000
 
 
+def test_a_stop_before_the_first_step_leaves_the_earlier_model(qtbot, dock, monkeypatch):
+    start(qtbot, dock)
+    dock.panel.stop_button.click()
+    finish(qtbot, dock)
+    model = dock.models.model
+    assert model.record["steps"]
+    monkeypatch.setattr(
+        "napari_metastructure.learning.training.uncorrected", lambda *_: dock.panel.job.stop()
+    )
+    dock.panel.run_button.click()
+    finish(qtbot, dock)
+    assert dock.models.model is model
+    assert dock.panel.status.text().startswith("Training stopped after")
+
+
 def test_stop_works_while_paused(qtbot, dock):
     dock.models.predict_after.value = False
     start(qtbot, dock)

@@ -398,8 +398,9 @@ class TrainSegmentation(Dock):
                 self._watched.hide_results(self.viewer, p)
             self._preview.draw(p, self._watched.place)
         elif isinstance(event, Done):
-            self._finished_model = event.model
             self._complete = not event.stopped
+            if self._complete or event.record["steps"]:
+                self._finished_model = event.model
 
     def _on_finished(self):
         self._preview.remove()
