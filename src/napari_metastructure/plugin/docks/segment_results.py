@@ -76,14 +76,16 @@ class Results:
 
 
 def is_nothing(done: Any) -> bool:
-    """Whether a run was stopped before anything was learnt or found, so that what there was
-    stays.
+    """Whether a run was stopped before anything was learnt, by a classifier either, or found, so
+    that what there was stays.
 
     Parameters
     ----------
     done : Done
     """
     if not done.stopped or done.probabilities is None or done.record["steps"]:
+        return False
+    if done.record.get("result") == "classifier":
         return False
     return not any(np.any(mask) for mask in done.masks)
 
