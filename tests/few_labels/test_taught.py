@@ -312,6 +312,16 @@ def test_a_model_of_other_classes_starts_anew_and_says_so(taught):
     assert done.model.classes == [0, 1, 2]
 
 
+def test_a_network_that_hardly_learnt_is_not_gone_on_with(taught):
+    images, _, strokes = taught
+    first = _stopped_at(nms.segment(images, strokes=strokes, min_steps=60, **SMALL), 0.1)
+    done = segment(images, strokes=strokes, model=first.model, **QUICK)
+    assert any("too little time" in note for note in done.record["notes"])
+    fresh = segment(images, strokes=strokes, **QUICK)
+    assert done.record["steps"] == fresh.record["steps"]
+    np.testing.assert_array_equal(done.probabilities[0], fresh.probabilities[0])
+
+
 def test_the_classifier_is_saved_with_the_model(taught, tmp_path):
     images, _, strokes = taught
     done = segment(images, strokes=strokes, **QUICK)

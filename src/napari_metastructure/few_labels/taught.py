@@ -101,14 +101,15 @@ class Taught(Mode):
         )
 
     def _can_go_on(self, model):
-        """Whether a model's weights fit; if not, a note says that training starts anew."""
+        """Whether a model's weights are of use; if not, a note says that training starts anew."""
         same = model.architecture == self.model.architecture and model.classes == self.model.classes
-        if not same:
+        hardly = (model.record or {}).get("ended_early", False)
+        if hardly or not same:
+            has = "had too little time to learn" if hardly else "has other classes or settings"
             self.notes.append(
-                "The given model has other classes or settings, so the network is trained "
-                "from the beginning."
+                f"The given model {has}, so the network is trained from the beginning."
             )
-        return same
+        return same and not hardly
 
     # ------------------------------------------------------------------ training
 
@@ -399,6 +400,7 @@ class Taught(Mode):
             self.facts["note"] = "stopped before anything was learnt, so the masks are empty"
             return
         self.choice = "classifier"
+        self.facts["ended_early"] = True
         self.facts["note"] = (
             "the result is that of the classifier, as the network had too little time to learn "
             "(less than half of its steps)"
