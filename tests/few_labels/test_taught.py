@@ -7,6 +7,7 @@ import napari_metastructure as nms
 from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.few_labels.taught import Taught, compare_on_strokes
 from napari_metastructure.jobs.events import Step
+from napari_metastructure.jobs.generators import run_out
 from napari_metastructure.labels import stroke_parts
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.labels.stroke_parts import stroke_numbers
@@ -575,10 +576,10 @@ def test_few_strokes_need_a_clear_difference_to_choose_the_classifier():
     strokes = np.repeat(np.arange(16), 10)
     good, bad = truth * 1.0, truth * 1.0
     bad[(strokes == 1)] = -1  # the network misses one stroke
-    one = compare_on_strokes(truth, strokes, bad, good, [0, 1])
+    one = run_out(compare_on_strokes(truth, strokes, bad, good, [0, 1]))
     assert 0 < one["difference"] < one["needed"]
     bad[truth == 1] = -1
-    every = compare_on_strokes(truth, strokes, bad, good, [0, 1])
+    every = run_out(compare_on_strokes(truth, strokes, bad, good, [0, 1]))
     assert every["difference"] > every["needed"]
     assert every["strokes"] == 16
 

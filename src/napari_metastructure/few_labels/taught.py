@@ -20,7 +20,7 @@ from napari_metastructure.few_labels.stroke_threshold import (
     threshold_of_classifier,
 )
 from napari_metastructure.jobs.events import Progress
-from napari_metastructure.jobs.generators import Grace, in_background, run_out
+from napari_metastructure.jobs.generators import Grace, in_background
 from napari_metastructure.jobs.job import Job
 from napari_metastructure.labels.stroke_parts import hold_out, stroke_numbers
 from napari_metastructure.labels.strokes import check_strokes, uncertainty
@@ -36,7 +36,6 @@ from napari_metastructure.learning.threshold import outline_steepness, outline_t
 __all__ = [
     "Taught",
     "compare_on_strokes",
-    "comparing_on_strokes",
     "network_classes",
     "separation",
 ]
@@ -84,7 +83,7 @@ class Taught(Mode):
         self.classifier: Any = None  # not taught yet
         self.choice = "network"
         self.ended_early = True  # until the network has learnt for a while
-        self._grace = Grace(job, _SECONDS_TO_JUDGE)
+        self._time_to_judge = Grace(job, _SECONDS_TO_JUDGE)
         self._known: dict[int, NDArray] = {}  # what the classifier says of planes
         self._rule_of_labels: Any = None  # its threshold, and what belongs to it
         self._starts: dict[int, NDArray] = {}  # start masks by plane, a second opinion
@@ -374,7 +373,7 @@ class Taught(Mode):
                 yield Progress("comparing on held-out strokes", done, len(chosen))
                 event = Progress("predicting", number, len(self.items))
                 predicting = self._of_kind(number, kind)
-                predicted = yield from self._grace.run(predicting, event)
+                predicted = yield from self._time_to_judge.run(predicting, event)
                 if predicted is None:
                     return
                 parts.append(predicted[..., at])
@@ -382,9 +381,9 @@ class Taught(Mode):
         truth = np.concatenate([held_out[k][at] for k, at in zip(chosen, where)]) - 1
         strokes = stroke_numbers([held_out[number] for number in chosen])
         both = found["network"], found["classifier"]
-        comparing = comparing_on_strokes(truth, strokes, *both, self.model.classes)
+        comparing = compare_on_strokes(truth, strokes, *both, self.model.classes)
         event = Progress("comparing on held-out strokes", len(chosen), len(chosen))
-        comparison = yield from self._grace.run(comparing, event)
+        comparison = yield from self._time_to_judge.run(comparing, event)
         if comparison is None:
             return
         if comparison["difference"] > comparison["needed"]:
@@ -417,7 +416,7 @@ class Taught(Mode):
         for done, number in enumerate(numbers):
             event = Progress("checking the result on the strokes", done, len(numbers))
             predicting = self._of_kind(number, "network")
-            probabilities.append((yield from self._grace.run(predicting, event)))
+            probabilities.append((yield from self._time_to_judge.run(predicting, event)))
             if probabilities[-1] is None:
                 return
         threshold = None
@@ -582,8 +581,10 @@ def compare_on_strokes(
     classifier: Any,
     classes: Sequence[int],
     draws: int = 200,
-) -> dict:
+) -> Generator[None, None, dict]:
     """How much better a classifier tells held-out strokes apart than a network, and how surely.
+
+    A generator, which yields after each draw.
 
     Pixels of one stroke resemble each other, so what counts are strokes: the difference has to
     exceed two of its standard errors over redrawn strokes (bootstrap), and more where there are
@@ -607,18 +608,6 @@ def compare_on_strokes(
         Areas under the ROC curve (``network``, ``classifier``), their ``difference``, what is
         ``needed`` for the classifier, and the number of ``pixels`` and ``strokes``.
     """
-    return run_out(comparing_on_strokes(truth, strokes, network, classifier, classes, draws))
-
-
-def comparing_on_strokes(
-    truth: NDArray,
-    strokes: Any,
-    network: Any,
-    classifier: Any,
-    classes: Sequence[int],
-    draws: int = 200,
-) -> Generator[None, None, dict]:
-    """`compare_on_strokes` as a generator, which yields after each draw."""
     rng = np.random.default_rng(0)
     every = [np.flatnonzero(strokes == number) for number in np.unique(strokes)]
     by_class = [[at for at in every if truth[at[0]] == label] for label in classes]

@@ -53,6 +53,7 @@ _ADVANCED = (
 )
 _HIDDEN_BY_STROKES = {*WITHOUT_STROKES, "mode", "start_channel"}
 _GIVEN = ("labels",)
+_NOTHING = "Stopped before anything was found; earlier results stay."
 
 
 class SegmentFewLabels(Dock):
@@ -69,6 +70,7 @@ class SegmentFewLabels(Dock):
         self._sources: list | None = None
         self._done: Done | None = None
         self._step: Step | None = None
+        self._found = True  # by the last run
         self._shown: list = []  # of the last result: image, mask, layers of probabilities
         self._streamed = []  # results that are written to files
         self.results = Results(self.viewer)
@@ -412,7 +414,8 @@ class SegmentFewLabels(Dock):
             self._show_round(event)
         elif isinstance(event, Done):
             self._done, self._shown = event, []
-            if is_nothing(event):
+            self._found = not is_nothing(event)
+            if not self._found:
                 return
             taught = "result" in event.record
             start = "strokes" if taught else f"no labels, {_start_of(event.record)}"
@@ -483,10 +486,9 @@ class SegmentFewLabels(Dock):
         if done is None:
             return
         self.gallery.suggest(done.record.get("confidence", {}))
-        say(self.summary, summary(done, self._step))
-        taught = "result" in done.record
-        if done.probabilities is not None and not is_nothing(done):
-            self._show_masks(taught)
+        say(self.summary, summary(done, self._step) if self._found else _NOTHING)
+        if done.probabilities is not None and self._found:
+            self._show_masks("result" in done.record)
 
     def _show_masks(self, taught):
         self.strokes.clear(drawn=False)

@@ -100,8 +100,6 @@ def summary(done: Any, step: Any) -> str:
         The last step of the training.
     """
     record, parts = done.record, []
-    if is_nothing(done):
-        return "Stopped before anything was found; earlier results stay."
     if step is not None:
         verb = "Stopped at step" if done.stopped else "Trained for"
         unit = "" if done.stopped else " steps"

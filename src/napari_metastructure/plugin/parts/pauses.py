@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from napari_metastructure.learning.networks import load_networks
+
 __all__ = ["import_quietly", "note_new", "set_aside", "take_back", "take_back_for"]
 
 _SWITCH = 0.001  # s until a thread that waits for Python gets it
 _one_at_a_time = threading.Lock()
-_LATER = ("monai.networks.nets", "torch._dynamo")  # else by the first network and its optimiser
 
 
 class _Aside:
@@ -86,8 +87,7 @@ def import_quietly(name: str) -> Any:
         sys.setswitchinterval(_SWITCH)
         try:
             module = import_module(name)
-            for later in _LATER:
-                import_module(later)
+            load_networks(optimisers=True)  # else the first network and its optimiser do
             return module
         finally:
             _freeze()
