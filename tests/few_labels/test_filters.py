@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_metastructure.few_labels import filters
-from tests.few_labels.conftest import discs
+from tests.few_labels.conftest import discs, relief
 
 
 @pytest.mark.parametrize("name", ["otsu", "li", "triangle", "local"])
@@ -12,6 +12,22 @@ def test_filters_find_discs_of_either_polarity(name, polarity):
     mask = filters.filter_mask(image, name, polarity)
     assert mask.dtype == np.uint8
     assert 2 * (mask * truth).sum() / (mask.sum() + truth.sum()) > 0.8
+
+
+def test_texture_tells_objects_of_no_polarity():
+    image, truth = relief()
+    masks = [filters.filter_mask(image, "texture", polarity) for polarity in ("bright", "dark")]
+    assert 2 * (masks[0] * truth).sum() / (masks[0].sum() + truth.sum()) > 0.85
+    assert np.array_equal(*masks)
+
+
+def test_texture_fills_small_holes_only():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:200, :200]
+    for inner, filled in ((12, True), (40, False)):
+        ring = (np.hypot(y - 100, x - 100) < 80) & (np.hypot(y - 100, x - 100) > inner)
+        mask = filters.filter_mask(ring * rng.normal(size=ring.shape), "texture")
+        assert bool(mask[100, 100]) == filled
 
 
 def test_filters_agree_with_scikit_image():
@@ -73,3 +89,12 @@ def test_otsu_classes_tell_a_clear_gap():
     assert filters.otsu_classes(np.repeat([0.0, 1.0], (75, 25)))[0] == 0.25
     assert filters.otsu_classes(np.repeat([0.0, 1.0], (75, 25)))[1] == pytest.approx(1)
     assert filters.otsu_classes(rng.normal(size=10_000))[1] == pytest.approx(0.64, abs=0.02)
+
+
+def test_what_classes_leave_unexplained():
+    rng = np.random.default_rng(0)
+    three = np.repeat([0.0, 0.5, 1.0], (600, 300, 100)) + rng.normal(0, 0.05, 1000)
+    assert 3 * filters.unexplained(three, 3) < filters.unexplained(three, 2) < 0.3
+    noise = rng.normal(size=10_000)
+    assert filters.unexplained(noise, 2) == pytest.approx(0.36, abs=0.02)
+    assert filters.unexplained(np.repeat([0.0, 1.0], 5), 3) == 1  # fewer values than classes

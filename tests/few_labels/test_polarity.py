@@ -5,11 +5,12 @@ from scipy.ndimage import gaussian_filter
 from napari_metastructure.few_labels.polarity import (
     background_is_larger,
     decisive,
+    is_relief,
     is_stained,
     local_skewness,
     polarity,
 )
-from tests.few_labels.conftest import discs
+from tests.few_labels.conftest import discs, relief
 
 
 def test_background_is_the_larger_part():
@@ -69,3 +70,16 @@ def test_what_gets_darker_with_its_colour_is_stained(stain):
     assert not is_stained([image[:2] for image in images])
     assert not is_stained([np.stack([image[0]] * 3) for image in images])  # grey as colours
     assert not is_stained([image[0] for image in images])
+
+
+def test_relief_is_neither_bright_nor_dark():
+    assert is_relief([relief()[0], -relief(seed=1)[0]])
+    assert is_relief([relief()[0], np.ones((64, 64))])  # a constant image does not count
+    assert not is_relief([np.ones((64, 64))])
+
+
+def test_what_is_bright_or_dark_is_no_relief():
+    rng = np.random.default_rng(0)
+    lines = np.sin(np.arange(160) / 4) * np.ones((160, 1)) + rng.normal(0, 0.1, (160, 160))
+    for image in (discs()[0], discs(bright=False)[0], rng.normal(size=(160, 160)), lines):
+        assert not is_relief([image])

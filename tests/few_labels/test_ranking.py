@@ -5,7 +5,7 @@ from scipy.stats import skew
 
 from napari_metastructure.few_labels.filters import BANK, filter_mask, otsu_classes
 from napari_metastructure.few_labels.ranking import Judge, evenly_spread
-from tests.few_labels.conftest import discs
+from tests.few_labels.conftest import discs, relief
 
 
 def judged(parts, **how):
@@ -95,6 +95,48 @@ def test_large_objects_stay_filled():
     image = 40 * truth + np.random.default_rng(0).normal(0, 12, truth.shape)
     judge = judged([image], keep=True)
     assert dice(judge.mask(judge.ranking()[0]), truth) > 0.95
+
+
+def test_relief_is_told_by_its_texture():
+    image, truth = relief()
+    judge = judged([image], keep=True)
+    ranking = judge.ranking()
+    assert ranking[0].name == "texture"
+    assert dice(judge.mask(ranking[0]), truth) > 0.85
+    confidence = judge.confidence(ranking)
+    assert confidence.level == "low"
+    assert "as often brighter as darker" in confidence.reasons[0]
+    assert [start.name for start in judge.suggested(ranking, 6)].count("texture") == 1
+
+
+def test_who_says_that_relief_is_dark_gets_what_is_dark():
+    image, _ = relief()
+    starts = judged([image], polarity="dark").ranking()
+    assert starts[0].name != "texture"
+
+
+def scores(image):
+    return {start.name: start.score for start in judged([image]).ranking()}
+
+
+def test_masks_that_suit_the_intensities_rank_higher(monkeypatch):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:192, :192]
+    far = np.hypot(y % 64 - 32, x % 64 - 32)
+    three = 0.35 * (far < 22) + 0.65 * (far < 12) + rng.normal(0, 0.03, far.shape)
+    two = (far < 22) + rng.normal(0, 0.03, far.shape)
+    before = scores(three), scores(two)
+    monkeypatch.setattr("napari_metastructure.few_labels.ranking._SUITABLE", 1)
+    monkeypatch.setattr("napari_metastructure.few_labels.ranking._PLAIN", 1)
+    after = scores(three), scores(two)
+    for name, of_three, of_two in (
+        ("top", 1.1, 1),  # the highest of three classes
+        ("vote_clear", 1, 1.1),  # the two classes are clear
+        ("otsu", 1.05, 1.05),  # plain
+        ("flat_otsu", 1, 1),
+    ):
+        assert before[0][name] == pytest.approx(of_three * after[0][name]), name
+        assert before[1][name] == pytest.approx(of_two * after[1][name]), name
 
 
 def test_starts_that_differ(judge):

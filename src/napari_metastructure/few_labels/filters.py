@@ -1,7 +1,8 @@
 """Masks that need no training: views of an image, each cut by a threshold, as start labels.
 
 The bank holds every combination of eight views (raw, smoothed, flattened, locally normalised ...)
-and four thresholds, ridges of several widths, local thresholds and three votes of such masks.
+and four thresholds, ridges of several widths, local thresholds, three votes of such masks, and what
+the texture tells.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,14 +17,19 @@ from napari_metastructure.arrays.intensity import unit_range
 __all__ = [
     "BANK",
     "GROUPS",
+    "PLAIN",
     "Views",
+    "cut",
     "describe",
     "filter_mask",
     "locally_normalised",
     "otsu_classes",
+    "unexplained",
 ]
 
 _MOST_PIXELS = 2**18  # that a threshold is found on; larger images give evenly spread ones
+_BINS = 128  # of multi-Otsu's histogram
+_TEXTURE, _SMALL_HOLE = 3, 1000  # pixels: Gaussian, and area
 _LI_TOLERANCE = 1e-4  # of the range; by default less than float32 resolves, which may never end
 
 
@@ -117,18 +123,18 @@ _RIDGES = {
 }
 
 
-def _cut(image: NDArray, threshold: str) -> NDArray:
-    """What lies above a threshold of scikit-image, by name."""
+def cut(image: NDArray, threshold: str) -> NDArray:
+    """What lies above a threshold by its name, "otsu", "li", "triangle" or "top": bool."""
     from skimage import filters
 
     low = float(image.min())
     if low == float(image.max()):
         return np.zeros(image.shape, bool)
     image = image - low
-    pixels = image.ravel()[:: -(-image.size // _MOST_PIXELS)]
+    pixels = _sampled(image)
     try:
         if threshold == "top":
-            return image > filters.threshold_multiotsu(pixels, nbins=128)[-1]
+            return image > filters.threshold_multiotsu(pixels, nbins=_BINS)[-1]
         if threshold == "li":
             return image > filters.threshold_li(pixels, tolerance=_LI_TOLERANCE * pixels.max())
         return image > getattr(filters, f"threshold_{threshold}")(pixels)
@@ -136,12 +142,16 @@ def _cut(image: NDArray, threshold: str) -> NDArray:
         return image > filters.threshold_otsu(pixels)
 
 
+def _sampled(image: NDArray) -> NDArray:
+    return image.ravel()[:: -(-image.size // _MOST_PIXELS)]
+
+
 def _of_view(views: Views, view: str, threshold: str) -> NDArray:
-    return _cut(views.view(view), threshold)
+    return cut(views.view(view), threshold)
 
 
 def _of_ridges(views: Views, sigmas: tuple[float, ...], even: bool, threshold: str) -> NDArray:
-    return _cut(np.max([views.ridges(sigma, even) for sigma in sigmas], axis=0), threshold)
+    return cut(np.max([views.ridges(sigma, even) for sigma in sigmas], axis=0), threshold)
 
 
 def _local(views: Views, block: int) -> NDArray:
@@ -151,6 +161,21 @@ def _local(views: Views, block: int) -> NDArray:
     block = min(block, min(views.image.shape) // 2 * 2 + 1)
     image = views.smooth(1)
     return image > threshold_local(image, block) + 0.5 * image.std()
+
+
+def _texture(views: Views) -> NDArray:
+    """Where the image changes much on the average, shrunk by as much as that widened it."""
+    from scipy.ndimage import binary_erosion, gaussian_gradient_magnitude
+
+    mask = cut(_smooth(gaussian_gradient_magnitude(views.image, 1), _TEXTURE), "li")
+    return binary_erosion(_without_small_holes(mask), iterations=_TEXTURE, border_value=1)
+
+
+def _without_small_holes(mask: NDArray) -> NDArray:
+    from scipy.ndimage import binary_fill_holes, label
+
+    holes, _ = label(binary_fill_holes(mask) & ~mask)
+    return mask | ((holes > 0) & (np.bincount(holes.ravel())[holes] <= _SMALL_HOLE))
 
 
 def _vote(views: Views, names: tuple[str, ...]) -> NDArray:
@@ -179,6 +204,7 @@ def _recipes() -> Iterator[tuple[str, Callable[[Views], NDArray], str]]:
             yield f"{kind}{suffix}", make, words + (", dim and bright alike" if even else "")
     for name, block in (("local", 51), ("local_15", 15)):
         yield name, partial(_local, block=block), f"brighter than the mean of {block} px around it"
+    yield "texture", _texture, f"Li's threshold of the gradient's mean over {_TEXTURE} px"
     for name, names in _VOTES.items():
         words = ("both of " if len(names) == 2 else "two of ") + ", ".join(names)
         yield name, partial(_vote, names=names), words
@@ -188,6 +214,8 @@ _MASKS = {name: make for name, make, _ in _recipes()}
 _DESCRIPTIONS = {name: words for name, _, words in _recipes()}
 BANK = tuple(_MASKS)
 """Names of all masks."""
+PLAIN = ("otsu", "li", "triangle", "sato", "local")
+"""Names of those that are filters of their own right, widely used."""
 _SLOWER = ("flat", "even", "smooth_even", "local")
 _SLOWEST = ("sato", "vote")
 GROUPS = (
@@ -224,8 +252,9 @@ def filter_mask(image: ArrayLike, name: str, polarity: str = "bright") -> NDArra
         of Gaussians of 1 and 8), "spots_otsu" (of 1 and 3). Ridges (Sato), cut by Otsu or Li:
         "sato" (widths of 1 to 3 pixels), "sato_2_4", "sato_3_5", "sato_5_8", "sato_even" (of the
         square root, for dim ridges beside bright ones), "sato_li" ... "local" and "local_15":
-        above the mean of 51 or 15 pixels by half a deviation. "vote_clear", "vote_ridges",
-        "vote_membranes": what most of two or three of these hold.
+        above the mean of 51 or 15 pixels by half a deviation. "texture": where the gradient,
+        averaged over 3 pixels, is large, by Li's threshold; of either polarity. "vote_clear",
+        "vote_ridges", "vote_membranes": what most of two or three of these hold.
     polarity : {"bright", "dark"}
         Whether the structures are brighter or darker than their surroundings.
 
@@ -256,9 +285,38 @@ def otsu_classes(image: NDArray) -> tuple[float, float]:
     ----------
     image : array of float
     """
-    mask = _cut(image, "otsu")
+    mask = cut(image, "otsu")
     share = float(mask.mean())
     if not 0 < share < 1:
         return share, 0.0
     between = share * (1 - share) * float(image[mask].mean() - image[~mask].mean()) ** 2
     return share, between / float(image.var())
+
+
+def unexplained(image: NDArray, classes: int) -> float:
+    """Share of the variance that is left within the classes of multi-Otsu's thresholds.
+
+    Liao, Chen and Chung (2001), "A fast algorithm for multilevel thresholding".
+
+    Parameters
+    ----------
+    image : array of float
+    classes : int
+        2 or more.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 if there are fewer values than classes.
+    """
+    from skimage.filters import threshold_multiotsu
+
+    pixels = _sampled(image)
+    try:
+        thresholds = threshold_multiotsu(pixels, classes, nbins=_BINS)
+    except ValueError:
+        return 1.0
+    of_class = np.digitize(pixels, thresholds)
+    counts = np.bincount(of_class, minlength=classes)
+    means = np.bincount(of_class, pixels, classes) / np.maximum(counts, 1)
+    return float(np.mean((pixels - means[of_class]) ** 2) / pixels.var())

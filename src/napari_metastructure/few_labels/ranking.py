@@ -2,7 +2,9 @@
 
 A mask is judged by four things that need no label: how steep the image is along its outline, how
 long and how smooth that outline is, and how far other masks of the bank agree with it. Polarity
-counts too: what is rarely the longer tail of the locally normalised intensities ranks lower.
+counts too: what is rarely the longer tail of the locally normalised intensities ranks lower. Of
+masks that are judged nearly alike the plainer one comes first. Where structures are no more often
+brighter than darker, their texture comes first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.intensity import unit_range
-from napari_metastructure.few_labels.filters import BANK, GROUPS, Views, otsu_classes
-from napari_metastructure.few_labels.polarity import CLEAR, decisive, local_skewness
+from napari_metastructure.few_labels.filters import (
+    BANK,
+    GROUPS,
+    PLAIN,
+    Views,
+    otsu_classes,
+    unexplained,
+)
+from napari_metastructure.few_labels.polarity import CLEAR, decisive, is_relief, local_skewness
 from napari_metastructure.jobs.generators import side_by_side
 
 __all__ = ["Confidence", "Judge", "Start", "evenly_spread"]
@@ -31,7 +40,8 @@ _NEIGHBOURS = 15  # masks whose agreement counts
 _GRADIENTS = (1, 2, 4)  # Gaussians, pixels
 _LENGTH_POWER, _AGREEMENT_POWER, _ROUGHNESS_WEIGHT = 0.15, 0.5, 2
 _SMOOTHED = 3  # pixels: majority of a square, for the roughness
-_VOTE_BONUS = 1.1
+_SUITABLE, _PLAIN = 1.1, 1.05  # times the score
+_THREE_CLASSES = 1 / 3  # of what two classes leave unexplained, three do
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
 _DENSE = 1 / 3  # share of the pixels above Otsu's threshold
 _TWO_CLASSES = 0.64  # of the variance explained: more than in a single Gaussian
@@ -129,6 +139,7 @@ class Judge:
         self.skewness = decisive(fine, coarse)
         self.agreed_skewness = min(abs(fine), abs(coarse)) if fine * coarse > 0 else 0.0
         self.given, self.stained = polarity != "auto", stained
+        self.relief = not self.given and not stained and is_relief(self.parts)
         likely = "dark" if stained or self.skewness < 0 else "bright"
         self.polarity = polarity if self.given else likely
         self.weight = max(_LEAST if both else 0.0, 1 - abs(self.skewness))  # of the other one
@@ -206,7 +217,8 @@ class Judge:
             for name, scored in zip(names, self._scores(names, polarity, table)):
                 starts.append(Start(name, polarity, weight * scored[0], scored[1]))
         starts = [start for start in starts if start.score > 0]
-        starts.sort(key=lambda start: -start.score)
+        by_texture = "texture" if self.relief else None
+        starts.sort(key=lambda start: (start.name != by_texture, -start.score))
         if strokes is not None and any((part > 0).any() for part in strokes):
             best = max((start.score for start in starts), default=1)
             starts.sort(key=lambda s: -self._hits(s, strokes) - 0.05 * s.score / best)
@@ -249,7 +261,12 @@ class Judge:
         best = self.different(same, _COMPARED)
         agreement = float(np.mean([self.dice(best[0], other) for other in best[1:]] or [1]))
         reasons = []
-        if not self.given and self.agreed_skewness < _SURE:
+        if self.relief:
+            reasons.append(
+                "structures are as often brighter as darker than the background, and are told by "
+                "their texture"
+            )
+        elif not self.given and self.agreed_skewness < _SURE:
             reasons.append(
                 "what is stained does not stand out clearly from the rest (local skewness "
                 f"{self.skewness:.2f})"
@@ -281,10 +298,11 @@ class Judge:
     def _scores(self, names: Sequence[str], polarity: str, table: NDArray) -> list[tuple]:
         """(score, agreement) of each mask; 0 for areas that hold nothing or nearly all."""
         scores, steepest = [], self._steepest()
+        suitable = {self._likely_vote(polarity), *self._top_class}
         for name, agreement in zip(names, _agreement(table).tolist()):
             measured = np.array(self._measured[(name, polarity)])
             score = _outline_score(measured, steepest) * agreement**_AGREEMENT_POWER
-            bonus = _VOTE_BONUS if name == self._likely_vote(polarity) else 1
+            bonus = _SUITABLE if name in suitable else _PLAIN if name in PLAIN else 1
             scores.append((bonus * score, agreement))
         return scores
 
@@ -292,6 +310,14 @@ class Judge:
         """The best steepness of the outlines on each part, among the masks made so far."""
         complete = [parts for key, parts in self._measured.items() if self._complete(*key)]
         return np.array(complete)[..., 2].max(axis=0)
+
+    @cached_property
+    def _top_class(self) -> tuple[str, ...]:
+        """The masks of the highest of three classes, where the intensities have three clear ones,
+        as of nuclei, cells and background.
+        """
+        left = [_left_by_third_class(part) for part in self.parts]
+        return ("top", "smooth_top") if left and np.median(left) < _THREE_CLASSES else ()
 
     def _likely_vote(self, polarity: str) -> str:
         """The vote that suits the classes of the intensities."""
@@ -311,6 +337,12 @@ class Judge:
                 found[row] += np.count_nonzero(mask[marked] == row), np.count_nonzero(marked)
         present = found[found[:, 1] > 0]
         return float((present[:, 0] / present[:, 1]).mean())
+
+
+def _left_by_third_class(part: NDArray) -> float:
+    """What three classes of the smoothed intensities leave unexplained, over what two do."""
+    smooth = Views(part).view("smooth")
+    return unexplained(smooth, 3) / max(unexplained(smooth, 2), 1e-12)
 
 
 def _is_dense(parts: Sequence[NDArray], polarity: str) -> bool:

@@ -26,6 +26,7 @@ _CLOSE = 0.5  # Dice of the result and its start, above which they are not compa
 _SETTLED = 0.002  # share of pixels
 _SHOWN = 6  # starts in the record
 _EDGES_BESIDE_OVERLAP = 0.5  # weight, in the threshold
+_EDGES_OF_TEXTURE = 0.1  # the same where objects are full of edges
 
 
 class Robust(Mode):
@@ -238,7 +239,9 @@ class Robust(Mode):
             [probabilities[number] for number in numbers],
             [self.pictures[number] for number in numbers],
         )
-        return outline_threshold(*some, self.polarity, edges=_EDGES_BESIDE_OVERLAP)
+        textured = self.facts["start"] == ["texture"]
+        edges = _EDGES_OF_TEXTURE if textured else _EDGES_BESIDE_OVERLAP
+        return outline_threshold(*some, self.polarity, edges=edges)
 
     def decide(self) -> Generator[Any, Any, Any]:
         """What lies above the threshold, or the start where that fits the images better; generator.
