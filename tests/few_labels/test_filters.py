@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_metastructure.few_labels import filters
-from tests.few_labels.conftest import discs, relief
+from tests.few_labels.conftest import discs, halos, relief
 
 
 @pytest.mark.parametrize("name", ["otsu", "li", "triangle", "local"])
@@ -19,6 +19,12 @@ def test_texture_tells_objects_of_no_polarity():
     masks = [filters.filter_mask(image, "texture", polarity) for polarity in ("bright", "dark")]
     assert 2 * (masks[0] * truth).sum() / (masks[0].sum() + truth.sum()) > 0.85
     assert np.array_equal(*masks)
+
+
+def test_dark_bodies_are_told_from_their_halos():
+    image, truth = halos()
+    mask = filters.filter_mask(image, "within_halos", "dark")
+    assert 2 * (mask * truth).sum() / (mask.sum() + truth.sum()) > 0.85
 
 
 def test_texture_fills_small_holes_only():

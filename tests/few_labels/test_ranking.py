@@ -5,7 +5,7 @@ from scipy.stats import skew
 
 from napari_metastructure.few_labels.filters import BANK, filter_mask, otsu_classes
 from napari_metastructure.few_labels.ranking import Judge, evenly_spread
-from tests.few_labels.conftest import discs, relief
+from tests.few_labels.conftest import discs, halos, relief
 
 
 def judged(parts, **how):
@@ -107,6 +107,16 @@ def test_relief_is_told_by_its_texture():
     assert confidence.level == "low"
     assert "as often brighter as darker" in confidence.reasons[0]
     assert [start.name for start in judge.suggested(ranking, 6)].count("texture") == 1
+
+
+@pytest.mark.parametrize("strength", [0.8, 1.5, 2.2])
+def test_halos_do_not_turn_the_polarity(strength):
+    image, truth = halos(strength)
+    judge = judged([image], keep=True)
+    ranking = judge.ranking()
+    assert (ranking[0].name, ranking[0].polarity) == ("within_halos", "dark")
+    assert dice(judge.mask(ranking[0]), truth) > 0.85
+    assert judge.suggested(ranking, 6)[-1].polarity == "bright"
 
 
 def test_who_says_that_relief_is_dark_gets_what_is_dark():

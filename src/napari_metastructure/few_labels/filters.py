@@ -1,8 +1,8 @@
 """Masks that need no training: views of an image, each cut by a threshold, as start labels.
 
 The bank holds every combination of eight views (raw, smoothed, flattened, locally normalised ...)
-and four thresholds, ridges of several widths, local thresholds, three votes of such masks, and what
-the texture tells.
+and four thresholds, ridges of several widths, local thresholds, three votes of such masks, and two
+that go by where the image changes much.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,9 @@ __all__ = [
     "filter_mask",
     "locally_normalised",
     "otsu_classes",
+    "textured",
     "unexplained",
+    "without_background",
 ]
 
 _MOST_PIXELS = 2**18  # that a threshold is found on; larger images give evenly spread ones
@@ -163,12 +165,35 @@ def _local(views: Views, block: int) -> NDArray:
     return image > threshold_local(image, block) + 0.5 * image.std()
 
 
-def _texture(views: Views) -> NDArray:
-    """Where the image changes much on the average, shrunk by as much as that widened it."""
-    from scipy.ndimage import binary_erosion, gaussian_gradient_magnitude
+def without_background(image: NDArray) -> NDArray:
+    """The image after a Gaussian of 1 pixel, minus its background (20 pixels)."""
+    image = _smooth(image, 1)
+    return image - _smooth(image, 20)
 
-    mask = cut(_smooth(gaussian_gradient_magnitude(views.image, 1), _TEXTURE), "li")
-    return binary_erosion(_without_small_holes(mask), iterations=_TEXTURE, border_value=1)
+
+def textured(image: NDArray) -> NDArray:
+    """Where the image changes much: Li's threshold of its gradient, averaged over 3 px; bool."""
+    from scipy.ndimage import gaussian_gradient_magnitude
+
+    return cut(_smooth(gaussian_gradient_magnitude(image, 1), _TEXTURE), "li")
+
+
+def _texture(views: Views) -> NDArray:
+    """What is textured, shrunk by as much as averaging has widened it."""
+    from scipy.ndimage import binary_erosion
+
+    mask = _without_small_holes(textured(views.image))
+    return binary_erosion(mask, iterations=_TEXTURE, border_value=1)
+
+
+def _within_halos(views: Views) -> NDArray:
+    """What is brighter than the background where the image changes much."""
+    from scipy.ndimage import binary_fill_holes, binary_opening
+
+    inside = binary_fill_holes(textured(views.image))
+    flat = without_background(views.image)
+    background = flat if inside.all() else flat[~inside]
+    return binary_opening(inside & (flat > np.median(background)))
 
 
 def _without_small_holes(mask: NDArray) -> NDArray:
@@ -204,7 +229,8 @@ def _recipes() -> Iterator[tuple[str, Callable[[Views], NDArray], str]]:
             yield f"{kind}{suffix}", make, words + (", dim and bright alike" if even else "")
     for name, block in (("local", 51), ("local_15", 15)):
         yield name, partial(_local, block=block), f"brighter than the mean of {block} px around it"
-    yield "texture", _texture, f"Li's threshold of the gradient's mean over {_TEXTURE} px"
+    yield "texture", _texture, "where the image changes much"
+    yield "within_halos", _within_halos, "brighter than the background where the image changes much"
     for name, names in _VOTES.items():
         words = ("both of " if len(names) == 2 else "two of ") + ", ".join(names)
         yield name, partial(_vote, names=names), words
@@ -253,8 +279,9 @@ def filter_mask(image: ArrayLike, name: str, polarity: str = "bright") -> NDArra
         "sato" (widths of 1 to 3 pixels), "sato_2_4", "sato_3_5", "sato_5_8", "sato_even" (of the
         square root, for dim ridges beside bright ones), "sato_li" ... "local" and "local_15":
         above the mean of 51 or 15 pixels by half a deviation. "texture": where the gradient,
-        averaged over 3 pixels, is large, by Li's threshold; of either polarity. "vote_clear",
-        "vote_ridges", "vote_membranes": what most of two or three of these hold.
+        averaged over 3 pixels, is large, by Li's threshold; of either polarity. "within_halos":
+        what is brighter than the background there. "vote_clear", "vote_ridges",
+        "vote_membranes": what most of two or three of these hold.
     polarity : {"bright", "dark"}
         Whether the structures are brighter or darker than their surroundings.
 

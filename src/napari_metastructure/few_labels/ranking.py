@@ -3,8 +3,8 @@
 A mask is judged by four things that need no label: how steep the image is along its outline, how
 long and how smooth that outline is, and how far other masks of the bank agree with it. Polarity
 counts too: what is rarely the longer tail of the locally normalised intensities ranks lower. Of
-masks that are judged nearly alike the plainer one comes first. Where structures are no more often
-brighter than darker, their texture comes first.
+masks that are judged nearly alike the plainer one comes first. Where halos or relief mislead all of
+these, the mask made for them comes first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,8 @@ from napari_metastructure.few_labels.filters import (
     otsu_classes,
     unexplained,
 )
-from napari_metastructure.few_labels.polarity import CLEAR, decisive, is_relief, local_skewness
+from napari_metastructure.few_labels.optics import has_halos, is_relief
+from napari_metastructure.few_labels.polarity import CLEAR, decisive, local_skewness
 from napari_metastructure.jobs.generators import side_by_side
 
 __all__ = ["Confidence", "Judge", "Start", "evenly_spread"]
@@ -40,6 +41,7 @@ _NEIGHBOURS = 15  # masks whose agreement counts
 _GRADIENTS = (1, 2, 4)  # Gaussians, pixels
 _LENGTH_POWER, _AGREEMENT_POWER, _ROUGHNESS_WEIGHT = 0.15, 0.5, 2
 _SMOOTHED = 3  # pixels: majority of a square, for the roughness
+_MADE_FOR = {"halos": "within_halos", "relief": "texture"}
 _SUITABLE, _PLAIN = 1.1, 1.05  # times the score
 _THREE_CLASSES = 1 / 3  # of what two classes leave unexplained, three do
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
@@ -120,7 +122,7 @@ class Judge:
     both : bool
         Rank both polarities of "auto" however clear it is, as strokes may tell another.
     stained : bool
-        "auto" is dark, as the images are of stains (`polarity.is_stained`).
+        "auto" is dark, as the images are of stains (`optics.is_stained`).
     """
 
     def __init__(
@@ -138,13 +140,19 @@ class Judge:
         fine, coarse = local_skewness(self.parts)
         self.skewness = decisive(fine, coarse)
         self.agreed_skewness = min(abs(fine), abs(coarse)) if fine * coarse > 0 else 0.0
-        self.given, self.stained = polarity != "auto", stained
-        self.relief = not self.given and not stained and is_relief(self.parts)
-        likely = "dark" if stained or self.skewness < 0 else "bright"
+        self.given = polarity != "auto"
+        self.optics = None if self.given else "stained" if stained else self._optics()
+        dark = self.optics in ("stained", "halos") or self.skewness < 0
+        likely = "dark" if dark else "bright"
         self.polarity = polarity if self.given else likely
         self.weight = max(_LEAST if both else 0.0, 1 - abs(self.skewness))  # of the other one
+        if self.optics == "halos":
+            self.weight = _LEAST
+        self._first = _MADE_FOR.get(self.optics or "")
+        left_out = set(_MADE_FOR.values()) - {self._first}
+        self._names = [name for name in BANK if name not in left_out]
         other = "bright" if self.polarity == "dark" else "dark"
-        alone = self.given or stained or not self.weight
+        alone = self.given or self.optics == "stained" or not self.weight
         self.polarities = (self.polarity,) if alone else (likely, other)
         self.keep = keep
         self._masks: dict[tuple[str, str], list] = {}  # one per part, None before it is made
@@ -153,6 +161,12 @@ class Judge:
         self._gradients = [_gradients(part) for part in self.parts]
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
         self._dense: dict[str, bool] = {}
+
+    def _optics(self):
+        """What the way of imaging does to the structures: "halos", "relief" or nothing."""
+        if has_halos(self.parts):
+            return "halos"
+        return "relief" if is_relief(self.parts) else None
 
     @cached_property
     def clear_gap(self) -> bool:
@@ -180,7 +194,7 @@ class Judge:
         part, gradients = self.parts[number], self._gradients[number]
         views = Views(part if polarity == "bright" else 1 - part)
         for group in GROUPS:
-            masks = {name: views.mask(name) for name in group}
+            masks = {name: views.mask(name) for name in group if name in self._names}
             yield [
                 (
                     (name, polarity),
@@ -209,7 +223,7 @@ class Judge:
         """
         starts = []
         for polarity in self.polarities:
-            names = [name for name in BANK if self._complete(name, polarity)]
+            names = [name for name in self._names if self._complete(name, polarity)]
             if not names:
                 continue
             weight = 1.0 if polarity == self.polarity else self.weight
@@ -217,8 +231,8 @@ class Judge:
             for name, scored in zip(names, self._scores(names, polarity, table)):
                 starts.append(Start(name, polarity, weight * scored[0], scored[1]))
         starts = [start for start in starts if start.score > 0]
-        by_texture = "texture" if self.relief else None
-        starts.sort(key=lambda start: (start.name != by_texture, -start.score))
+        first = self._first, self.polarity
+        starts.sort(key=lambda start: ((start.name, start.polarity) != first, -start.score))
         if strokes is not None and any((part > 0).any() for part in strokes):
             best = max((start.score for start in starts), default=1)
             starts.sort(key=lambda s: -self._hits(s, strokes) - 0.05 * s.score / best)
@@ -261,16 +275,16 @@ class Judge:
         best = self.different(same, _COMPARED)
         agreement = float(np.mean([self.dice(best[0], other) for other in best[1:]] or [1]))
         reasons = []
-        if self.relief:
+        if self.optics == "relief":
             reasons.append(
                 "structures are as often brighter as darker than the background, and are told by "
                 "their texture"
             )
-        elif not self.given and self.agreed_skewness < _SURE:
+        elif self.optics != "halos" and not self.given and self.agreed_skewness < _SURE:
             reasons.append(
                 "what is stained does not stand out clearly from the rest (local skewness "
                 f"{self.skewness:.2f})"
-                if self.stained
+                if self.optics == "stained"
                 else "the images do not show clearly whether structures are bright or dark (local "
                 f"skewness {self.skewness:.2f})"
             )
@@ -282,7 +296,7 @@ class Judge:
     def score(self, masks: Sequence[NDArray], polarity: str) -> float:
         """Judgement of any masks, one per part, next to the scores of the bank."""
         masks = [np.asarray(masks[number]) > 0 for number in self.numbers]
-        names = [name for name in BANK if self._complete(name, polarity)]
+        names = [name for name in self._names if self._complete(name, polarity)]
         measured = np.array([_measure(m, g) for m, g in zip(masks, self._gradients)])
         sampled = np.concatenate([mask.ravel()[:: self._step] for mask in masks])
         table = np.vstack([self._sampled_table(names, polarity), sampled[None]])

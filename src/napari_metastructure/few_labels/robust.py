@@ -11,7 +11,7 @@ from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.field_of_view import filled
 from napari_metastructure.few_labels.filters import describe
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
-from napari_metastructure.few_labels.polarity import is_stained
+from napari_metastructure.few_labels.optics import is_stained
 from napari_metastructure.jobs.events import Progress, Round
 from napari_metastructure.jobs.generators import in_background, run_out, run_until_stopped
 from napari_metastructure.learning.augmentation import Augmentation
@@ -25,6 +25,11 @@ __all__ = ["Robust"]
 _CLOSE = 0.5  # Dice of the result and its start, above which they are not compared further
 _SETTLED = 0.002  # share of pixels
 _SHOWN = 6  # starts in the record
+_POLARITY_SOURCES = {
+    "stained": "colours, as of stains in transmitted light",
+    "halos": "bright rims of dark cores, as in phase contrast",
+    "relief": "none: structures are as often brighter as darker than the background",
+}
 _EDGES_BESIDE_OVERLAP = 0.5  # weight, in the threshold
 _EDGES_OF_TEXTURE = 0.1  # the same where objects are full of edges
 
@@ -82,9 +87,9 @@ class Robust(Mode):
         config, name, clear, ranking = self.config, self.config.start, False, []
         colours = config.channel_axis is not None and config.spatial_dims == 2
         stained = config.polarity == "auto" and colours and is_stained(self.items.images)
-        if stained:
-            self.facts["polarity_source"] = "colours, as of stains in transmitted light"
         yield from self.appoint_judge(config.polarity, stained)
+        if self.judge.optics:
+            self.facts["polarity_source"] = _POLARITY_SOURCES[self.judge.optics]
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:

@@ -1,0 +1,128 @@
+"""What the way of imaging does to structures, told by the images alone: stains, halos, relief.
+
+Where it decides how structures look, the tail of the intensities says nothing of them, or the
+wrong thing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from napari_metastructure.arrays.blocks import evenly
+from napari_metastructure.arrays.intensity import unit_range
+from napari_metastructure.few_labels.filters import cut, textured, without_background
+
+__all__ = ["has_halos", "is_relief", "is_stained"]
+
+_MOST_LOOKED_AT, _SIDE = 12, 256  # images, and pixels a side
+_LIT = 127  # brightness that the brightest pixels exceed where light passes
+_AGAINST = -0.5  # correlation of brightness and colour: stains had -0.9 to -0.6, others above 0
+_SHRUNK, _RIM, _CORE = 3, 3, 4  # pixels: outlines, and from there at most and at least
+_BRIGHT_RIM, _DARKER_CORE = 0.5, 0.75  # of halos at least 0.6 and 0.8
+_BALANCED = 0.28  # least share of the texture that is brighter, and darker; of relief 0.31 to 0.46
+_OFFSET = 0.18  # of texture from background, over its deviation; of relief at most 0.13
+_SMOOTH = 0.18  # variance of the background over that of texture; of relief at most 0.14
+
+
+def is_stained(images: Sequence[ArrayLike]) -> bool:
+    """Whether colour images show stained structures in light that passes through them.
+
+    Light that passes beside them has no colour, and the more stain it passes, the darker and the
+    more coloured it gets: brightness and colour (the range of the channels) go against each
+    other. In fluorescence they go together. So the polarity of stained structures is dark.
+
+    Parameters
+    ----------
+    images : sequence of arrays of uint8, (3, y, x)
+        Anything else is not stained. At most a dozen, evenly spread, are looked at.
+    """
+    chosen, found = evenly(images, _MOST_LOOKED_AT), []
+    for image in chosen:
+        if image.ndim != 3 or len(image) != 3 or image.dtype != np.uint8:
+            return False
+        step = -(-max(image.shape) // _SIDE)
+        pixels = np.asarray(image[:, ::step, ::step]).reshape(3, -1).astype(float)
+        brightness, colour = pixels.mean(axis=0), np.ptp(pixels, axis=0)
+        if np.quantile(brightness, 0.95) > _LIT and brightness.std() > 0 and colour.std() > 0:
+            found.append(np.corrcoef(brightness, colour)[0, 1])
+    return len(found) > len(chosen) / 2 and float(np.median(found)) < _AGAINST
+
+
+def has_halos(images: Sequence[ArrayLike]) -> bool:
+    """Whether structures are dark bodies in bright halos, as in positive phase contrast.
+
+    Halos may be larger and stand out more than the bodies, so that the intensities' tail is theirs.
+    But they lie outside: where the images change much, the rim is bright and the core dark.
+
+    Parameters
+    ----------
+    images : sequence of arrays, (y, x)
+        Of any real type; constant ones do not count. Medians over the images decide.
+    """
+    rim, core = _medians(_rim_and_core, images, 2)
+    return rim > _BRIGHT_RIM and core < rim - _DARKER_CORE
+
+
+def is_relief(images: Sequence[ArrayLike]) -> bool:
+    """Whether structures are as often brighter as darker than a smooth background.
+
+    So they are in differential interference contrast, where one side of an object is bright and
+    the other dark, and in phase contrast of thin cells. No polarity finds them; their texture does.
+
+    Parameters
+    ----------
+    images : sequence of arrays, (y, x)
+        Of any real type; constant ones do not count. Medians over the images decide.
+    """
+    offset, roughness, brighter, darker = _medians(_balance, images, 4)
+    return offset < _OFFSET and roughness < _SMOOTH and min(brighter, darker) > _BALANCED
+
+
+def _medians(measure, images, count):
+    """Medians of what a function measures on images that vary; NaN, which fits nothing, if none."""
+    scaled = (unit_range(image, "bright") for image in images)
+    found = [measure(image) for image in scaled if image is not None]
+    return np.median(found, axis=0) if found else np.full(count, np.nan)
+
+
+def _rim_and_core(image):
+    """By how much larger a part of the pixels is clearly brighter than the background than darker,
+    at the rim and in the core of what changes much.
+    """
+    from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt
+
+    changing = binary_fill_holes(textured(image))
+    off = _off_background(without_background(image), changing)
+    objects = binary_erosion(changing, iterations=_SHRUNK, border_value=1)
+    depth = distance_transform_edt(np.pad(objects, 1, mode="edge"))[1:-1, 1:-1]
+    parts = off[objects & (depth <= _RIM)], off[depth > _CORE]
+    return [float(np.mean(part > 1) - np.mean(part < -1)) if part.size else 0.0 for part in parts]
+
+
+def _balance(image):
+    """Texture against background, without the image's own: difference of the means over the
+    texture's deviation, variance of the background over that of the texture, and how much of the
+    texture is clearly brighter, and darker, than the background.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    mean = gaussian_filter(image, 2)
+    deviation = np.sqrt(np.maximum(gaussian_filter(image * image, 2) - mean * mean, 0))
+    texture, flat = cut(deviation, "otsu"), without_background(image)
+    inside, outside = flat[texture], flat[~texture]
+    if not inside.size or not inside.var():
+        return [1.0, 1.0, 0.0, 0.0]
+    off = _off_background(flat, texture)[texture]
+    return [
+        abs(inside.mean() - outside.mean()) / inside.std(),
+        outside.var() / inside.var(),
+        np.mean(off > 1),
+        np.mean(off < -1),
+    ]
+
+
+def _off_background(flat, objects):
+    """Distance of each pixel from what lies outside of the objects, in its deviations."""
+    outside = flat if objects.all() else flat[~objects]
+    return (flat - np.median(outside)) / max(float(outside.std()), 1e-12)
