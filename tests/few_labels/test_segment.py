@@ -13,6 +13,7 @@ from napari_metastructure.few_labels.robust import Robust
 from napari_metastructure.jobs.events import Done, Note, Progress, Round, Step
 from napari_metastructure.labels.strokes import simulate_strokes
 from napari_metastructure.learning.prediction import predict
+from tests.few_labels.conftest import halos, relief
 
 QUICK = {
     "channels": 4,
@@ -250,6 +251,25 @@ def test_stained_structures_are_dark_even_where_they_cover_most():
     sections = np.moveaxis(image, -1, 0)  # of a volume: no colours
     deep = _end(sections, spatial_dims=3, batch_size=1, min_steps=2, seed=0)
     assert "polarity_source" not in deep.record
+
+
+@pytest.mark.parametrize(
+    ("made", "start", "source"),
+    [
+        (halos, "within_halos", "bright rims of dark cores"),
+        (relief, "texture", "as often brighter as darker"),
+    ],
+)
+def test_halos_and_relief_are_known(made, start, source):
+    pairs = [made(seed=seed) for seed in range(3)]
+    images, truth = np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+    done = _end(images, seed=0)
+    assert done.record["start"] == [start]
+    assert source in done.record["polarity_source"]
+    assert _dice(np.stack(done.masks) > 0, truth) > 0.85
+    given = _end(images, seed=0, polarity="dark", min_steps=1)
+    assert given.record["start"] != [start]
+    assert "polarity_source" not in given.record
 
 
 def test_unclear_polarity_is_said():

@@ -141,7 +141,7 @@ class Judge:
         self.skewness = decisive(fine, coarse)
         self.agreed_skewness = min(abs(fine), abs(coarse)) if fine * coarse > 0 else 0.0
         self.given = polarity != "auto"
-        self.optics = None if self.given else "stained" if stained else self._optics()
+        self.optics = None if self.given else self._optics(stained)
         dark = self.optics in ("stained", "halos") or self.skewness < 0
         likely = "dark" if dark else "bright"
         self.polarity = polarity if self.given else likely
@@ -162,10 +162,12 @@ class Judge:
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
         self._dense: dict[str, bool] = {}
 
-    def _optics(self):
-        """What the way of imaging does to the structures: "halos", "relief" or nothing."""
+    def _optics(self, stained):
+        """What tells how structures look: "halos", "stained", "relief", or, mostly, None."""
         if has_halos(self.parts):
             return "halos"
+        if stained:
+            return "stained"
         return "relief" if is_relief(self.parts) else None
 
     @cached_property
