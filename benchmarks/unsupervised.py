@@ -19,7 +19,7 @@ import torch
 
 import napari_metastructure as nms
 from napari_metastructure.few_labels.filters import filter_mask
-from napari_metastructure.few_labels.polarity import is_stained
+from napari_metastructure.few_labels.optics import is_stained
 from napari_metastructure.few_labels.ranking import Judge, evenly_spread
 from napari_metastructure.labels.metrics import evaluate
 from napari_metastructure.learning.items import Items

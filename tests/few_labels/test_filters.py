@@ -27,6 +27,17 @@ def test_dark_bodies_are_told_from_their_halos():
     assert 2 * (mask * truth).sum() / (mask.sum() + truth.sum()) > 0.85
 
 
+@pytest.mark.parametrize(("name", "made"), [("within_halos", halos), ("texture", relief)])
+def test_sections_of_a_volume_have_their_own_holes(name, made):
+    sections = [made(seed=seed)[0] for seed in range(3)]
+    lowest, highest = min(map(np.min, sections)), max(map(np.max, sections))
+    for section in sections:
+        section.flat[:2] = lowest, highest  # one range
+    volume = filters.filter_mask(np.stack(sections), name, "dark")
+    for found, section in zip(volume, sections):
+        np.testing.assert_array_equal(found, filters.filter_mask(section, name, "dark"))
+
+
 def test_texture_fills_small_holes_only():
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:200, :200]

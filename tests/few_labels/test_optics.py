@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_metastructure.few_labels.optics import has_halos, is_relief, is_stained
 from tests.few_labels.conftest import discs, halos, relief
@@ -45,6 +46,21 @@ def test_dark_bodies_in_bright_halos(strength):
 
 def test_what_has_no_halos():
     rng = np.random.default_rng(0)
+    y, x = np.mgrid[:192, :192]
+    far = np.hypot(y % 64 - 32, x % 64 - 32)
+    rims = [gaussian_filter(1.0 * (abs(far - r) < 2), 1) for r in (16, 24)]  # around nothing
     images = (discs()[0], discs(bright=False)[0], relief()[0], -halos(1.5)[0], np.ones((64, 64)))
-    for image in (*images, rng.normal(size=(160, 160))):
+    for image in (
+        *images,
+        rng.normal(size=(160, 160)),
+        *(rim + rng.normal(0, 0.1, rim.shape) for rim in rims),
+    ):
         assert not has_halos([image])
+
+
+def test_of_a_volume_the_middle_section_counts():
+    dark, other = halos()[0], discs()[0]
+    flat = np.zeros_like(dark)
+    assert has_halos([np.stack([flat, dark, flat])])
+    assert is_relief([np.stack([flat, relief()[0], flat])])
+    assert not has_halos([np.stack([other, other, other])])

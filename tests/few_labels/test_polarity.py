@@ -8,7 +8,7 @@ from napari_metastructure.few_labels.polarity import (
     local_skewness,
     polarity,
 )
-from tests.few_labels.conftest import discs
+from tests.few_labels.conftest import discs, halos
 
 
 def test_background_is_the_larger_part():
@@ -23,6 +23,12 @@ def test_polarity_follows_the_image():
     assert polarity([bright, np.zeros((5, 5))]) == "bright"
     assert polarity([dark, dark, bright]) == "dark"
     assert polarity([np.ones((5, 5))]) == "bright"
+
+
+def test_bodies_in_halos_are_dark():
+    images = [halos(1.5)[0], halos(1.5, seed=1)[0]]
+    assert decisive(*local_skewness(images)) > 0.3
+    assert polarity(images) == "dark"
 
 
 def test_local_skewness_is_that_of_what_stands_out():

@@ -117,6 +117,19 @@ def test_halos_do_not_turn_the_polarity(strength):
     assert (ranking[0].name, ranking[0].polarity) == ("within_halos", "dark")
     assert dice(judge.mask(ranking[0]), truth) > 0.85
     assert judge.suggested(ranking, 6)[-1].polarity == "bright"
+    assert not any("bright or dark" in reason for reason in judge.confidence(ranking).reasons)
+
+
+def test_halos_count_for_who_says_dark_and_not_for_who_says_bright():
+    image, _ = halos()
+    first = {given: judged([image], polarity=given).ranking()[0] for given in ("dark", "bright")}
+    assert first["dark"].name == "within_halos"
+    assert first["bright"].name != "within_halos"
+
+
+def test_masks_made_for_halos_and_relief_are_ranked_only_there(judge):
+    names = {start.name for start in judge.ranking()}
+    assert not names & {"texture", "within_halos"}
 
 
 def test_who_says_that_relief_is_dark_gets_what_is_dark():

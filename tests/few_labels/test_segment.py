@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage as ndi
 
 import napari_metastructure as nms
+from napari_metastructure.few_labels import robust
 from napari_metastructure.few_labels.filters import filter_mask
 from napari_metastructure.few_labels.mode import Mode
 from napari_metastructure.few_labels.robust import Robust
@@ -253,23 +254,48 @@ def test_stained_structures_are_dark_even_where_they_cover_most():
     assert "polarity_source" not in deep.record
 
 
-@pytest.mark.parametrize(
-    ("made", "start", "source"),
-    [
-        (halos, "within_halos", "bright rims of dark cores"),
-        (relief, "texture", "as often brighter as darker"),
-    ],
-)
-def test_halos_and_relief_are_known(made, start, source):
+def _three(made):
     pairs = [made(seed=seed) for seed in range(3)]
-    images, truth = np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+
+def test_halos_are_known():
+    images, truth = _three(halos)
     done = _end(images, seed=0)
-    assert done.record["start"] == [start]
-    assert source in done.record["polarity_source"]
+    assert done.record["start"] == ["within_halos"]
+    assert "bright rims of dark cores" in done.record["polarity_source"]
     assert _dice(np.stack(done.masks) > 0, truth) > 0.85
-    given = _end(images, seed=0, polarity="dark", min_steps=1)
-    assert given.record["start"] != [start]
+    given = _end(images, seed=0, polarity="bright", min_steps=1)
+    assert given.record["start"] != ["within_halos"]
     assert "polarity_source" not in given.record
+
+
+def test_relief_is_known(monkeypatch):
+    given, real = [], robust.outline_threshold
+
+    def watched(*arguments, **options):
+        given.append(options["edges"])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(robust, "outline_threshold", watched)
+    images, truth = _three(relief)
+    done = _end(images, seed=0)
+    assert done.record["start"] == ["texture"]
+    assert given == [0.1]  # its own edges lie inside of an object
+    assert "a tenth power of the gradient" in done.record["threshold_source"]
+    assert "told by their texture" in done.record["confidence"]["reasons"][0]
+    assert _dice(np.stack(done.masks) > 0, truth) > 0.85
+    given = _end(images, seed=0, start="otsu", min_steps=1)
+    assert "texture" not in given.record["confidence"]["reasons"][0]
+
+
+def test_a_network_that_leaves_texture_is_not_the_result(monkeypatch):
+    monkeypatch.setattr(robust, "outline_threshold", lambda *_, **__: 0.999)
+    images, _ = _three(relief)
+    done = _end(images, seed=0, min_steps=20)
+    assert done.record["result_is_start"]
+    starts = [filter_mask(image, "texture") for image in images]
+    np.testing.assert_array_equal(done.masks[0], starts)
 
 
 def test_unclear_polarity_is_said():

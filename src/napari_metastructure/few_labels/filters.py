@@ -18,20 +18,26 @@ __all__ = [
     "BANK",
     "GROUPS",
     "PLAIN",
+    "TEXTURE",
+    "WITHIN_HALOS",
     "Views",
-    "cut",
+    "above_threshold",
     "describe",
     "filter_mask",
     "locally_normalised",
+    "off_background",
     "otsu_classes",
     "textured",
     "unexplained",
-    "without_background",
 ]
+
+TEXTURE, WITHIN_HALOS = "texture", "within_halos"
+"""Names of the masks that are made for what `optics` knows, and are ranked only there."""
 
 _MOST_PIXELS = 2**18  # that a threshold is found on; larger images give evenly spread ones
 _BINS = 128  # of multi-Otsu's histogram
-_TEXTURE, _SMALL_HOLE = 3, 1000  # pixels: Gaussian, and area
+_TEXTURE, _BACKGROUND = 3, 40  # pixels: Gaussians
+_SMALL_HOLE = 1000  # pixels
 _LI_TOLERANCE = 1e-4  # of the range; by default less than float32 resolves, which may never end
 
 
@@ -125,7 +131,7 @@ _RIDGES = {
 }
 
 
-def cut(image: NDArray, threshold: str) -> NDArray:
+def above_threshold(image: NDArray, threshold: str) -> NDArray:
     """What lies above a threshold by its name, "otsu", "li", "triangle" or "top": bool."""
     from skimage import filters
 
@@ -149,11 +155,13 @@ def _sampled(image: NDArray) -> NDArray:
 
 
 def _of_view(views: Views, view: str, threshold: str) -> NDArray:
-    return cut(views.view(view), threshold)
+    return above_threshold(views.view(view), threshold)
 
 
 def _of_ridges(views: Views, sigmas: tuple[float, ...], even: bool, threshold: str) -> NDArray:
-    return cut(np.max([views.ridges(sigma, even) for sigma in sigmas], axis=0), threshold)
+    return above_threshold(
+        np.max([views.ridges(sigma, even) for sigma in sigmas], axis=0), threshold
+    )
 
 
 def _local(views: Views, block: int) -> NDArray:
@@ -165,35 +173,52 @@ def _local(views: Views, block: int) -> NDArray:
     return image > threshold_local(image, block) + 0.5 * image.std()
 
 
-def without_background(image: NDArray) -> NDArray:
-    """The image after a Gaussian of 1 pixel, minus its background (20 pixels)."""
-    image = _smooth(image, 1)
-    return image - _smooth(image, 20)
-
-
 def textured(image: NDArray) -> NDArray:
     """Where the image changes much: Li's threshold of its gradient, averaged over 3 px; bool."""
     from scipy.ndimage import gaussian_gradient_magnitude
 
-    return cut(_smooth(gaussian_gradient_magnitude(image, 1), _TEXTURE), "li")
+    return above_threshold(_smooth(gaussian_gradient_magnitude(image, 1), _TEXTURE), "li")
 
 
-def _texture(views: Views) -> NDArray:
+def off_background(image: NDArray, objects: NDArray) -> NDArray:
+    """How far each pixel, after a Gaussian of 1 pixel, lies above the background outside of the
+    objects (40 pixels around), in its deviations.
+    """
+    image, outside = _smooth(image, 1), (~objects).astype(np.float32)
+    pixels = image if objects.all() else image[~objects]
+    known, few = _smooth(outside, _BACKGROUND), 1e-3  # deep in objects, that of all the image
+    background = _smooth(image * outside, _BACKGROUND) + few * float(np.median(pixels))
+    off = image - background / (known + few)
+    pixels = off if objects.all() else off[~objects]
+    return (off - np.median(pixels)) / max(float(pixels.std()), 1e-12)
+
+
+def _by_section(make: Callable[[NDArray], NDArray]) -> Callable[[Views], NDArray]:
+    """A recipe whose holes are those of sections: a body at the end of a volume is open there."""
+
+    def made(views: Views) -> NDArray:
+        image = views.image
+        return make(image) if image.ndim == 2 else np.stack([make(section) for section in image])
+
+    return made
+
+
+@_by_section
+def _texture(image: NDArray) -> NDArray:
     """What is textured, shrunk by as much as averaging has widened it."""
     from scipy.ndimage import binary_erosion
 
-    mask = _without_small_holes(textured(views.image))
+    mask = _without_small_holes(textured(image))
     return binary_erosion(mask, iterations=_TEXTURE, border_value=1)
 
 
-def _within_halos(views: Views) -> NDArray:
-    """What is brighter than the background where the image changes much."""
+@_by_section
+def _within_halos(image: NDArray) -> NDArray:
+    """Of what changes much, with its holes, what is brighter than the background."""
     from scipy.ndimage import binary_fill_holes, binary_opening
 
-    inside = binary_fill_holes(textured(views.image))
-    flat = without_background(views.image)
-    background = flat if inside.all() else flat[~inside]
-    return binary_opening(inside & (flat > np.median(background)))
+    inside = binary_fill_holes(textured(image))
+    return binary_opening(inside & (off_background(image, inside) > 0))
 
 
 def _without_small_holes(mask: NDArray) -> NDArray:
@@ -229,8 +254,8 @@ def _recipes() -> Iterator[tuple[str, Callable[[Views], NDArray], str]]:
             yield f"{kind}{suffix}", make, words + (", dim and bright alike" if even else "")
     for name, block in (("local", 51), ("local_15", 15)):
         yield name, partial(_local, block=block), f"brighter than the mean of {block} px around it"
-    yield "texture", _texture, "where the image changes much"
-    yield "within_halos", _within_halos, "brighter than the background where the image changes much"
+    yield TEXTURE, _texture, "where the image changes much"
+    yield WITHIN_HALOS, _within_halos, "what halos of the other brightness surround"
     for name, names in _VOTES.items():
         words = ("both of " if len(names) == 2 else "two of ") + ", ".join(names)
         yield name, partial(_vote, names=names), words
@@ -280,8 +305,8 @@ def filter_mask(image: ArrayLike, name: str, polarity: str = "bright") -> NDArra
         square root, for dim ridges beside bright ones), "sato_li" ... "local" and "local_15":
         above the mean of 51 or 15 pixels by half a deviation. "texture": where the gradient,
         averaged over 3 pixels, is large, by Li's threshold; of either polarity. "within_halos":
-        what is brighter than the background there. "vote_clear", "vote_ridges",
-        "vote_membranes": what most of two or three of these hold.
+        what is brighter (or darker) than the background there, without its halos. "vote_clear",
+        "vote_ridges", "vote_membranes": what most of two or three of these hold.
     polarity : {"bright", "dark"}
         Whether the structures are brighter or darker than their surroundings.
 
@@ -312,7 +337,7 @@ def otsu_classes(image: NDArray) -> tuple[float, float]:
     ----------
     image : array of float
     """
-    mask = cut(image, "otsu")
+    mask = above_threshold(image, "otsu")
     share = float(mask.mean())
     if not 0 < share < 1:
         return share, 0.0

@@ -1,7 +1,6 @@
 """What the way of imaging does to structures, told by the images alone: stains, halos, relief.
 
-Where it decides how structures look, the tail of the intensities says nothing of them, or the
-wrong thing.
+There the usual rule, that objects are the rarer intensities, does not tell bright from dark.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.intensity import unit_range
-from napari_metastructure.few_labels.filters import cut, textured, without_background
+from napari_metastructure.few_labels.filters import above_threshold, off_background, textured
 
 __all__ = ["has_halos", "is_relief", "is_stained"]
 
@@ -20,6 +19,7 @@ _LIT = 127  # brightness that the brightest pixels exceed where light passes
 _AGAINST = -0.5  # correlation of brightness and colour: stains had -0.9 to -0.6, others above 0
 _SHRUNK, _RIM, _CORE = 3, 3, 4  # pixels: outlines, and from there at most and at least
 _BRIGHT_RIM, _DARKER_CORE = 0.5, 0.75  # of halos at least 0.6 and 0.8
+_DARK_CORE = -0.05  # of halos at most -0.3, in the median; of bright rims around nothing above 0.3
 _BALANCED = 0.28  # least share of the texture that is brighter, and darker; of relief 0.31 to 0.46
 _OFFSET = 0.18  # of texture from background, over its deviation; of relief at most 0.13
 _SMOOTH = 0.18  # variance of the background over that of texture; of relief at most 0.14
@@ -53,15 +53,17 @@ def has_halos(images: Sequence[ArrayLike]) -> bool:
     """Whether structures are dark bodies in bright halos, as in positive phase contrast.
 
     Halos may be larger and stand out more than the bodies, so that the intensities' tail is theirs.
-    But they lie outside: where the images change much, the rim is bright and the core dark.
+    But they lie outside: where the images change much, the rim is brighter than the background and
+    the core darker.
 
     Parameters
     ----------
-    images : sequence of arrays, (y, x)
-        Of any real type; constant ones do not count. Medians over the images decide.
+    images : sequence of arrays, (y, x) or (z, y, x)
+        Of any real type; constant ones do not count. Medians over at most a dozen of them decide;
+        of volumes, their middle sections.
     """
     rim, core = _medians(_rim_and_core, images, 2)
-    return rim > _BRIGHT_RIM and core < rim - _DARKER_CORE
+    return rim > _BRIGHT_RIM and core < min(rim - _DARKER_CORE, _DARK_CORE)
 
 
 def is_relief(images: Sequence[ArrayLike]) -> bool:
@@ -72,8 +74,9 @@ def is_relief(images: Sequence[ArrayLike]) -> bool:
 
     Parameters
     ----------
-    images : sequence of arrays, (y, x)
-        Of any real type; constant ones do not count. Medians over the images decide.
+    images : sequence of arrays, (y, x) or (z, y, x)
+        Of any real type; constant ones do not count. Medians over at most a dozen of them decide;
+        of volumes, their middle sections.
     """
     offset, roughness, brighter, darker = _medians(_balance, images, 4)
     return offset < _OFFSET and roughness < _SMOOTH and min(brighter, darker) > _BALANCED
@@ -81,19 +84,21 @@ def is_relief(images: Sequence[ArrayLike]) -> bool:
 
 def _medians(measure, images, count):
     """Medians of what a function measures on images that vary; NaN, which fits nothing, if none."""
-    scaled = (unit_range(image, "bright") for image in images)
+    chosen = (np.asarray(image) for image in evenly(images, _MOST_LOOKED_AT))
+    sections = (image if image.ndim == 2 else image[len(image) // 2] for image in chosen)
+    scaled = (unit_range(section, "bright") for section in sections)
     found = [measure(image) for image in scaled if image is not None]
     return np.median(found, axis=0) if found else np.full(count, np.nan)
 
 
 def _rim_and_core(image):
-    """By how much larger a part of the pixels is clearly brighter than the background than darker,
+    """Share of clearly brighter pixels minus that of clearly darker ones, against the background,
     at the rim and in the core of what changes much.
     """
     from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt
 
     changing = binary_fill_holes(textured(image))
-    off = _off_background(without_background(image), changing)
+    off = off_background(image, changing)
     objects = binary_erosion(changing, iterations=_SHRUNK, border_value=1)
     depth = distance_transform_edt(np.pad(objects, 1, mode="edge"))[1:-1, 1:-1]
     parts = off[objects & (depth <= _RIM)], off[depth > _CORE]
@@ -101,28 +106,23 @@ def _rim_and_core(image):
 
 
 def _balance(image):
-    """Texture against background, without the image's own: difference of the means over the
-    texture's deviation, variance of the background over that of the texture, and how much of the
-    texture is clearly brighter, and darker, than the background.
+    """Difference of the means of texture and background over the deviation of the texture,
+    variance of the background over that of the texture, and the shares of the texture that are
+    clearly brighter, and darker, than the background; slow changes of brightness do not count.
     """
     from scipy.ndimage import gaussian_filter
 
     mean = gaussian_filter(image, 2)
     deviation = np.sqrt(np.maximum(gaussian_filter(image * image, 2) - mean * mean, 0))
-    texture, flat = cut(deviation, "otsu"), without_background(image)
+    texture, smooth = above_threshold(deviation, "otsu"), gaussian_filter(image, 1)
+    flat = smooth - gaussian_filter(smooth, 20)
     inside, outside = flat[texture], flat[~texture]
     if not inside.size or not inside.var():
         return [1.0, 1.0, 0.0, 0.0]
-    off = _off_background(flat, texture)[texture]
+    off = (inside - np.median(outside)) / max(float(outside.std()), 1e-12)
     return [
         abs(inside.mean() - outside.mean()) / inside.std(),
         outside.var() / inside.var(),
         np.mean(off > 1),
         np.mean(off < -1),
     ]
-
-
-def _off_background(flat, objects):
-    """Distance of each pixel from what lies outside of the objects, in its deviations."""
-    outside = flat if objects.all() else flat[~objects]
-    return (flat - np.median(outside)) / max(float(outside.std()), 1e-12)

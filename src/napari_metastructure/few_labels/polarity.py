@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastructure.arrays.intensity import unit_range
 from napari_metastructure.few_labels.filters import locally_normalised
+from napari_metastructure.few_labels.optics import has_halos
 
 __all__ = ["CLEAR", "background_is_larger", "decisive", "local_skewness", "polarity"]
 
@@ -76,7 +77,7 @@ def decisive(fine: float, coarse: float) -> float:
 
 def polarity(images: Sequence[ArrayLike]) -> str:
     """Whether the structures of an image set are bright or dark: the sign of the `decisive` of
-    their `local_skewness`.
+    their `local_skewness`; dark in bright halos.
 
     Parameters
     ----------
@@ -87,4 +88,5 @@ def polarity(images: Sequence[ArrayLike]) -> str:
     {"bright", "dark"}
         "bright" if nothing speaks for either.
     """
-    return "dark" if decisive(*local_skewness(images)) < 0 else "bright"
+    dark = decisive(*local_skewness(images)) < 0 or has_halos(images)
+    return "dark" if dark else "bright"

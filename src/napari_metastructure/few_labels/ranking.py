@@ -21,6 +21,8 @@ from napari_metastructure.few_labels.filters import (
     BANK,
     GROUPS,
     PLAIN,
+    TEXTURE,
+    WITHIN_HALOS,
     Views,
     otsu_classes,
     unexplained,
@@ -41,7 +43,7 @@ _NEIGHBOURS = 15  # masks whose agreement counts
 _GRADIENTS = (1, 2, 4)  # Gaussians, pixels
 _LENGTH_POWER, _AGREEMENT_POWER, _ROUGHNESS_WEIGHT = 0.15, 0.5, 2
 _SMOOTHED = 3  # pixels: majority of a square, for the roughness
-_MADE_FOR = {"halos": "within_halos", "relief": "texture"}
+_MADE_FOR = {"halos": WITHIN_HALOS, "relief": TEXTURE}
 _SUITABLE, _PLAIN = 1.1, 1.05  # times the score
 _THREE_CLASSES = 1 / 3  # of what two classes leave unexplained, three do
 _CLEAR_GAP = 0.78  # of the variance explained by Otsu's two classes
@@ -123,6 +125,13 @@ class Judge:
         Rank both polarities of "auto" however clear it is, as strokes may tell another.
     stained : bool
         "auto" is dark, as the images are of stains (`optics.is_stained`).
+
+    Attributes
+    ----------
+    optics : {"halos", "stained", "relief", None}
+        What the way of imaging does to the structures (`optics`); None where nothing of it shows.
+    polarity : {"bright", "dark"}
+        The likely one.
     """
 
     def __init__(
@@ -141,7 +150,7 @@ class Judge:
         self.skewness = decisive(fine, coarse)
         self.agreed_skewness = min(abs(fine), abs(coarse)) if fine * coarse > 0 else 0.0
         self.given = polarity != "auto"
-        self.optics = None if self.given else self._optics(stained)
+        self.optics = self._optics(polarity, stained)
         dark = self.optics in ("stained", "halos") or self.skewness < 0
         likely = "dark" if dark else "bright"
         self.polarity = polarity if self.given else likely
@@ -162,12 +171,12 @@ class Judge:
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
         self._dense: dict[str, bool] = {}
 
-    def _optics(self, stained):
-        """What tells how structures look: "halos", "stained", "relief", or, mostly, None."""
-        if has_halos(self.parts):
+    def _optics(self, polarity, stained):
+        """The attribute `optics`, as far as it is in line with a polarity that is given."""
+        if polarity != "bright" and has_halos(self.parts):
             return "halos"
-        if stained:
-            return "stained"
+        if self.given or stained:
+            return None if self.given else "stained"
         return "relief" if is_relief(self.parts) else None
 
     @cached_property
@@ -277,7 +286,7 @@ class Judge:
         best = self.different(same, _COMPARED)
         agreement = float(np.mean([self.dice(best[0], other) for other in best[1:]] or [1]))
         reasons = []
-        if self.optics == "relief":
+        if ranking and ranking[0].name == TEXTURE:
             reasons.append(
                 "structures are as often brighter as darker than the background, and are told by "
                 "their texture"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.field_of_view import filled
-from napari_metastructure.few_labels.filters import describe
+from napari_metastructure.few_labels.filters import TEXTURE, describe
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
 from napari_metastructure.few_labels.optics import is_stained
 from napari_metastructure.jobs.events import Progress, Round
@@ -28,7 +28,6 @@ _SHOWN = 6  # starts in the record
 _POLARITY_SOURCES = {
     "stained": "colours, as of stains in transmitted light",
     "halos": "bright rims of dark cores, as in phase contrast",
-    "relief": "none: structures are as often brighter as darker than the background",
 }
 _EDGES_BESIDE_OVERLAP = 0.5  # weight, in the threshold
 _EDGES_OF_TEXTURE = 0.1  # the same where objects are full of edges
@@ -88,8 +87,9 @@ class Robust(Mode):
         colours = config.channel_axis is not None and config.spatial_dims == 2
         stained = config.polarity == "auto" and colours and is_stained(self.items.images)
         yield from self.appoint_judge(config.polarity, stained)
-        if self.judge.optics:
-            self.facts["polarity_source"] = _POLARITY_SOURCES[self.judge.optics]
+        source = _POLARITY_SOURCES.get(self.judge.optics)
+        if source and config.polarity == "auto":
+            self.facts["polarity_source"] = source
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:
@@ -230,6 +230,10 @@ class Robust(Mode):
 
     # ------------------------------------------------------------------ result
 
+    @property
+    def _textured(self) -> bool:
+        return self.facts["start"] == [TEXTURE]
+
     def predicted(self, number: int, probabilities: NDArray) -> None:
         """Keep the plane's own threshold, if it has one."""
         if self.config.ems:  # the few points that stay make all probabilities small
@@ -244,8 +248,7 @@ class Robust(Mode):
             [probabilities[number] for number in numbers],
             [self.pictures[number] for number in numbers],
         )
-        textured = self.facts["start"] == ["texture"]
-        edges = _EDGES_OF_TEXTURE if textured else _EDGES_BESIDE_OVERLAP
+        edges = _EDGES_OF_TEXTURE if self._textured else _EDGES_BESIDE_OVERLAP
         return outline_threshold(*some, self.polarity, edges=edges)
 
     def decide(self) -> Generator[Any, Any, Any]:
@@ -262,10 +265,11 @@ class Robust(Mode):
                 )
             return
         threshold = self.model.threshold = yield from self.settled(self.cut, probabilities)
+        part = "a tenth power" if self._textured else "root"
         self.model.threshold_source = (
             "median of the planes' thresholds of largest DMI"
             if self.noted
-            else "largest expected Dice times root of the gradient along the outline"
+            else f"largest expected Dice times {part} of the gradient along the outline"
         )
         masks = {
             number: (p > threshold).astype(np.uint8)
@@ -296,18 +300,18 @@ class Robust(Mode):
         dice = 2 * overlap / max(area, 1)
         if dice >= _CLOSE:
             return True, None
+        differs = f"the network differs from its start mask (Dice {dice:.2f})"
+        if self._textured:  # texture is not judged by its outline
+            return False, f"{differs}, so the result is the start mask"
         if not self.judge.ranking():  # the start was given, so the bank is not made yet
             run_out(self.judge.work())
         network, before = (
             self.judge.score(self.parts(labels), self.polarity) for labels in (masks, start)
         )
         better = network >= before
-        note = f"the network differs from its start mask (Dice {dice:.2f}) and fits " + (
-            "the images better, so its masks are the result"
-            if better
-            else "the images less well, so the result is the start mask"
-        )
-        return better, note
+        if better:
+            return True, f"{differs} and fits the images better, so its masks are the result"
+        return False, f"{differs} and fits the images less well, so the result is the start mask"
 
     def predict_mask(self, item: Items, write: Any) -> Generator[Any, Any, Any]:
         """Predict the mask of one plane row by row; generator like `predict_tiles`."""
