@@ -120,22 +120,17 @@ def test_halos_do_not_turn_the_polarity(strength):
     assert not any("bright or dark" in reason for reason in judge.confidence(ranking).reasons)
 
 
-def test_halos_count_for_who_says_dark_and_not_for_who_says_bright():
-    image, _ = halos()
-    first = {given: judged([image], polarity=given).ranking()[0] for given in ("dark", "bright")}
-    assert first["dark"].name == "within_halos"
-    assert first["bright"].name != "within_halos"
-
-
 def test_masks_made_for_halos_and_relief_are_ranked_only_there(judge):
     names = {start.name for start in judge.ranking()}
     assert not names & {"texture", "within_halos"}
 
 
-def test_who_says_that_relief_is_dark_gets_what_is_dark():
-    image, _ = relief()
-    starts = judged([image], polarity="dark").ranking()
-    assert starts[0].name != "texture"
+@pytest.mark.parametrize(("made", "name"), [(relief, "texture"), (halos, "within_halos")])
+@pytest.mark.parametrize("given", ["bright", "dark"])
+def test_a_polarity_that_is_given_overrules_halos_and_relief(made, name, given):
+    starts = judged([made()[0]], polarity=given).ranking()
+    assert {start.polarity for start in starts} == {given}
+    assert name not in {start.name for start in starts}
 
 
 def scores(image):

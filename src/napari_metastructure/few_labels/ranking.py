@@ -129,7 +129,8 @@ class Judge:
     Attributes
     ----------
     optics : {"halos", "stained", "relief", None}
-        What the way of imaging does to the structures (`optics`); None where nothing of it shows.
+        What the way of imaging does to the structures (`optics`); None where nothing of it shows,
+        or the polarity is given.
     polarity : {"bright", "dark"}
         The likely one.
     """
@@ -150,7 +151,7 @@ class Judge:
         self.skewness = decisive(fine, coarse)
         self.agreed_skewness = min(abs(fine), abs(coarse)) if fine * coarse > 0 else 0.0
         self.given = polarity != "auto"
-        self.optics = self._optics(polarity, stained)
+        self.optics = None if self.given else self._optics(stained)
         dark = self.optics in ("stained", "halos") or self.skewness < 0
         likely = "dark" if dark else "bright"
         self.polarity = polarity if self.given else likely
@@ -171,12 +172,12 @@ class Judge:
         self._step = max(1, sum(part.size for part in self.parts) // _SAMPLED)
         self._dense: dict[str, bool] = {}
 
-    def _optics(self, polarity, stained):
-        """The attribute `optics`, as far as it is in line with a polarity that is given."""
-        if polarity != "bright" and has_halos(self.parts):
+    def _optics(self, stained):
+        """The attribute `optics` of images whose polarity is not given."""
+        if has_halos(self.parts):
             return "halos"
-        if self.given or stained:
-            return None if self.given else "stained"
+        if stained:
+            return "stained"
         return "relief" if is_relief(self.parts) else None
 
     @cached_property

@@ -87,9 +87,8 @@ class Robust(Mode):
         colours = config.channel_axis is not None and config.spatial_dims == 2
         stained = config.polarity == "auto" and colours and is_stained(self.items.images)
         yield from self.appoint_judge(config.polarity, stained)
-        source = _POLARITY_SOURCES.get(self.judge.optics)
-        if source and config.polarity == "auto":
-            self.facts["polarity_source"] = source
+        if self.judge.optics in _POLARITY_SOURCES:
+            self.facts["polarity_source"] = _POLARITY_SOURCES[self.judge.optics]
         if name == "auto":
             yield from self.compare_starts()
             if not self.job.stopping:
