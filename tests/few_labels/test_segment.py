@@ -264,6 +264,7 @@ def test_halos_are_known():
     done = _end(images, seed=0)
     assert done.record["start"] == ["within_halos"]
     assert "bright rims of dark cores" in done.record["polarity_source"]
+    assert "Dice times the gradient along" in done.record["threshold_source"]
     assert _dice(np.stack(done.masks) > 0, truth) > 0.85
     given = _end(images, seed=0, polarity="bright", min_steps=1)
     assert given.record["start"] != ["within_halos"]

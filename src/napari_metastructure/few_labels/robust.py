@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_metastructure.few_labels.dmi import best_threshold
 from napari_metastructure.few_labels.field_of_view import filled
-from napari_metastructure.few_labels.filters import TEXTURE, describe
+from napari_metastructure.few_labels.filters import TEXTURE, WITHIN_HALOS, describe
 from napari_metastructure.few_labels.mode import Mode, packed, unpacked
 from napari_metastructure.few_labels.optics import is_stained
 from napari_metastructure.jobs.events import Progress, Round
@@ -29,8 +29,11 @@ _POLARITY_SOURCES = {
     "stained": "colours, as of stains in transmitted light",
     "halos": "bright rims of dark cores, as in phase contrast",
 }
-_EDGES_BESIDE_OVERLAP = 0.5  # weight, in the threshold
-_EDGES_OF_TEXTURE = 0.1  # the same where objects are full of edges
+_EDGES = (0.5, "root of ")  # power of the gradient in the threshold, beside the overlap
+_EDGES_BY_START = {
+    TEXTURE: (0.1, "a tenth power of "),  # objects are full of edges
+    WITHIN_HALOS: (1.0, ""),  # no edge is steeper than that of a halo
+}
 
 
 class Robust(Mode):
@@ -230,8 +233,9 @@ class Robust(Mode):
     # ------------------------------------------------------------------ result
 
     @property
-    def _textured(self) -> bool:
-        return self.facts["start"] == [TEXTURE]
+    def _edges(self) -> tuple[float, str]:
+        """How much the edges count in the threshold, and in words."""
+        return _EDGES_BY_START.get(self.facts["start"][0], _EDGES)
 
     def predicted(self, number: int, probabilities: NDArray) -> None:
         """Keep the plane's own threshold, if it has one."""
@@ -247,8 +251,8 @@ class Robust(Mode):
             [probabilities[number] for number in numbers],
             [self.pictures[number] for number in numbers],
         )
-        edges = _EDGES_OF_TEXTURE if self._textured else _EDGES_BESIDE_OVERLAP
-        return outline_threshold(*some, self.polarity, edges=edges)
+        power, _ = self._edges
+        return outline_threshold(*some, self.polarity, edges=power)
 
     def decide(self) -> Generator[Any, Any, Any]:
         """What lies above the threshold, or the start where that fits the images better; generator.
@@ -264,11 +268,11 @@ class Robust(Mode):
                 )
             return
         threshold = self.model.threshold = yield from self.settled(self.cut, probabilities)
-        part = "a tenth power" if self._textured else "root"
+        _, part = self._edges
         self.model.threshold_source = (
             "median of the planes' thresholds of largest DMI"
             if self.noted
-            else f"largest expected Dice times {part} of the gradient along the outline"
+            else f"largest expected Dice times {part}the gradient along the outline"
         )
         masks = {
             number: (p > threshold).astype(np.uint8)
@@ -300,7 +304,7 @@ class Robust(Mode):
         if dice >= _CLOSE:
             return True, None
         differs = f"the network differs from its start mask (Dice {dice:.2f})"
-        if self._textured:  # texture is not judged by its outline
+        if self.facts["start"] == [TEXTURE]:  # it is not judged by its outline
             return False, f"{differs}, so the result is the start mask"
         if not self.judge.ranking():  # the start was given, so the bank is not made yet
             run_out(self.judge.work())
