@@ -283,7 +283,7 @@ def test_relief_is_known(monkeypatch):
     done = _end(images, seed=0)
     assert done.record["start"] == ["texture"]
     assert given == [0.1]  # its own edges lie inside of an object
-    assert "a tenth power of the gradient" in done.record["threshold_source"]
+    assert "tenth root of the gradient" in done.record["threshold_source"]
     assert "told by their texture" in done.record["confidence"]["reasons"][0]
     assert _dice(np.stack(done.masks) > 0, truth) > 0.85
     given = _end(images, seed=0, start="otsu", min_steps=1)

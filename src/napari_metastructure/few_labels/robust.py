@@ -31,7 +31,7 @@ _POLARITY_SOURCES = {
 }
 _EDGES = (0.5, "root of ")  # power of the gradient in the threshold, beside the overlap
 _EDGES_BY_START = {
-    TEXTURE: (0.1, "a tenth power of "),  # objects are full of edges
+    TEXTURE: (0.1, "tenth root of "),  # objects are full of edges
     WITHIN_HALOS: (1.0, ""),  # no edge is steeper than that of a halo
 }
 
