@@ -18,7 +18,7 @@ import tifffile
 import torch
 
 import napari_metastructure as nms
-from napari_metastructure.few_labels.filters import filter_mask
+from napari_metastructure.few_labels.filters import PLAIN, filter_mask
 from napari_metastructure.few_labels.optics import is_stained
 from napari_metastructure.few_labels.ranking import Judge, evenly_spread
 from napari_metastructure.labels.metrics import evaluate
@@ -35,7 +35,6 @@ SETS = {
     "neurons": (None, "dark", None, True),
     "myelin": (None, "bright", None, True),
 }
-FILTERS = ("otsu", "li", "triangle", "sato", "local")
 _REDUCED = {"mode": "paper", "channels": 8, "depth": 4, "epochs": 30, "batch_size": 8}
 VARIANTS = {
     "robust": {},
@@ -125,7 +124,7 @@ def main():
             images, truths, seeds = images[::8], truths[::8], 1
             cut, first = (len(images), 0) if whole else (len(images) - 1,) * 2
         pictures = Items.of(images[first:], channel_axis=channel_axis).pictures()
-        for method in FILTERS:
+        for method in PLAIN:
             masks = [filter_mask(image, method, polarity) > 0 for image in pictures]
             print(f"{name:18s}{method:26s}{dice(masks, truths[first:]):7.3f}", flush=True)
         for method in options.variants:

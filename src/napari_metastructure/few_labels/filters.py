@@ -27,7 +27,7 @@ __all__ = [
     "locally_normalised",
     "off_background",
     "otsu_classes",
-    "textured",
+    "shrunk",
     "unexplained",
 ]
 
@@ -173,24 +173,33 @@ def _local(views: Views, block: int) -> NDArray:
     return image > threshold_local(image, block) + 0.5 * image.std()
 
 
-def textured(image: NDArray) -> NDArray:
+def off_background(image: NDArray) -> tuple[NDArray, NDArray]:
+    """Where the image changes much, with its holes, and how far each pixel, after a Gaussian of
+    1 pixel, lies above the background outside of that (40 pixels around), in its deviations.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    inside = binary_fill_holes(_textured(image))
+    image, outside = _smooth(image, 1), ~inside
+    pixels = outside if outside.any() else inside
+    known, few = _smooth(outside.astype(np.float32), _BACKGROUND), 1e-3
+    median = float(np.median(image[pixels]))  # counts deep inside, where no background is near
+    off = image - (_smooth(image * outside, _BACKGROUND) + few * median) / (known + few)
+    return inside, (off - np.median(off[pixels])) / max(float(off[pixels].std()), 1e-12)
+
+
+def shrunk(mask: NDArray) -> NDArray:
+    """A mask of what changes much, by as much as the averaging has widened it."""
+    from scipy.ndimage import binary_erosion
+
+    return binary_erosion(mask, iterations=_TEXTURE, border_value=1)
+
+
+def _textured(image: NDArray) -> NDArray:
     """Where the image changes much: Li's threshold of its gradient, averaged over 3 px; bool."""
     from scipy.ndimage import gaussian_gradient_magnitude
 
     return above_threshold(_smooth(gaussian_gradient_magnitude(image, 1), _TEXTURE), "li")
-
-
-def off_background(image: NDArray, objects: NDArray) -> NDArray:
-    """How far each pixel, after a Gaussian of 1 pixel, lies above the background outside of the
-    objects (40 pixels around), in its deviations.
-    """
-    image, outside = _smooth(image, 1), (~objects).astype(np.float32)
-    pixels = image if objects.all() else image[~objects]
-    known, few = _smooth(outside, _BACKGROUND), 1e-3  # deep in objects, that of all the image
-    background = _smooth(image * outside, _BACKGROUND) + few * float(np.median(pixels))
-    off = image - background / (known + few)
-    pixels = off if objects.all() else off[~objects]
-    return (off - np.median(pixels)) / max(float(pixels.std()), 1e-12)
 
 
 def _by_section(make: Callable[[NDArray], NDArray]) -> Callable[[Views], NDArray]:
@@ -205,20 +214,17 @@ def _by_section(make: Callable[[NDArray], NDArray]) -> Callable[[Views], NDArray
 
 @_by_section
 def _texture(image: NDArray) -> NDArray:
-    """What is textured, shrunk by as much as averaging has widened it."""
-    from scipy.ndimage import binary_erosion
-
-    mask = _without_small_holes(textured(image))
-    return binary_erosion(mask, iterations=_TEXTURE, border_value=1)
+    """What is textured, without small holes."""
+    return shrunk(_without_small_holes(_textured(image)))
 
 
 @_by_section
 def _within_halos(image: NDArray) -> NDArray:
     """Of what changes much, with its holes, what is brighter than the background."""
-    from scipy.ndimage import binary_fill_holes, binary_opening
+    from scipy.ndimage import binary_opening
 
-    inside = binary_fill_holes(textured(image))
-    return binary_opening(inside & (off_background(image, inside) > 0))
+    inside, off = off_background(image)
+    return binary_opening(inside & (off > 0))
 
 
 def _without_small_holes(mask: NDArray) -> NDArray:

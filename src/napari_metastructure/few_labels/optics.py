@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 
 from napari_metastructure.arrays.blocks import evenly
 from napari_metastructure.arrays.intensity import unit_range
-from napari_metastructure.few_labels.filters import above_threshold, off_background, textured
+from napari_metastructure.few_labels.filters import above_threshold, off_background, shrunk
 
 __all__ = ["has_halos", "is_relief", "is_stained"]
 
 _MOST_LOOKED_AT, _SIDE = 12, 256  # images, and pixels a side
 _LIT = 127  # brightness that the brightest pixels exceed where light passes
 _AGAINST = -0.5  # correlation of brightness and colour: stains had -0.9 to -0.6, others above 0
-_SHRUNK, _RIM, _CORE = 3, 3, 4  # pixels: outlines, and from there at most and at least
+_RIM, _CORE = 3, 4  # pixels from the outline, at most and at least
 _BRIGHT_RIM, _DARKER_CORE = 0.5, 0.75  # of halos at least 0.6 and 0.8
 _DARK_CORE = -0.05  # of halos at most -0.3, in the median; of bright rims around nothing above 0.3
 _BALANCED = 0.28  # least share of the texture that is brighter, and darker; of relief 0.31 to 0.46
@@ -95,11 +95,10 @@ def _rim_and_core(image):
     """Share of clearly brighter pixels minus that of clearly darker ones, against the background,
     at the rim and in the core of what changes much.
     """
-    from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt
+    from scipy.ndimage import distance_transform_edt
 
-    changing = binary_fill_holes(textured(image))
-    off = off_background(image, changing)
-    objects = binary_erosion(changing, iterations=_SHRUNK, border_value=1)
+    changing, off = off_background(image)
+    objects = shrunk(changing)
     depth = distance_transform_edt(np.pad(objects, 1, mode="edge"))[1:-1, 1:-1]
     parts = off[objects & (depth <= _RIM)], off[depth > _CORE]
     return [float(np.mean(part > 1) - np.mean(part < -1)) if part.size else 0.0 for part in parts]

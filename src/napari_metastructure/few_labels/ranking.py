@@ -159,8 +159,7 @@ class Judge:
         if self.optics == "halos":
             self.weight = _LEAST
         self._first = _MADE_FOR.get(self.optics or "")
-        left_out = set(_MADE_FOR.values()) - {self._first}
-        self._names = [name for name in BANK if name not in left_out]
+        self._left_out = set(_MADE_FOR.values()) - {self._first}
         other = "bright" if self.polarity == "dark" else "dark"
         alone = self.given or self.optics == "stained" or not self.weight
         self.polarities = (self.polarity,) if alone else (likely, other)
@@ -206,7 +205,7 @@ class Judge:
         part, gradients = self.parts[number], self._gradients[number]
         views = Views(part if polarity == "bright" else 1 - part)
         for group in GROUPS:
-            masks = {name: views.mask(name) for name in group if name in self._names}
+            masks = {name: views.mask(name) for name in group if name not in self._left_out}
             yield [
                 (
                     (name, polarity),
@@ -235,7 +234,7 @@ class Judge:
         """
         starts = []
         for polarity in self.polarities:
-            names = [name for name in self._names if self._complete(name, polarity)]
+            names = [name for name in BANK if self._complete(name, polarity)]
             if not names:
                 continue
             weight = 1.0 if polarity == self.polarity else self.weight
@@ -308,7 +307,7 @@ class Judge:
     def score(self, masks: Sequence[NDArray], polarity: str) -> float:
         """Judgement of any masks, one per part, next to the scores of the bank."""
         masks = [np.asarray(masks[number]) > 0 for number in self.numbers]
-        names = [name for name in self._names if self._complete(name, polarity)]
+        names = [name for name in BANK if self._complete(name, polarity)]
         measured = np.array([_measure(m, g) for m, g in zip(masks, self._gradients)])
         sampled = np.concatenate([mask.ravel()[:: self._step] for mask in masks])
         table = np.vstack([self._sampled_table(names, polarity), sampled[None]])
